@@ -1,0 +1,50 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+    name: "sigma",
+    platforms: [.macOS(.v15)],
+    products: [
+        .library(name: "Sigma", targets: ["Sigma"]),
+        .executable(name: "sigma-run", targets: ["sigma-run"]),
+        .executable(name: "sigma-convert", targets: ["sigma-convert"]),
+        .executable(name: "sigma-eval", targets: ["sigma-eval"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    ],
+    targets: [
+        // SIMD kernels with run-time dispatch, the thread team's fork/join, and the fault guard of mapped files.
+        .target(name: "CSigma"),
+        .systemLibrary(
+            name: "COpenBLAS", pkgConfig: "openblas",
+            providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
+
+        // The engine: formats, tokenizer, model, back ends, generation, and the public library.
+        .target(
+            name: "Sigma",
+            dependencies: [
+                "CSigma",
+                .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
+            ],
+            linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
+        // Checkpoint (or GGUF) -> native model file.
+        .target(name: "SigmaConversion", dependencies: ["Sigma", "CSigma"]),
+
+        // What the commands share: exit codes, sizes, progress bars, where the default model is.
+        .target(
+            name: "SigmaCommand",
+            dependencies: ["Sigma", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand"]),
+        .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
+        .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand"]),
+
+        .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "CSigma"]),
+        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion"]),
+        .testTarget(
+            name: "CommandTests",
+            dependencies: ["SigmaCommand", "SigmaConversion", "sigma-run", "sigma-convert", "sigma-eval"]),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .gnu11
+)

@@ -1,0 +1,63 @@
+import CSigma
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// A file mapped read-only and shared. It stays mapped as long as the object lives.
+///
+/// If the file shrinks or cannot be read while it is mapped, reads of the lost pages give zeros and `checkIntact()` throws.
+package final class MappedFile: @unchecked Sendable {
+    package let path: String
+    /// All bytes of the file. Page-aligned; valid as long as `self` lives.
+    package let bytes: UnsafeRawBufferPointer
+    private let guardSlot: Int32
+
+    /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder, a
+    ///   device or an empty file, `.unavailable` where it cannot be mapped.
+    package init(path: String) throws {
+        self.path = path
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: path)
+        }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else {
+            throw SigmaError(.inputOutput, "cannot examine the file: \(systemMessage(errno))", path: path)
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            let what = status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "not a regular file"
+            throw SigmaError(.damaged, "expected a file, found \(what)", path: path)
+        }
+        guard status.st_size > 0 else { throw SigmaError(.damaged, "the file is empty", path: path, offset: 0) }
+        let length = Int(status.st_size)
+        guard let base = mmap(nil, length, PROT_READ, MAP_SHARED, descriptor, 0), base != MAP_FAILED else {
+            throw SigmaError(.unavailable, "cannot map \(length) bytes: \(systemMessage(errno))", path: path)
+        }
+        bytes = UnsafeRawBufferPointer(start: base, count: length)
+        guardSlot = sigma_guard_add(base, length)
+    }
+
+    deinit {
+        sigma_guard_remove(guardSlot)
+        munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
+    }
+
+    /// - Throws: `SigmaError` (`.inputOutput`) if pages were lost since the file was mapped. What was computed from it is then void.
+    package func checkIntact() throws {
+        guard sigma_guard_is_damaged(guardSlot) == 0 else {
+            throw SigmaError(
+                .inputOutput, "the file was truncated or could not be read while in use", path: path,
+                offset: UInt64(sigma_guard_damaged_offset(guardSlot)),
+                remedy: "Restore the file and load it again.")
+        }
+    }
+}
+
+/// The system's text for an `errno` value.
+package func systemMessage(_ code: Int32) -> String { String(cString: strerror(code)) }

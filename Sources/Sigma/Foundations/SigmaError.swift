@@ -1,0 +1,72 @@
+/// What went wrong, where, and what to do about it.
+///
+/// Every failure that the engine reports has this type. `description` is one or two lines, ready to be shown to a person.
+public struct SigmaError: Error, Sendable, CustomStringConvertible {
+    /// The nature of a failure. The raw value is the exit code that the commands end with (BSD `sysexits`).
+    public enum Kind: Int32, Sendable {
+        /// Arguments that make no sense together or alone.
+        case usage = 64
+        /// A file that is damaged, or not what it claims to be, or of an unsupported kind.
+        case damaged = 65
+        /// An input that does not exist or cannot be opened.
+        case noInput = 66
+        /// Something needed is not available: a back end, memory, a feature.
+        case unavailable = 69
+        /// Reading or writing failed.
+        case inputOutput = 74
+        /// The user or the caller stopped the work.
+        case interrupted = 130
+    }
+
+    public var kind: Kind
+    /// What is wrong: expected and found.
+    public var message: String
+    /// The file concerned.
+    public var path: String?
+    /// The tensor, key or other named thing inside the file.
+    public var item: String?
+    /// Byte offset inside the file.
+    public var offset: UInt64?
+    /// What the user can do.
+    public var remedy: String?
+
+    public init(
+        _ kind: Kind, _ message: String, path: String? = nil, item: String? = nil, offset: UInt64? = nil,
+        remedy: String? = nil
+    ) {
+        self.kind = kind
+        self.message = message
+        self.path = path
+        self.item = item
+        self.offset = offset
+        self.remedy = remedy
+    }
+
+    /// `path: 'item' at byte N: message.` and, on a second line, the remedy.
+    public var description: String {
+        var place: [String] = []
+        if let item { place.append("'\(Self.printable(item))'") }
+        if let offset { place.append("at byte \(offset)") }
+        var line = path.map { Self.printable($0) + ": " } ?? ""
+        if !place.isEmpty { line += place.joined(separator: " ") + ": " }
+        line += Self.printable(message)
+        if let remedy { line += "\n" + Self.printable(remedy) }
+        return line
+    }
+
+    /// Names come from hostile files: control characters would write on the user's terminal.
+    static func printable(_ text: String) -> String {
+        guard text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) }) else {
+            return text
+        }
+        var result = ""
+        for scalar in text.unicodeScalars {
+            if scalar == "\n" || !(scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)) {
+                result.unicodeScalars.append(scalar)
+            } else {
+                result += "\\u{\(String(scalar.value, radix: 16))}"
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,34 @@
+/// How a conversation becomes a prompt. Kept in the model file, so that nothing is guessed at run time.
+package struct ChatFormat: Sendable, Equatable {
+    /// The turn markup.
+    package enum Style: String, Sendable {
+        /// `<|role|>content<|end|>`, no newlines, bos first (Sigma).
+        case sigma
+        /// `<|im_start|>role\ncontent<|im_end|>\n` (Qwen).
+        case chatml
+    }
+
+    package var style: Style
+    /// Whether the prompt itself ends with `<think>` when thinking; otherwise the model writes it.
+    package var opensThinking: Bool
+    /// Appended to the system prompt when thinking (paper, Table 5).
+    package var thinkingPrompt: String
+    /// Put before `</think>` when the thinking budget ends (paper, 4.3).
+    package var closingPhrase: String
+    /// Generation ends at any of these token ids.
+    package var stopTokens: [Int32]
+
+    package init(style: Style, opensThinking: Bool, thinkingPrompt: String, closingPhrase: String, stopTokens: [Int32]) {
+        self.style = style
+        self.opensThinking = opensThinking
+        self.thinkingPrompt = thinkingPrompt
+        self.closingPhrase = closingPhrase
+        self.stopTokens = stopTokens
+    }
+
+    package static let defaultThinkingPrompt =
+        "To answer the user's question, you can first think about the reasoning process and then provide the user with "
+        + "the answer. The think process are enclosed within <think> </think>."
+    package static let defaultClosingPhrase =
+        "\nI have thought about this for long enough and will now give the answer.\n"
+}

@@ -1,0 +1,181 @@
+import CSigma
+
+/// Element types of weights, with GGUF's numbers.
+package enum WeightType: UInt32, Sendable, CaseIterable {
+    case f32 = 0
+    case f16 = 1
+    case q8_0 = 8
+    case bf16 = 30
+
+    /// Weights per block: a row is a whole number of blocks.
+    package var blockLength: Int { self == .q8_0 ? 32 : 1 }
+    package var blockBytes: Int {
+        switch self {
+        case .f32: 4
+        case .f16, .bf16: 2
+        case .q8_0: 34
+        }
+    }
+    package var isQuantized: Bool { blockLength > 1 }
+    package var name: String { "\(self)" }
+
+    /// Bytes of a row of `columns` weights; `columns` must be a multiple of `blockLength`.
+    package func rowBytes(_ columns: Int) -> Int { columns / blockLength * blockBytes }
+}
+
+/// A matrix [rows, columns], row-major, somewhere in mapped memory: `y = W x` has `rows` outputs. The data is 32-byte aligned.
+package struct WeightMatrix: @unchecked Sendable {
+    package var type: WeightType
+    package var rows: Int
+    package var columns: Int
+    package var data: UnsafeRawPointer
+
+    package init(type: WeightType, rows: Int, columns: Int, data: UnsafeRawPointer) {
+        self.type = type
+        self.rows = rows
+        self.columns = columns
+        self.data = data
+    }
+
+    package var rowBytes: Int { type.rowBytes(columns) }
+    package var byteCount: Int { rows * rowBytes }
+}
+
+/// The experts of one layer: `count` records of equal `stride`, each holding gate and up [intermediate, hidden] and down
+/// [hidden, intermediate] one after the other, each 64-byte aligned inside the record.
+package struct ExpertRecords: @unchecked Sendable {
+    package var base: UnsafeRawPointer
+    package var count: Int
+    package var layout: ExpertLayout
+
+    package init(base: UnsafeRawPointer, count: Int, layout: ExpertLayout) {
+        self.base = base
+        self.count = count
+        self.layout = layout
+    }
+
+    package func gate(_ expert: Int) -> WeightMatrix { matrix(expert, layout.gateType, 0, layout.intermediate, layout.hidden) }
+    package func up(_ expert: Int) -> WeightMatrix {
+        matrix(expert, layout.upType, layout.upOffset, layout.intermediate, layout.hidden)
+    }
+    package func down(_ expert: Int) -> WeightMatrix {
+        matrix(expert, layout.downType, layout.downOffset, layout.hidden, layout.intermediate)
+    }
+
+    private func matrix(_ expert: Int, _ type: WeightType, _ offset: Int, _ rows: Int, _ columns: Int) -> WeightMatrix {
+        WeightMatrix(type: type, rows: rows, columns: columns, data: base + (expert * layout.stride + offset))
+    }
+}
+
+/// Where the three matrices lie in an expert record. The same for every expert of a model.
+package struct ExpertLayout: Sendable, Equatable {
+    package let hidden: Int
+    package let intermediate: Int
+    package let gateType: WeightType
+    package let upType: WeightType
+    package let downType: WeightType
+    package let upOffset: Int
+    package let downOffset: Int
+    /// Bytes of the record without the padding at its end.
+    package let usedBytes: Int
+    /// Bytes from one record to the next: `usedBytes` rounded up to a multiple of 16384.
+    package let stride: Int
+
+    package init(hidden: Int, intermediate: Int, gateType: WeightType, upType: WeightType, downType: WeightType) {
+        func roundUp(_ value: Int, _ multiple: Int) -> Int { (value + multiple - 1) / multiple * multiple }
+        self.hidden = hidden
+        self.intermediate = intermediate
+        self.gateType = gateType
+        self.upType = upType
+        self.downType = downType
+        upOffset = roundUp(intermediate * gateType.rowBytes(hidden), 64)
+        downOffset = roundUp(upOffset + intermediate * upType.rowBytes(hidden), 64)
+        usedBytes = downOffset + hidden * downType.rowBytes(intermediate)
+        stride = roundUp(usedBytes, 16384)
+    }
+}
+
+/// A small vector (a norm's weight, a bias) as fp32, owned by the model.
+package final class FloatVector: @unchecked Sendable {
+    package let values: UnsafeMutableBufferPointer<Float>
+
+    package init(count: Int) {
+        values = .allocate(capacity: count)
+        values.initialize(repeating: 0)
+    }
+    deinit { values.deallocate() }
+    package var pointer: UnsafePointer<Float> { UnsafePointer(values.baseAddress!) }
+}
+
+/// Gate, up and down projections of a dense or shared MLP.
+package struct MLPWeights: Sendable {
+    package var gate: WeightMatrix
+    package var up: WeightMatrix
+    package var down: WeightMatrix
+    package init(gate: WeightMatrix, up: WeightMatrix, down: WeightMatrix) {
+        self.gate = gate
+        self.up = up
+        self.down = down
+    }
+}
+
+/// One layer's weights. `W` shapes are [outputs, inputs].
+package struct LayerWeights: Sendable {
+    package enum FeedForward: Sendable {
+        case dense(MLPWeights)
+        /// `router` [experts, hidden] in f32, bf16 or f16; `selectionBias` [experts] or nil.
+        case mixture(router: WeightMatrix, selectionBias: FloatVector?, experts: ExpertRecords, shared: MLPWeights?)
+    }
+
+    package var attentionNorm: FloatVector
+    package var query: WeightMatrix
+    package var key: WeightMatrix
+    package var value: WeightMatrix
+    package var output: WeightMatrix
+    package var queryBias: FloatVector?
+    package var keyBias: FloatVector?
+    package var valueBias: FloatVector?
+    package var outputBias: FloatVector?
+    /// [headDim]; nil where the model has no q/k norm.
+    package var queryNorm: FloatVector?
+    package var keyNorm: FloatVector?
+    package var feedForwardNorm: FloatVector
+    package var feedForward: FeedForward
+
+    package init(
+        attentionNorm: FloatVector, query: WeightMatrix, key: WeightMatrix, value: WeightMatrix, output: WeightMatrix,
+        queryBias: FloatVector?, keyBias: FloatVector?, valueBias: FloatVector?, outputBias: FloatVector?,
+        queryNorm: FloatVector?, keyNorm: FloatVector?, feedForwardNorm: FloatVector, feedForward: FeedForward
+    ) {
+        self.attentionNorm = attentionNorm
+        self.query = query
+        self.key = key
+        self.value = value
+        self.output = output
+        self.queryBias = queryBias
+        self.keyBias = keyBias
+        self.valueBias = valueBias
+        self.outputBias = outputBias
+        self.queryNorm = queryNorm
+        self.keyNorm = keyNorm
+        self.feedForwardNorm = feedForwardNorm
+        self.feedForward = feedForward
+    }
+}
+
+/// All weights of a model: views into its mapped file, plus the small vectors.
+package struct ModelWeights: Sendable {
+    /// [vocabulary, hidden]
+    package var embedding: WeightMatrix
+    package var layers: [LayerWeights]
+    package var finalNorm: FloatVector
+    /// [vocabulary, hidden]; the embedding itself where they are tied.
+    package var head: WeightMatrix
+
+    package init(embedding: WeightMatrix, layers: [LayerWeights], finalNorm: FloatVector, head: WeightMatrix) {
+        self.embedding = embedding
+        self.layers = layers
+        self.finalNorm = finalNorm
+        self.head = head
+    }
+}

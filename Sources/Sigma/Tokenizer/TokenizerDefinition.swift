@@ -1,0 +1,60 @@
+/// Everything that makes a byte-level BPE tokenizer, independent of the file it came from.
+///
+/// Conversion builds one from `tokenizer.json` or a `.tiktoken` file; the native model file stores it; `Tokenizer` runs it.
+package struct TokenizerDefinition: Sendable, Equatable {
+    package enum TokenKind: Int32, Sendable {
+        /// Bytes that the merges produce.
+        case normal = 1
+        /// A special token: an id of its own, recognised in text only where specials are asked for.
+        case control = 3
+        /// An added token that is not special: always recognised in text.
+        case added = 4
+        /// A row without a token, or a dummy: never chosen, decodes to nothing.
+        case unused = 5
+    }
+
+    /// How pairs merge.
+    package enum MergeRule: Sendable, Equatable {
+        /// tiktoken: any pair whose concatenation is a token; the lowest id first, the leftmost among equals.
+        case byRank
+        /// Hugging Face: the listed pairs of token ids in order of priority; `ignoringMerges` takes a piece that is a token as it is.
+        case listed([Pair], ignoringMerges: Bool)
+    }
+
+    package struct Pair: Sendable, Hashable {
+        package var left: Int32
+        package var right: Int32
+        package init(_ left: Int32, _ right: Int32) { self.left = left; self.right = right }
+    }
+
+    /// The split pattern before merging.
+    package enum SplitPattern: String, Sendable, CaseIterable { case gpt2, qwen2, o200k }
+
+    package enum Normalizer: String, Sendable, CaseIterable { case none, nfc }
+
+    /// Bytes of each id; empty where an id has no token. Count = number of ids known.
+    package var tokens: [[UInt8]]
+    /// As many as `tokens`.
+    package var kinds: [TokenKind]
+    package var mergeRule: MergeRule
+    package var pattern: SplitPattern
+    package var normalizer: Normalizer
+    /// `<|endoftext|>` in Sigma; put before raw text only if `addsBos`.
+    package var bos: Int32?
+    package var eos: Int32?
+    package var addsBos: Bool
+
+    package init(
+        tokens: [[UInt8]], kinds: [TokenKind], mergeRule: MergeRule, pattern: SplitPattern, normalizer: Normalizer,
+        bos: Int32?, eos: Int32?, addsBos: Bool
+    ) {
+        self.tokens = tokens
+        self.kinds = kinds
+        self.mergeRule = mergeRule
+        self.pattern = pattern
+        self.normalizer = normalizer
+        self.bos = bos
+        self.eos = eos
+        self.addsBos = addsBos
+    }
+}
