@@ -1,0 +1,83 @@
+// Arithmetic kernels: one table per instruction set, chosen at run time.
+//
+// Conventions: matrices are row-major [rows, columns]; a weight matrix W [n, k] maps activations [m, k] to [m, n].
+// Element (i, j) of every product is one dot product whose order of summation depends on k alone, never on n, m or the
+// tile, so results do not depend on batching or threads. Pointers need no alignment unless stated. Nothing may alias
+// unless stated.
+#ifndef SIGMA_KERNELS_H
+#define SIGMA_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// GGUF's numbers.
+enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q8_0 = 8, SIGMA_BF16 = 30 };
+
+// Positions per block of attention's online softmax.
+enum { SIGMA_ATTENTION_BLOCK = 64 };
+
+// Queries and outputs of attention lie at this distance: head_dim rounded up, the rest zero.
+#define SIGMA_PADDED(head_dim) (((head_dim) + 15) & ~15)
+
+// m activation rows. Row i is at index[i], or at i where index is NULL.
+typedef struct {
+    const float *values;    // [*, k] fp32
+    size_t value_stride;    // elements from row to row
+    const int8_t *quants;   // [*, k] 8-bit values, for quantized weights
+    size_t quant_stride;    // elements from row to row
+    const float *scales;    // [*, k / 32] one factor per 32 values
+    size_t scale_stride;    // elements from row to row
+    const int32_t *index;   // [m] or NULL
+} sigma_activations;
+
+// Keys (or values) of one head at successive positions.
+typedef struct {
+    const void *rows;   // [positions, head_dim] as f16, f32 or q8_0
+    int type;
+    size_t row_bytes;
+} sigma_kv_rows;
+
+typedef struct {
+    const char *name;
+
+    // x [k] -> quants [k] and scales [k / 32]: scale = max|x| / 127 per 32 values, rounded to nearest even. k % 32 == 0.
+    void (*quantize_activations)(const float *x, int8_t *quants, float *scales, int k);
+
+    // y[i * y_stride + j] = sum over k of W[j] * activation row i, for n rows of W and m activation rows.
+    void (*matmul_q8_0)(const void *w, size_t row_bytes, int n, int k, const sigma_activations *a, int m, float *y,
+                        size_t y_stride);
+    // The same for float weights (type SIGMA_F32, SIGMA_F16 or SIGMA_BF16), fp32 activations and sums.
+    void (*matmul_float)(const void *w, int type, int n, int k, const sigma_activations *a, int m, float *y,
+                         size_t y_stride);
+
+    // n elements of any type -> fp32 (exact). n is a multiple of 32 for q8_0.
+    void (*widen)(const void *source, int type, float *out, int n);
+    // fp32 [n] -> a cache row of type f32, f16 (round to nearest even) or q8_0.
+    void (*narrow)(const float *source, int type, void *out, int n);
+
+    // y = x / sqrt(mean(x^2) + eps) * weight. y may be x.
+    void (*rms_norm)(const float *x, const float *weight, float eps, float *y, int n);
+    // Rotates the halves of x [2 * half]: x1' = x1 cos - x2 sin, x2' = x2 cos + x1 sin.
+    void (*rope)(float *x, const float *cosines, const float *sines, int half);
+    // y = silu(gate) * up. y may be gate.
+    void (*silu_multiply)(const float *gate, const float *up, float *y, int n);
+    // y += a * x
+    void (*add_scaled)(float *y, float a, const float *x, int n);
+
+    // One split of a sequence: `queries` vectors q [queries, padded] (already scaled, padded = SIGMA_PADDED(head_dim)) against
+    // its first positions. Query i sees the first visible[i] >= 0 of them. Writes the softmax state of each query: maximum[i],
+    // sum[i] and the unnormalised output [queries, padded]. scratch holds (2 * padded + 1) * SIGMA_ATTENTION_BLOCK floats.
+    void (*attend)(const sigma_kv_rows *keys, const sigma_kv_rows *values, int head_dim, const float *q, int queries,
+                   const int32_t *visible, float *scratch, float *maximum, float *sum, float *output);
+    // Adds one split's state to the state (maximum, sum, output [padded]) of the splits before it. Begin
+    // with -inf, 0, 0.
+    void (*merge_attention)(float *maximum, float *sum, float *output, float split_maximum, float split_sum,
+                            const float *split_output, int head_dim);
+} sigma_kernels;
+
+// The best table that this processor can run.
+const sigma_kernels *sigma_kernels_best(void);
+// "portable", "avx2", "avx512": NULL where the name is unknown or the processor cannot run it.
+const sigma_kernels *sigma_kernels_named(const char *name);
+
+#endif

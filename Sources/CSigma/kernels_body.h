@@ -1,0 +1,352 @@
+// The kernels, written once in Clang's vector extensions. Each kernels_<level>.c defines LANES (fp32 values in a vector), LEVEL
+// (the table's name) and the 8-bit dot product, sets the target attributes, and includes this file.
+// Products and sums are written as a * b + c, which the compiler fuses where the level has FMA.
+
+typedef float vf __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef int32_t vi __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef uint16_t vh __attribute__((vector_size(LANES * 2), aligned(2)));
+typedef int8_t vb __attribute__((vector_size(LANES), aligned(1)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p) { return *(const vf *)p; }
+INLINE void store(float *p, vf v) { *(vf *)p = v; }
+INLINE vf splat(float x) { return (vf){} + x; }
+
+// Sum of the lanes, always as the same tree.
+INLINE float lane_sum(vf v) {
+    float t[LANES];
+    __builtin_memcpy(t, &v, sizeof t);
+    for (int step = LANES / 2; step > 0; step /= 2)
+        for (int i = 0; i < step; i++) t[i] += t[i + step];
+    return t[0];
+}
+
+INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
+
+INLINE float lane_max(vf v) {
+    float t[LANES];
+    __builtin_memcpy(t, &v, sizeof t);
+    for (int step = LANES / 2; step > 0; step /= 2)
+        for (int i = 0; i < step; i++) t[i] = t[i] > t[i + step] ? t[i] : t[i + step];
+    return t[0];
+}
+
+// e^x with a relative error below 2^-22 (about 2 ulp); 0 below -87.3, exactly 1 at 0. x <= 88.
+INLINE vf vexp(vf x) {
+    const vf clamped = vmax(x, splat(-87.3f));
+    // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
+    const vf shifted = clamped * 1.44269504f + splat(12582912.0f);
+    const vf n = shifted - 12582912.0f;
+    vf r = clamped - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    vf p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    vi bits, power;
+    __builtin_memcpy(&bits, &shifted, sizeof bits);
+    power = (bits + (127 - 0x4b400000)) << 23;
+    vf scale;
+    __builtin_memcpy(&scale, &power, sizeof scale);
+    const vi keep = x >= splat(-87.3f);
+    vf result = p * scale;
+    vi masked;
+    __builtin_memcpy(&masked, &result, sizeof masked);
+    masked &= keep;
+    __builtin_memcpy(&result, &masked, sizeof result);
+    return result;
+}
+
+INLINE float exp1(float x) { return vexp(splat(x))[0]; }
+
+// LANES values of a float type.
+INLINE vf load_float(const void *p, int type, ptrdiff_t i) {
+    if (type == SIGMA_F32) return load((const float *)p + i);
+    if (type == SIGMA_BF16) {
+        const vi bits = __builtin_convertvector(*(const vh *)((const uint16_t *)p + i), vi) << 16;
+        vf v;
+        __builtin_memcpy(&v, &bits, sizeof v);
+        return v;
+    }
+    return load_half((const uint16_t *)p + i);
+}
+
+INLINE float load_float1(const void *p, int type, ptrdiff_t i) {
+    if (type == SIGMA_F32) return ((const float *)p)[i];
+    const uint16_t bits = ((const uint16_t *)p)[i];
+    if (type == SIGMA_BF16) {
+        const uint32_t wide = (uint32_t)bits << 16;
+        float v;
+        __builtin_memcpy(&v, &wide, sizeof v);
+        return v;
+    }
+    return sigma_half_to_float(bits);
+}
+
+static void quantize_activations(const float *x, int8_t *quants, float *scales, int k) {
+    for (int block = 0; block < k / 32; block++, x += 32, quants += 32) {
+        vf most = splat(0);
+        for (int i = 0; i < 32; i += LANES) most = vmax(most, __builtin_elementwise_abs(load(x + i)));
+        const float amax = lane_max(most);
+        const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
+        scales[block] = amax / 127.0f;
+        for (int i = 0; i < 32; i += LANES) {
+            const vf shifted = load(x + i) * inverse + splat(12582912.0f);
+            vi bits;
+            __builtin_memcpy(&bits, &shifted, sizeof bits);
+            bits -= 0x4b400000;
+            *(vb *)(quants + i) = __builtin_convertvector(bits, vb);
+        }
+    }
+}
+
+INLINE size_t activation_row(const sigma_activations *a, int i) { return a->index ? (size_t)a->index[i] : (size_t)i; }
+
+// nw rows of weights against na rows of activations; both are constants where it is called.
+INLINE void q8_tile(const uint8_t *w, size_t row_bytes, int nw, int k, const sigma_activations *a, int first, int na, float *y,
+                    size_t y_stride) {
+    const int8_t *q[4];
+    const float *d[4];
+    q8_sums sums[4][4];
+    for (int i = 0; i < na; i++) {
+        const size_t row = activation_row(a, first + i);
+        q[i] = a->quants + row * a->quant_stride;
+        d[i] = a->scales + row * a->scale_stride;
+    }
+    for (int j = 0; j < nw; j++)
+        for (int i = 0; i < na; i++) sums[j][i] = q8_zero();
+    for (int block = 0; block < k / 32; block++) {
+        for (int j = 0; j < nw; j++) {
+            const uint8_t *b = w + (size_t)j * row_bytes + (size_t)block * 34;
+            const q8_weights weights = q8_load(b);
+            for (int i = 0; i < na; i++)
+                sums[j][i] = q8_accumulate(sums[j][i], weights, q[i] + block * 32, d[i][block]);
+        }
+    }
+    for (int j = 0; j < nw; j++)
+        for (int i = 0; i < na; i++) y[(size_t)(first + i) * y_stride + j] = q8_total(sums[j][i]);
+}
+
+static void matmul_q8_0(const void *weights, size_t row_bytes, int n, int k, const sigma_activations *a, int m, float *y,
+                        size_t y_stride) {
+    const uint8_t *w = weights;
+    int i = 0;
+    for (; i + 4 <= m; i += 4) {
+        int j = 0;
+        for (; j + 2 <= n; j += 2) q8_tile(w + (size_t)j * row_bytes, row_bytes, 2, k, a, i, 4, y + j, y_stride);
+        for (; j < n; j++) q8_tile(w + (size_t)j * row_bytes, row_bytes, 1, k, a, i, 4, y + j, y_stride);
+    }
+    for (; i < m; i++) {
+        int j = 0;
+        for (; j + 4 <= n; j += 4) q8_tile(w + (size_t)j * row_bytes, row_bytes, 4, k, a, i, 1, y + j, y_stride);
+        for (; j < n; j++) q8_tile(w + (size_t)j * row_bytes, row_bytes, 1, k, a, i, 1, y + j, y_stride);
+    }
+}
+
+// nw rows of weights against one activation row: two chains of vector sums, then the tail.
+INLINE void float_tile(const char *w, int type, size_t row_bytes, int nw, int k, const float *x, float *y) {
+    vf sums[4][2];
+    for (int j = 0; j < nw; j++) sums[j][0] = sums[j][1] = splat(0);
+    int c = 0;
+    for (; c + 2 * LANES <= k; c += 2 * LANES) {
+        const vf x0 = load(x + c), x1 = load(x + c + LANES);
+        for (int j = 0; j < nw; j++) {
+            const char *row = w + (size_t)j * row_bytes;
+            sums[j][0] = load_float(row, type, c) * x0 + sums[j][0];
+            sums[j][1] = load_float(row, type, c + LANES) * x1 + sums[j][1];
+        }
+    }
+    for (int j = 0; j < nw; j++) {
+        const char *row = w + (size_t)j * row_bytes;
+        float total = lane_sum(sums[j][0] + sums[j][1]);
+        for (int r = c; r < k; r++) total = load_float1(row, type, r) * x[r] + total;
+        y[j] = total;
+    }
+}
+
+INLINE void matmul_float_typed(const char *w, int type, int n, int k, const sigma_activations *a, int m, float *y,
+                               size_t y_stride) {
+    const size_t row_bytes = (size_t)k * (type == SIGMA_F32 ? 4 : 2);
+    for (int i = 0; i < m; i++) {
+        const float *x = a->values + activation_row(a, i) * a->value_stride;
+        float *out = y + (size_t)i * y_stride;
+        int j = 0;
+        for (; j + 4 <= n; j += 4) float_tile(w + (size_t)j * row_bytes, type, row_bytes, 4, k, x, out + j);
+        for (; j < n; j++) float_tile(w + (size_t)j * row_bytes, type, row_bytes, 1, k, x, out + j);
+    }
+}
+
+static void matmul_float(const void *w, int type, int n, int k, const sigma_activations *a, int m, float *y, size_t y_stride) {
+    switch (type) {
+    case SIGMA_F32: matmul_float_typed(w, SIGMA_F32, n, k, a, m, y, y_stride); break;
+    case SIGMA_F16: matmul_float_typed(w, SIGMA_F16, n, k, a, m, y, y_stride); break;
+    default: matmul_float_typed(w, SIGMA_BF16, n, k, a, m, y, y_stride); break;
+    }
+}
+
+static void widen(const void *source, int type, float *out, int n) {
+    if (type == SIGMA_Q8_0) {
+        const uint8_t *block = source;
+        for (int i = 0; i < n; i += 32, block += 34) {
+            uint16_t bits;
+            __builtin_memcpy(&bits, block, 2);
+            const float scale = sigma_half_to_float(bits);
+            const int8_t *q = (const int8_t *)block + 2;
+            for (int j = 0; j < 32; j++) out[i + j] = (float)q[j] * scale;
+        }
+        return;
+    }
+    int i = 0;
+    if (type == SIGMA_F32) {
+        __builtin_memcpy(out, source, (size_t)n * 4);
+        return;
+    }
+    if (type == SIGMA_BF16)
+        for (; i + LANES <= n; i += LANES) store(out + i, load_float(source, SIGMA_BF16, i));
+    else
+        for (; i + LANES <= n; i += LANES) store(out + i, load_float(source, SIGMA_F16, i));
+    for (; i < n; i++) out[i] = load_float1(source, type, i);
+}
+
+static void narrow(const float *source, int type, void *out, int n) {
+    if (type == SIGMA_F32) {
+        __builtin_memcpy(out, source, (size_t)n * 4);
+    } else if (type == SIGMA_F16) {
+        int i = 0;
+        for (; i + LANES <= n; i += LANES) store_half((uint16_t *)out + i, load(source + i));
+        for (; i < n; i++) ((uint16_t *)out)[i] = sigma_float_to_half(source[i]);
+    } else {
+        uint8_t *block = out;
+        for (int i = 0; i < n; i += 32, block += 34) {
+            float scale;
+            quantize_activations(source + i, (int8_t *)block + 2, &scale, 32);
+            const uint16_t bits = sigma_float_to_half(scale);
+            __builtin_memcpy(block, &bits, 2);
+        }
+    }
+}
+
+static void rms_norm(const float *x, const float *weight, float eps, float *y, int n) {
+    vf squares = splat(0);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) squares = load(x + i) * load(x + i) + squares;
+    float total = lane_sum(squares);
+    for (; i < n; i++) total = x[i] * x[i] + total;
+    const float factor = 1.0f / __builtin_sqrtf(total / (float)n + eps);
+    for (i = 0; i + LANES <= n; i += LANES) store(y + i, load(x + i) * factor * load(weight + i));
+    for (; i < n; i++) y[i] = x[i] * factor * weight[i];
+}
+
+static void rope(float *x, const float *cosines, const float *sines, int half) {
+    for (int i = 0; i < half; i++) {
+        const float x1 = x[i], x2 = x[i + half];
+        x[i] = x1 * cosines[i] - x2 * sines[i];
+        x[i + half] = x2 * cosines[i] + x1 * sines[i];
+    }
+}
+
+INLINE vf silu(vf x) { return x / (1.0f + vexp(__builtin_elementwise_min(-x, splat(88.0f)))); }
+
+static void silu_multiply(const float *gate, const float *up, float *y, int n) {
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) store(y + i, silu(load(gate + i)) * load(up + i));
+    for (; i < n; i++) y[i] = silu(splat(gate[i]))[0] * up[i];
+}
+
+static void add_scaled(float *y, float a, const float *x, int n) {
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) store(y + i, load(x + i) * a + load(y + i));
+    for (; i < n; i++) y[i] = x[i] * a + y[i];
+}
+
+INLINE float dot(const float *a, const float *b, int n) {
+    vf sum = splat(0);
+    for (int i = 0; i < n; i += LANES) sum = load(a + i) * load(b + i) + sum;
+    return lane_sum(sum);
+}
+
+// output = output * correction + sum over j of p[j] * v[j], for some vectors of the head.
+INLINE void weighted_sum(float *output, float correction, const float *p, const float *v, int count, int stride, int vectors) {
+    vf sums[4];
+    for (int c = 0; c < vectors; c++) sums[c] = load(output + c * LANES) * correction;
+    for (int j = 0; j < count; j++)
+        for (int c = 0; c < vectors; c++) sums[c] = load(v + (ptrdiff_t)j * stride + c * LANES) * p[j] + sums[c];
+    for (int c = 0; c < vectors; c++) store(output + c * LANES, sums[c]);
+}
+
+static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int head_dim, const float *q, int queries,
+                   const int32_t *visible, float *scratch, float *maximum, float *sum, float *output) {
+    const int width = SIGMA_PADDED(head_dim);
+    float *k = scratch, *v = k + SIGMA_ATTENTION_BLOCK * width, *scores = v + SIGMA_ATTENTION_BLOCK * width;
+    int most = 0;
+    for (int i = 0; i < queries; i++) {
+        maximum[i] = -__builtin_inff();
+        sum[i] = 0;
+        for (int c = 0; c < width; c++) output[(ptrdiff_t)i * width + c] = 0;
+        if (visible[i] > most) most = visible[i];
+    }
+    for (int start = 0; start < most; start += SIGMA_ATTENTION_BLOCK) {
+        const int loaded = most - start < SIGMA_ATTENTION_BLOCK ? most - start : SIGMA_ATTENTION_BLOCK;
+        for (int j = 0; j < loaded; j++) {
+            widen((const char *)keys->rows + (size_t)(start + j) * keys->row_bytes, keys->type, k + j * width, head_dim);
+            widen((const char *)values->rows + (size_t)(start + j) * values->row_bytes, values->type, v + j * width, head_dim);
+            for (int c = head_dim; c < width; c++) k[j * width + c] = v[j * width + c] = 0;
+        }
+        for (int i = 0; i < queries; i++) {
+            int count = visible[i] - start;
+            if (count <= 0) continue;
+            if (count > SIGMA_ATTENTION_BLOCK) count = SIGMA_ATTENTION_BLOCK;
+            const float *query = q + (ptrdiff_t)i * width;
+            for (int j = 0; j < count; j++) scores[j] = dot(query, k + j * width, width);
+            const int padded = (count + LANES - 1) / LANES * LANES;
+            for (int j = count; j < padded; j++) scores[j] = -__builtin_inff();
+            vf most_here = splat(maximum[i]);
+            for (int j = 0; j < padded; j += LANES) most_here = vmax(most_here, load(scores + j));
+            const float new_maximum = lane_max(most_here);
+            vf total = splat(0);
+            for (int j = 0; j < padded; j += LANES) {
+                const vf p = vexp(load(scores + j) - new_maximum);
+                store(scores + j, p);
+                total += p;
+            }
+            const float correction = exp1(maximum[i] - new_maximum);
+            maximum[i] = new_maximum;
+            sum[i] = sum[i] * correction + lane_sum(total);
+            float *out = output + (ptrdiff_t)i * width;
+            int c = 0;
+            for (; c + 4 * LANES <= width; c += 4 * LANES)
+                weighted_sum(out + c, correction, scores, v + c, count, width, 4);
+            for (; c < width; c += LANES) weighted_sum(out + c, correction, scores, v + c, count, width, 1);
+        }
+    }
+}
+
+static void merge_attention(float *maximum, float *sum, float *output, float split_maximum, float split_sum,
+                            const float *split_output, int head_dim) {
+    if (split_sum == 0) return;
+    const float most = *maximum > split_maximum ? *maximum : split_maximum;
+    const float before = exp1(*maximum - most), now = exp1(split_maximum - most);
+    *maximum = most;
+    *sum = *sum * before + split_sum * now;
+    for (int c = 0; c < SIGMA_PADDED(head_dim); c += LANES)
+        store(output + c, load(output + c) * before + load(split_output + c) * now);
+}
+
+const sigma_kernels LEVEL_TABLE = {
+    .name = LEVEL_NAME,
+    .quantize_activations = quantize_activations,
+    .matmul_q8_0 = matmul_q8_0,
+    .matmul_float = matmul_float,
+    .widen = widen,
+    .narrow = narrow,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .silu_multiply = silu_multiply,
+    .add_scaled = add_scaled,
+    .attend = attend,
+    .merge_attention = merge_attention,
+};

@@ -1,0 +1,111 @@
+#define _GNU_SOURCE
+#include "sigma_team.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+// libomp's interface to compiled code, as documented in its runtime reference.
+typedef struct {
+    int32_t reserved_1, flags, reserved_2, reserved_3;
+    const char *source;
+} omp_location;
+typedef void (*omp_microtask)(int32_t *global_thread, int32_t *bound_thread, ...);
+
+static struct {
+    int32_t (*global_thread_num)(omp_location *);
+    void (*push_num_threads)(omp_location *, int32_t, int32_t);
+    void (*fork_call)(omp_location *, int32_t, omp_microtask, ...);
+    void (*barrier)(omp_location *, int32_t);
+    void (*set_blocktime)(int);
+    void (*set_dynamic)(int);
+    int available;
+} omp;
+static pthread_once_t omp_once = PTHREAD_ONCE_INIT;
+static omp_location here = {0, 2, 0, 0, ";sigma;team;0;0;;"};
+
+enum { counter_count = 8, spin_milliseconds = 5 };
+
+struct sigma_team {
+    int32_t members;
+    sigma_team_body body;
+    void *context;
+    int32_t global_threads[256];
+    // Each on its own cache line: members hammer on them.
+    struct {
+        _Alignas(64) atomic_llong next;
+    } counters[counter_count];
+};
+
+static void find_omp(void) {
+    static const char *const names[] = {"libomp.so.5", "libomp.so", "libomp.dylib", "/opt/homebrew/opt/libomp/lib/libomp.dylib"};
+    void *library = NULL;
+    for (unsigned i = 0; i < sizeof names / sizeof *names && !library; i++) library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!library) return;
+    omp.global_thread_num = (int32_t(*)(omp_location *))dlsym(library, "__kmpc_global_thread_num");
+    omp.push_num_threads = (void (*)(omp_location *, int32_t, int32_t))dlsym(library, "__kmpc_push_num_threads");
+    omp.fork_call = (void (*)(omp_location *, int32_t, omp_microtask, ...))dlsym(library, "__kmpc_fork_call");
+    omp.barrier = (void (*)(omp_location *, int32_t))dlsym(library, "__kmpc_barrier");
+    omp.set_blocktime = (void (*)(int))dlsym(library, "kmp_set_blocktime");
+    omp.set_dynamic = (void (*)(int))dlsym(library, "omp_set_dynamic");
+    omp.available = omp.global_thread_num && omp.push_num_threads && omp.fork_call && omp.barrier && omp.set_blocktime &&
+                    omp.set_dynamic;
+}
+
+int32_t sigma_processor_count(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    return (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+int sigma_team_has_threads(void) {
+    pthread_once(&omp_once, find_omp);
+    return omp.available;
+}
+
+sigma_team *sigma_team_create(int32_t members) {
+    sigma_team *team = aligned_alloc(64, (sizeof(sigma_team) + 63) / 64 * 64);
+    if (!team) return NULL;
+    team->members = sigma_team_has_threads() && members > 1 ? (members < 256 ? members : 256) : 1;
+    for (int i = 0; i < counter_count; i++) atomic_init(&team->counters[i].next, 0);
+    return team;
+}
+
+void sigma_team_destroy(sigma_team *team) { free(team); }
+
+int32_t sigma_team_members(const sigma_team *team) { return team->members; }
+
+static void member_main(int32_t *global_thread, int32_t *bound_thread, void *argument) {
+    sigma_team *team = argument;
+    team->global_threads[*bound_thread] = *global_thread;
+    team->body(team->context, *bound_thread);
+}
+
+void sigma_team_run(sigma_team *team, sigma_team_body body, void *context) {
+    for (int i = 0; i < counter_count; i++) atomic_store_explicit(&team->counters[i].next, 0, memory_order_relaxed);
+    if (team->members == 1) {
+        body(context, 0);
+        return;
+    }
+    team->body = body;
+    team->context = context;
+    const int32_t thread = omp.global_thread_num(&here);
+    // Both belong to the calling thread: the team must have the size that barriers and scratch memory were made for.
+    omp.set_dynamic(0);
+    omp.set_blocktime(spin_milliseconds);
+    omp.push_num_threads(&here, thread, team->members);
+    omp.fork_call(&here, 1, (omp_microtask)member_main, team);
+}
+
+void sigma_team_barrier(sigma_team *team, int32_t member) {
+    if (team->members > 1) omp.barrier(&here, team->global_threads[member]);
+}
+
+int64_t sigma_team_take(sigma_team *team, int32_t counter) {
+    return atomic_fetch_add_explicit(&team->counters[counter].next, 1, memory_order_relaxed);
+}

@@ -1,0 +1,80 @@
+/// Element type of the key-value cache.
+public enum KVType: String, Sendable, CaseIterable {
+    /// 16 bit: the default.
+    case f16
+    /// 8 bit with a scale per 32 values; needs a head_dim that is a multiple of 32.
+    case q8_0
+    /// 32 bit: for checking numbers.
+    case f32
+}
+
+/// The key-value state of one sequence, owned by the back end that made it.
+///
+/// Exclusive: used by one step at a time.
+package protocol SequenceState: AnyObject, Sendable {
+    var kvType: KVType { get }
+    /// Tokens whose keys and values are stored, bytes held.
+    var length: Int { get }
+    var byteCount: Int { get }
+    /// Forgets everything from position `length` on. Memory is kept for what comes next.
+    func truncate(to length: Int)
+}
+
+/// The rows of one step: each row is one token of one sequence at one position.
+///
+/// Reused from step to step, so that a step allocates nothing.
+package final class Batch {
+    /// Successive tokens of one sequence.
+    package struct Segment {
+        package let sequence: any SequenceState
+        package let firstRow: Int
+        package let count: Int
+        /// Position of the first token: the sequence's length before the step.
+        package let position: Int
+    }
+
+    package private(set) var tokens: [Int32] = []
+    package private(set) var segments: [Segment] = []
+
+    package init() {}
+
+    package func removeAll() {
+        tokens.removeAll(keepingCapacity: true)
+        segments.removeAll(keepingCapacity: true)
+    }
+
+    /// Appends tokens to follow what `sequence` holds. A sequence appears at most once in a batch.
+    package func append(_ newTokens: ArraySlice<Int32>, to sequence: any SequenceState) {
+        segments.append(
+            Segment(sequence: sequence, firstRow: tokens.count, count: newTokens.count, position: sequence.length))
+        tokens.append(contentsOf: newTokens)
+    }
+}
+
+/// What computes: a small table of transformer-level operations on a residual stream that the back end owns.
+///
+/// A step is `begin`, `embed`, every layer's `attend` and `feedForward`, `head` as often as wanted, and `end`; `ForwardPass` is the only
+/// caller. One thread calls; a back end runs one step at a time.
+package protocol Backend: AnyObject, Sendable {
+    var name: String { get }
+    /// The largest number of rows that one step should have.
+    var rowLimit: Int { get }
+
+    /// - Throws: `SigmaError(.unavailable)` if the model or the back end cannot have this type.
+    func makeSequence(kvType: KVType) throws -> any SequenceState
+
+    /// Makes room for the batch's rows, keys and values. Nothing after it fails.
+    /// - Throws: `SigmaError(.unavailable)` if memory ends.
+    func begin(_ batch: Batch) throws
+    /// residual [rows, hidden] = embedding rows of the tokens.
+    func embed()
+    /// residual += attention(rmsnorm(residual)), paper section 2.1; keys and values go into the sequences.
+    func attend(layer: Int)
+    /// residual += moe(rmsnorm(residual)), or the dense MLP: routing, choice and experts in one.
+    func feedForward(layer: Int)
+    /// Logits [rows, vocabulary] of a range of rows (final norm and output head), valid until the next call.
+    func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>
+    /// Makes the step's tokens part of their sequences.
+    /// - Throws: `SigmaError(.inputOutput)` if the weights were lost while they were read; the sequences are then unchanged.
+    func end() throws
+}

@@ -1,0 +1,29 @@
+/// The model, in the paper's order (section 2.1; Table 1).
+package struct ForwardPass {
+    package let layerCount: Int
+    package let backend: any Backend
+
+    package init(layerCount: Int, backend: any Backend) {
+        self.layerCount = layerCount
+        self.backend = backend
+    }
+
+    /// Runs the batch through all layers and hands the back end, still inside the step, to `readOut` for logits.
+    ///
+    /// - Parameter isCancelled: asked before every layer. A cancelled step leaves every sequence as it was.
+    /// - Returns: false if the step was cancelled.
+    package func run(
+        _ batch: Batch, isCancelled: () -> Bool, readOut: (any Backend) throws -> Void
+    ) throws -> Bool {
+        try backend.begin(batch)
+        backend.embed()
+        for layer in 0..<layerCount {
+            if isCancelled() { return false }
+            backend.attend(layer: layer)
+            backend.feedForward(layer: layer)
+        }
+        try readOut(backend)
+        try backend.end()
+        return true
+    }
+}

@@ -1,0 +1,220 @@
+import CSigma
+
+/// The CPU back end: weights used where they are mapped, one thread team, kernels chosen for the processor.
+package final class CPUBackend: Backend, @unchecked Sendable {
+    let configuration: ModelConfiguration
+    let weights: ModelWeights
+    let model: ModelFile
+    let team: ThreadTeam
+    package let instructionSet: InstructionSet
+    let rotary: RotaryEmbedding
+    /// Queries and outputs of attention are this wide per head.
+    let paddedHeadDim: Int
+    /// Float products go through OpenBLAS only where no weight is quantized: its sums depend on the shape of the call.
+    let usesBLAS: Bool
+    var workspace = Workspace()
+    /// Scratch of each member, `scratchLength` floats apart.
+    let scratch: UnsafeMutablePointer<Float>
+    let scratchLength: Int
+
+    // What the members of the team work on in the current operation.
+    var batch = Batch()
+    var rowCount = 0
+    var layerIndex = 0
+    var headRows = 0..<0
+    var attentionItems: [AttentionItem] = []
+    var mergeItems: [MergeItem] = []
+    var plan = FeedForwardPlan()
+
+    /// - Parameters:
+    ///   - threadCount: members of the team; nil: the processors that this process may use.
+    ///   - instructionSet: nil: the best one.
+    package init(model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil) {
+        self.model = model
+        configuration = model.configuration
+        weights = model.weights
+        team = ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
+        self.instructionSet = instructionSet ?? .best
+        rotary = RotaryEmbedding(
+            headDim: configuration.headDim, theta: configuration.ropeTheta, scaling: configuration.ropeScaling)
+        paddedHeadDim = (configuration.headDim + 15) & ~15
+        usesBLAS = !model.weights.hasQuantizedMatrix
+        scratchLength = Self.scratchLength(configuration, paddedHeadDim: paddedHeadDim)
+        scratch = UnsafeMutableRawPointer.allocate(byteCount: scratchLength * team.memberCount * 4, alignment: 64)
+            .bindMemory(to: Float.self, capacity: scratchLength * team.memberCount)
+    }
+
+    deinit {
+        workspace.release()
+        scratch.deallocate()
+    }
+
+    package var name: String { "cpu" }
+    package var threadCount: Int { team.memberCount }
+    package var rowLimit: Int { 512 }
+
+    package func makeSequence(kvType: KVType) throws -> any SequenceState {
+        guard kvType != .q8_0 || configuration.headDim % 32 == 0 else {
+            throw SigmaError(
+                .unavailable, "an 8-bit key-value cache needs a head_dim that is a multiple of 32, and this model's is \(configuration.headDim)",
+                remedy: "Use --kv-type f16.")
+        }
+        return KVCache(
+            kvType: kvType, layerCount: configuration.layerCount, kvHeadCount: configuration.kvHeadCount,
+            headDim: configuration.headDim)
+    }
+
+    // MARK: - The step
+
+    package func begin(_ batch: Batch) throws {
+        for segment in batch.segments {
+            try cache(of: segment).reserve(segment.position + segment.count)
+        }
+        self.batch = batch
+        rowCount = batch.tokens.count
+        reserveWorkspace(rows: rowCount)
+        planAttention()
+        for segment in batch.segments {
+            for index in 0..<segment.count {
+                let offset = (segment.firstRow + index) * configuration.headDim / 2
+                rotary.write(
+                    position: segment.position + index, cosines: workspace.cosines.base + offset,
+                    sines: workspace.sines.base + offset)
+            }
+        }
+    }
+
+    package func embed() {
+        let embedding = weights.embedding
+        for row in 0..<rowCount {
+            kernels.widen(
+                embedding.data + Int(batch.tokens[row]) * embedding.rowBytes, Int32(embedding.type.rawValue),
+                workspace.residual.base + row * configuration.hiddenSize, Int32(configuration.hiddenSize))
+        }
+    }
+
+    package func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
+        precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
+        headRows = rows
+        workspace.logits.reserve(rows.count * configuration.vocabularySize)
+        run { backend, member in backend.headBody(member) }
+        return UnsafeBufferPointer(start: workspace.logits.base, count: rows.count * configuration.vocabularySize)
+    }
+
+    package func end() throws {
+        try model.checkIntact()
+        for segment in batch.segments { cache(of: segment).advance(by: segment.count) }
+    }
+
+    // MARK: - For the operations
+
+    var kernels: sigma_kernels { @inline(__always) get { instructionSet.kernels.pointee } }
+
+    func cache(of segment: Batch.Segment) -> KVCache { unsafeDowncast(segment.sequence, to: KVCache.self) }
+
+    /// Runs `body` on every member of the team; it must not capture anything.
+    func run(_ body: @escaping @convention(thin) (CPUBackend, Int32) -> Void) {
+        operation = body
+        team.run(Unmanaged.passUnretained(self).toOpaque()) { context, member in
+            let backend = Unmanaged<CPUBackend>.fromOpaque(context!).takeUnretainedValue()
+            backend.operation(backend, member)
+        }
+    }
+    var operation: @convention(thin) (CPUBackend, Int32) -> Void = { _, _ in }
+
+    func scratch(_ member: Int32) -> UnsafeMutablePointer<Float> { scratch + Int(member) * scratchLength }
+
+    /// normed = rmsnorm(residual) for one row, and its 8-bit form where a product needs it.
+    func normalize(row: Int, to normedRow: Int, _ norm: FloatVector, quantized: Bool) {
+        let hidden = configuration.hiddenSize
+        let normed = workspace.normed.base + normedRow * hidden
+        kernels.rms_norm(
+            workspace.residual.base + row * hidden, norm.pointer, configuration.rmsNormEpsilon, normed, Int32(hidden))
+        if quantized { quantize(normed, row: normedRow, width: hidden, to: workspace.normedQuantized) }
+    }
+
+    func quantize(_ values: UnsafePointer<Float>, row: Int, width: Int, to rows: Workspace.QuantizedRows) {
+        kernels.quantize_activations(
+            values, rows.quants.base + row * width, rows.scales.base + row * (width / 32), Int32(width))
+    }
+
+    /// Rows of fp32 values with their 8-bit form, as a product's input.
+    func activations(
+        _ values: UnsafePointer<Float>, _ quantized: Workspace.QuantizedRows, width: Int,
+        index: UnsafePointer<Int32>? = nil, first: Int = 0
+    ) -> sigma_activations {
+        sigma_activations(
+            values: values + first * width, value_stride: width, quants: quantized.quants.base + first * width,
+            quant_stride: width, scales: quantized.scales.base + first * (width / 32), scale_stride: width / 32,
+            index: index)
+    }
+
+    private func headBody(_ member: Int32) {
+        let head = weights.head
+        while let index = team.take(0, of: headRows.count) {
+            normalize(row: headRows.lowerBound + index, to: index, weights.finalNorm, quantized: head.type.isQuantized)
+        }
+        team.barrier(member)
+        let input = activations(workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize)
+        let tiles = (head.rows + Self.headTile - 1) / Self.headTile
+        while let tile = team.take(1, of: tiles) {
+            let first = tile * Self.headTile
+            multiply(
+                head, first, min(Self.headTile, head.rows - first), input, rows: headRows.count,
+                workspace.logits.base + first, stride: configuration.vocabularySize, member)
+        }
+    }
+
+    // MARK: - Memory
+
+    /// Outputs of a product that one member computes at a time.
+    static let outputTile = 64
+    static let headTile = 256
+    /// Rows that go through OpenBLAS at a time.
+    static let blasRows = 256
+    /// Rows from which a float product goes through OpenBLAS.
+    static let blasMinimum = 8
+
+    private static func scratchLength(_ configuration: ModelConfiguration, paddedHeadDim: Int) -> Int {
+        let widest = max(
+            configuration.hiddenSize, configuration.queryWidth, configuration.denseIntermediateSize,
+            configuration.expertIntermediateSize * max(1, configuration.sharedExpertCount))
+        // A float product: gathered rows and a widened tile of weights; beside it the tiles that its caller holds.
+        let product = (blasRows + headTile) * widest + 2 * rowPiece * outputTile
+        return (max(product, attentionScratch(configuration, paddedHeadDim: paddedHeadDim)) + 15) & ~15
+    }
+
+    private func reserveWorkspace(rows: Int) {
+        let c = configuration
+        workspace.residual.reserve(rows * c.hiddenSize)
+        workspace.normed.reserve(rows * c.hiddenSize)
+        workspace.normedQuantized.reserve(rows, c.hiddenSize)
+        workspace.cosines.reserve(rows * c.headDim / 2)
+        workspace.sines.reserve(rows * c.headDim / 2)
+        workspace.projections.reserve(rows * (c.queryWidth + 2 * c.kvWidth))
+        workspace.queries.reserve(rows * c.headCount * paddedHeadDim)
+        workspace.attended.reserve(rows * c.queryWidth)
+        workspace.attendedQuantized.reserve(rows, c.queryWidth)
+        reserveFeedForward(rows: rows)
+    }
+}
+
+extension ModelWeights {
+    /// Whether any of the large matrices (all but the routers) is quantized.
+    var hasQuantizedMatrix: Bool {
+        func isQuantized(_ mlp: MLPWeights) -> Bool {
+            mlp.gate.type.isQuantized || mlp.up.type.isQuantized || mlp.down.type.isQuantized
+        }
+        return embedding.type.isQuantized || head.type.isQuantized
+            || layers.contains { layer in
+                if [layer.query, layer.key, layer.value, layer.output].contains(where: { $0.type.isQuantized }) { return true }
+                switch layer.feedForward {
+                case .dense(let mlp): return isQuantized(mlp)
+                case .mixture(_, _, let experts, let shared):
+                    let layout = experts.layout
+                    return layout.gateType.isQuantized || layout.upType.isQuantized || layout.downType.isQuantized
+                        || (shared.map(isQuantized) ?? false)
+                }
+            }
+    }
+}

@@ -1,0 +1,22 @@
+import CSigma
+
+/// A level of the CPU kernels. Results are the same bytes for one level; levels may differ in last bits.
+package struct InstructionSet: @unchecked Sendable {
+    let kernels: UnsafePointer<sigma_kernels>
+
+    package var name: String { String(cString: kernels.pointee.name) }
+
+    /// The best level that this processor can run.
+    package static var best: InstructionSet { InstructionSet(kernels: sigma_kernels_best()) }
+
+    /// The levels that this processor can run, the best last.
+    package static var all: [InstructionSet] { ["portable", "avx2", "avx512"].compactMap { InstructionSet(named: $0) } }
+
+    init(kernels: UnsafePointer<sigma_kernels>) { self.kernels = kernels }
+
+    /// nil where there is no such level or the processor cannot run it.
+    package init?(named name: String) {
+        guard let kernels = sigma_kernels_named(name) else { return nil }
+        self.kernels = kernels
+    }
+}

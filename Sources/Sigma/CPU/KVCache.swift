@@ -1,0 +1,78 @@
+import CSigma
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+extension KVType {
+    /// The kernels' number for the type.
+    var kernelType: Int32 {
+        switch self {
+        case .f32: Int32(SIGMA_F32)
+        case .f16: Int32(SIGMA_F16)
+        case .q8_0: Int32(SIGMA_Q8_0)
+        }
+    }
+
+    /// Bytes of one head at one position.
+    func rowBytes(headDim: Int) -> Int {
+        switch self {
+        case .f32: headDim * 4
+        case .f16: headDim * 2
+        case .q8_0: headDim / 32 * 34
+        }
+    }
+}
+
+/// Keys and values of one sequence, in blocks of 256 positions that are allocated as the sequence grows.
+///
+/// A block is [layer][key, value][kvHead][256][headDim]: attention reads one head's positions in a row.
+final class KVCache: SequenceState, @unchecked Sendable {
+    static let blockLength = 256
+
+    let kvType: KVType
+    let rowBytes: Int
+    private let layerCount: Int
+    private let kvHeadCount: Int
+    private(set) var length = 0
+    private var blocks: [UnsafeMutableRawPointer] = []
+
+    init(kvType: KVType, layerCount: Int, kvHeadCount: Int, headDim: Int) {
+        self.kvType = kvType
+        self.layerCount = layerCount
+        self.kvHeadCount = kvHeadCount
+        rowBytes = kvType.rowBytes(headDim: headDim)
+    }
+
+    deinit { for block in blocks { free(block) } }
+
+    var blockBytes: Int { layerCount * 2 * kvHeadCount * Self.blockLength * rowBytes }
+    var byteCount: Int { blocks.count * blockBytes }
+
+    func truncate(to newLength: Int) { length = min(length, max(0, newLength)) }
+
+    func advance(by count: Int) { length += count }
+
+    /// Makes room for `positions` positions in all.
+    func reserve(_ positions: Int) throws {
+        while blocks.count * Self.blockLength < positions {
+            var block: UnsafeMutableRawPointer?
+            guard posix_memalign(&block, 64, blockBytes) == 0, let block else {
+                throw SigmaError(
+                    .unavailable, "no memory for the key-value cache beyond \(blocks.count * Self.blockLength) tokens",
+                    remedy: "Use a shorter context (--context) or --kv-type q8_0.")
+            }
+            blocks.append(block)
+        }
+    }
+
+    /// One head's rows in block `block`: keys or values of positions `block * 256 ..< (block + 1) * 256`.
+    @inline(__always)
+    func rows(block: Int, layer: Int, isValue: Bool, head: Int) -> UnsafeMutableRawPointer {
+        blocks[block] + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength * rowBytes
+    }
+}

@@ -1,0 +1,39 @@
+import CSigma
+
+/// The threads that compute, one team for a back end. Used by one thread at a time.
+final class ThreadTeam: @unchecked Sendable {
+    private let team: OpaquePointer
+    let memberCount: Int
+
+    init(memberCount: Int) {
+        guard let team = sigma_team_create(Int32(clamping: memberCount)) else {
+            preconditionFailure("no memory for a thread team")
+        }
+        self.team = team
+        self.memberCount = Int(sigma_team_members(team))
+    }
+
+    deinit { sigma_team_destroy(team) }
+
+    /// Runs `body(context, member)` on every member and returns when all have ended.
+    func run(_ context: UnsafeMutableRawPointer, _ body: sigma_team_body) { sigma_team_run(team, body, context) }
+
+    /// Inside a body: waits for all members.
+    func barrier(_ member: Int32) { sigma_team_barrier(team, member) }
+
+    /// Inside a body: the next item of list `counter` (0...7), or nil when all `count` are given out.
+    @inline(__always)
+    func take(_ counter: Int32, of count: Int) -> Int? {
+        let item = Int(sigma_team_take(team, counter))
+        return item < count ? item : nil
+    }
+
+    /// Processors that this process may run on; on macOS the performance cores.
+    static var availableProcessors: Int {
+        #if os(macOS)
+            return performanceCoreCount
+        #else
+            return max(1, Int(sigma_processor_count()))
+        #endif
+    }
+}

@@ -1,0 +1,91 @@
+import CSigma
+
+/// Activations of a step. Row-major fp32 unless stated; grows between steps, never during one.
+///
+/// `slot`: one (row, chosen expert) pair; slots are grouped by expert.
+struct Workspace {
+    /// Memory for `count` elements, 64-byte aligned, kept until it has to grow.
+    struct Buffer<Element: BitwiseCopyable>: @unchecked Sendable {
+        private(set) var base: UnsafeMutablePointer<Element>
+        private(set) var capacity = 0
+
+        init() { base = UnsafeMutablePointer(bitPattern: 64)! }
+
+        mutating func reserve(_ count: Int) {
+            guard count > capacity else { return }
+            release()
+            let bytes = max(count, 1) * MemoryLayout<Element>.stride
+            base = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64).bindMemory(
+                to: Element.self, capacity: count)
+            capacity = count
+        }
+
+        mutating func release() {
+            if capacity > 0 { UnsafeMutableRawPointer(base).deallocate() }
+            capacity = 0
+        }
+    }
+
+    /// 8-bit rows with their scales, beside the fp32 rows they were made from.
+    struct QuantizedRows {
+        var quants = Buffer<Int8>()
+        var scales = Buffer<Float>()
+        mutating func reserve(_ rows: Int, _ width: Int) {
+            quants.reserve(rows * width)
+            scales.reserve(rows * (width / 32 + 1))
+        }
+        mutating func release() {
+            quants.release()
+            scales.release()
+        }
+    }
+
+    /// [rows, hidden]: the residual stream.
+    var residual = Buffer<Float>()
+    /// [rows, hidden]: after the norm; input of attention, feed-forward or head.
+    var normed = Buffer<Float>()
+    var normedQuantized = QuantizedRows()
+    /// [rows, headDim / 2] of each row's position.
+    var cosines = Buffer<Float>()
+    var sines = Buffer<Float>()
+    /// [rows, queryWidth + 2 kvWidth]: q, k and v side by side.
+    var projections = Buffer<Float>()
+    /// [rows, headCount, padded headDim]: after norm, RoPE and scaling.
+    var queries = Buffer<Float>()
+    /// [rows, queryWidth]: heads side by side, input of the output projection.
+    var attended = Buffer<Float>()
+    var attendedQuantized = QuantizedRows()
+    /// Softmax states of splits: per item and query of its group a maximum and a sum; and [padded headDim] outputs.
+    var splitStates = Buffer<Float>()
+    var splitOutputs = Buffer<Float>()
+
+    /// [rows, experts]: unbiased router scores.
+    var scores = Buffer<Float>()
+    /// [rows, choices]: expert, weight and slot of each choice.
+    var chosen = Buffer<Int32>()
+    var weights = Buffer<Float>()
+    var slots = Buffer<Int32>()
+    /// [slots]: the row of each.
+    var slotRows = Buffer<Int32>()
+    /// [slots, intermediate]: silu(gate) * up.
+    var gated = Buffer<Float>()
+    var gatedQuantized = QuantizedRows()
+    /// [slots, hidden]: down's output.
+    var expertOutputs = Buffer<Float>()
+    /// [rows, hidden]: weighted sum of the experts' outputs.
+    var feedForward = Buffer<Float>()
+
+    /// [rows asked for, vocabulary]
+    var logits = Buffer<Float>()
+
+    mutating func release() {
+        for keyPath in [
+            \Workspace.residual, \.normed, \.cosines, \.sines, \.projections, \.queries, \.attended, \.splitStates,
+            \.splitOutputs, \.scores, \.weights, \.gated, \.expertOutputs, \.feedForward, \.logits,
+        ] { self[keyPath: keyPath].release() }
+        for keyPath in [\Workspace.chosen, \.slots, \.slotRows] { self[keyPath: keyPath].release() }
+        for keyPath in [\Workspace.normedQuantized, \.attendedQuantized, \.gatedQuantized] {
+            self[keyPath: keyPath].release()
+        }
+    }
+}
