@@ -33,7 +33,7 @@ package struct TokenizerDefinition: Sendable, Equatable {
     package enum Normalizer: String, Sendable, CaseIterable { case none, nfc }
 
     /// Bytes of each id; empty where an id has no token. Count = number of ids known.
-    package var tokens: [[UInt8]]
+    package var tokens: TokenTable
     /// As many as `tokens`.
     package var kinds: [TokenKind]
     package var mergeRule: MergeRule
@@ -45,7 +45,7 @@ package struct TokenizerDefinition: Sendable, Equatable {
     package var addsBos: Bool
 
     package init(
-        tokens: [[UInt8]], kinds: [TokenKind], mergeRule: MergeRule, pattern: SplitPattern, normalizer: Normalizer,
+        tokens: TokenTable, kinds: [TokenKind], mergeRule: MergeRule, pattern: SplitPattern, normalizer: Normalizer,
         bos: Int32?, eos: Int32?, addsBos: Bool
     ) {
         self.tokens = tokens
