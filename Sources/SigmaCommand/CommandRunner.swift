@@ -1,0 +1,84 @@
+import ArgumentParser
+import Sigma
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// What a command's `main.swift` consists of: parses the arguments, runs the command and ends the process with the exit code that
+/// `docs` and scripts rely on (0, 64, 65, 66, 69, 74, 130), with `error: ...` on stderr.
+///
+///     runCommand(Convert.self)
+public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never {
+    prepareProcess()
+    do {
+        var command = try Command.parseAsRoot()
+        try command.run()
+        try StandardOutput.flush()
+        exit(0)
+    } catch {
+        end(type, with: error)
+    }
+}
+
+/// As `runCommand`, for commands whose `run` is asynchronous.
+public func runAsyncCommand<Command: AsyncParsableCommand>(_ type: Command.Type) async -> Never {
+    prepareProcess()
+    do {
+        var command = try Command.parseAsRoot()
+        if var command = command as? any AsyncParsableCommand {
+            try await command.run()
+        } else {
+            try command.run()
+        }
+        try StandardOutput.flush()
+        exit(0)
+    } catch {
+        end(type, with: error)
+    }
+}
+
+/// A wrong combination of arguments that the parser itself cannot see: exit code 64.
+public func usageError(_ message: String, remedy: String? = nil) -> SigmaError {
+    SigmaError(.usage, message, remedy: remedy)
+}
+
+/// `warning: ...` on stderr.
+public func warn(_ message: String) {
+    ProgressBar.clearLine()
+    StandardError.write(Terminal.yellow("warning: ") + message + "\n")
+}
+
+/// A line for the person at the terminal, on stderr.
+public func note(_ message: String) {
+    ProgressBar.clearLine()
+    StandardError.write(message + "\n")
+}
+
+private func prepareProcess() {
+    // A closed pipe is then an error of write, which ends the command quietly but lets it clean up.
+    signal(SIGPIPE, SIG_IGN)
+}
+
+private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any Error) -> Never {
+    ProgressBar.clearLine()
+    switch error {
+    case is StandardOutput.Closed:
+        exit(0)
+    case let error as SigmaError:
+        // What was written so far stands before the error even if both go to the same place.
+        try? StandardOutput.flush()
+        StandardError.write(Terminal.red("error: ") + error.description + "\n")
+        exit(error.kind.rawValue)
+    case is CancellationError:
+        try? StandardOutput.flush()
+        exit(SigmaError.Kind.interrupted.rawValue)
+    default:
+        // Usage errors (64), --help and --version (0).
+        type.exit(withError: error)
+    }
+}

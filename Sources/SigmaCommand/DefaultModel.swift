@@ -1,0 +1,75 @@
+import ArgumentParser
+import Sigma
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// `--model`, the same in every command: `@OptionGroup var model: ModelOption`, then `try model.path`.
+public struct ModelOption: ParsableArguments {
+    @Option(
+        name: .customLong("model"),
+        help: ArgumentHelp(
+            "A native model file (default: $SIGMA_MODEL, else the demo model).", valueName: "path"))
+    var given: String?
+
+    public init() {}
+
+    /// - Throws: `SigmaError` (`.noInput`) if none is given and there is no default.
+    public var path: String {
+        get throws { try given ?? defaultModelPath() }
+    }
+}
+
+/// The model that commands use if none is named: `$SIGMA_MODEL`, else `sigma/demo.gguf` in `../share` beside the executable, else
+/// `Models/demo.gguf` in the package that the executable was built in, or in the working directory.
+///
+/// - Throws: `SigmaError` (`.noInput`) if there is none.
+public func defaultModelPath() throws -> String {
+    if let named = getenv("SIGMA_MODEL").map({ String(cString: $0) }), !named.isEmpty { return named }
+    var candidates: [String] = []
+    if let executable = executablePath() {
+        var folder = parent(executable)
+        candidates.append(parent(folder) + "/share/sigma/demo.gguf")
+        while folder.count > 1 {
+            if exists(folder + "/Package.swift") {
+                candidates.append(folder + "/Models/demo.gguf")
+                break
+            }
+            folder = parent(folder)
+        }
+    }
+    candidates.append("Models/demo.gguf")
+    if let found = candidates.first(where: exists) { return found }
+    throw SigmaError(
+        .noInput, "no model was named, and there is no demo model",
+        remedy: "Name one with --model or SIGMA_MODEL, or make the demo model: make demo")
+}
+
+private func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+private func parent(_ path: String) -> String {
+    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return "/" }
+    return String(path[..<slash])
+}
+
+/// Where this program's file is, symbolic links resolved; nil where the system doesn't tell.
+private func executablePath() -> String? {
+    #if canImport(Darwin)
+        var size: UInt32 = 0
+        _NSGetExecutablePath(nil, &size)
+        var name = [CChar](repeating: 0, count: Int(size) + 1)
+        guard _NSGetExecutablePath(&name, &size) == 0, let resolved = realpath(name, nil) else { return nil }
+    #else
+        guard let resolved = realpath("/proc/self/exe", nil) else { return nil }
+    #endif
+    defer { free(resolved) }
+    return String(cString: resolved)
+}
+
+/// What `--version` prints.
+public let sigmaVersion = "0.1.0"

@@ -1,0 +1,105 @@
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Ctrl-C (SIGINT), SIGTERM and SIGHUP as a flag, so that work can stop at a point of its choice and clean up.
+public enum Interrupt {
+    private static let count = Atomic<Int>(0)
+    private static let wakeUp = Atomic<Int32>(-1)
+
+    /// True once the user asked to stop. Cheap; any thread.
+    public static var isRequested: Bool { count.load(ordering: .relaxed) > 0 }
+
+    /// Starts to watch.
+    /// - Parameter forced: whether a second Ctrl-C ends the process at once with exit code 130. Not for commands that
+    ///   have a half-written file to remove.
+    public static func install(secondEndsProcess forced: Bool) {
+        // Touched here, so that the handler never runs a lazy initialiser.
+        count.store(0, ordering: .relaxed)
+        let handler: @convention(c) (Int32) -> Void =
+            forced
+            ? { _ in
+                if Interrupt.received() > 1 { _exit(130) }
+            }
+            : { _ in _ = Interrupt.received() }
+        for number in [SIGINT, SIGTERM, SIGHUP] {
+            // Ignored by whoever started us (nohup, a shell's background job): stays so.
+            var previous = sigaction()
+            sigaction(number, nil, &previous)
+            #if canImport(Darwin)
+                let isIgnored = unsafeBitCast(previous.__sigaction_u.__sa_handler, to: Int.self) == 1
+            #else
+                let isIgnored = unsafeBitCast(previous.__sigaction_handler.sa_handler, to: Int.self) == 1
+            #endif
+            if !isIgnored { signal(number, handler) }
+        }
+    }
+
+    /// Calls `body` once, on a thread of its own, when the user asks to stop: for cancelling a task.
+    public static func onRequest(_ body: @escaping @Sendable () -> Void) {
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { return }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        wakeUp.store(ends[1], ordering: .sequentiallyConsistent)
+        let input = ends[0]
+        Thread.detach {
+            var byte: UInt8 = 0
+            while read(input, &byte, 1) < 0, errno == EINTR {}
+            body()
+        }
+    }
+
+    /// In the signal handler: async-signal-safe calls only.
+    private static func received() -> Int {
+        let number = count.add(1, ordering: .relaxed).newValue
+        let descriptor = wakeUp.load(ordering: .sequentiallyConsistent)
+        if descriptor >= 0 {
+            let savedError = errno
+            var byte: UInt8 = 1
+            _ = write(descriptor, &byte, 1)
+            errno = savedError
+        }
+        return number
+    }
+}
+
+private enum Thread {
+    static func detach(_ body: @escaping @Sendable () -> Void) {
+        final class Box: Sendable {
+            let body: @Sendable () -> Void
+            init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+        }
+        let argument = Unmanaged.passRetained(Box(body)).toOpaque()
+        #if canImport(Darwin)
+            var thread: pthread_t?
+        #else
+            var thread = pthread_t()
+        #endif
+        let status = pthread_create(
+            &thread, nil,
+            { argument in
+                #if canImport(Darwin)
+                    let pointer = argument
+                #else
+                    let pointer = argument!
+                #endif
+                Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body()
+                return nil
+            }, argument)
+        guard status == 0 else {
+            Unmanaged<Box>.fromOpaque(argument).release()
+            return
+        }
+        #if canImport(Darwin)
+            pthread_detach(thread!)
+        #else
+            pthread_detach(thread)
+        #endif
+    }
+}
