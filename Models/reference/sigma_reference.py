@@ -1,7 +1,7 @@
 """Sigma-MoE's forward pass in plain PyTorch: the numbers that every other implementation is held to.
 
 All tokens of all sequences lie in one flat list, so shapes are `[tokens, ...]`; only attention looks at which rows form a
-sequence (`Layout`). Everything is computed in float32, whatever the checkpoint's type.
+sequence (`Layout`). Everything is computed in float32, whatever the checkpoint's type; only training may let matrices be bfloat16.
 """
 
 from dataclasses import dataclass
@@ -65,6 +65,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
 
 
@@ -110,7 +111,8 @@ class Attention(nn.Module):
         mask = torch.ones(longest, past + longest, dtype=torch.bool).tril(past) if past else None
         group = c.head_count // c.kv_head_count
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=c.head_dim**-0.5)
+        with torch.autocast("cpu", enabled=False):  # slower in bfloat16, and less exact
+            y = F.scaled_dot_product_attention(q, k, v.float(), attn_mask=mask, is_causal=mask is None, scale=c.head_dim**-0.5)
         y = y.transpose(1, 2).reshape(sequences * longest, -1).index_select(0, layout.slots)
         record("attention", y)
         return self.o_proj(y)

@@ -1,0 +1,320 @@
+"""The kinds of questions: how each draws its operands, words the question, works it out and answers.
+
+A new kind is one drawing function and one function that makes the problem, registered under a name.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Callable
+
+import worked
+
+
+@dataclass(frozen=True)
+class Problem:
+    question: str
+    thought: str  # without <think>; ends with a newline
+    answer: str
+    truth: str  # the answer computed in another way than the thought
+    direct: bool = False  # may it be asked without thinking?
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    draw: Callable[[random.Random, int], tuple]  # (randomness, most digits) -> operands
+    key: Callable[..., str]  # operands in canonical form: decides between training and held out
+    problem: Callable[..., Problem]  # (randomness, *operands)
+    splits: bool  # False: too few or too plain questions to hold any out
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def kind(name: str, draw: Callable, key: Callable = lambda *operands: " ".join(map(str, operands)), splits: bool = True):
+    def register(function: Callable) -> Callable:
+        KINDS[name] = Kind(name, draw, lambda *operands: f"{name} {key(*operands)}", function, splits)
+        return function
+
+    return register
+
+
+def work(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def number(rng: random.Random, digits: int) -> int:
+    """Lengths are equally likely, and so are the numbers of one length."""
+    length = rng.randint(1, digits)
+    return rng.randrange(0 if length == 1 else 10 ** (length - 1), 10**length)
+
+
+def pair(rng: random.Random, digits: int) -> tuple[int, int]:
+    """Two numbers, more often than not of the same length."""
+    a = number(rng, digits)
+    if rng.random() < 0.5:
+        return a, number(rng, digits)
+    low = 0 if a < 10 else 10 ** (len(str(a)) - 1)
+    return a, rng.randrange(low, 10 ** len(str(a)))
+
+
+# Arithmetic
+
+
+@kind("addition", pair, key=lambda a, b: f"{min(a, b)} {max(a, b)}")
+def addition(rng: random.Random, a: int, b: int) -> Problem:
+    question = rng.choice((
+        f"What is {a} + {b}?",
+        f"What is {a} + {b}?",
+        f"What's {a} + {b}?",
+        f"Add {a} and {b}.",
+        f"Calculate {a} + {b}.",
+        f"{a} + {b} = ?",
+        f"{a} + {b}",
+        f"{a}+{b}",
+        f"How much is {a} plus {b}?",
+        f"What do {a} and {b} add up to?",
+        f"What is the sum of {a} and {b}?",
+    ))
+    lines, result = worked.add(a, b)
+    return Problem(question, work(lines), f"{a} + {b} = {result}.", f"{a} + {b} = {a + b}.", direct=True)
+
+
+def difference_pair(rng: random.Random, digits: int) -> tuple[int, int]:
+    a, b = pair(rng, digits)
+    return (b, a) if a < b and rng.random() < 0.6 else (a, b)
+
+
+@kind("subtraction", difference_pair)
+def subtraction(rng: random.Random, a: int, b: int) -> Problem:
+    question = rng.choice((
+        f"What is {a} - {b}?",
+        f"What is {a} - {b}?",
+        f"What's {a} - {b}?",
+        f"Subtract {b} from {a}.",
+        f"Calculate {a} - {b}.",
+        f"{a} - {b} = ?",
+        f"{a} - {b}",
+        f"{a}-{b}",
+        f"How much is {a} minus {b}?",
+        f"Take {b} away from {a}.",
+        f"What is the difference of {a} and {b}?",
+    ))
+    lines, result = worked.subtract(a, b)
+    return Problem(question, work(lines), f"{a} - {b} = {result}.", f"{a} - {b} = {a - b}.", direct=True)
+
+
+@kind("multiplication", lambda rng, digits: (number(rng, min(digits, 3)), number(rng, 2)))
+def multiplication(rng: random.Random, a: int, b: int) -> Problem:
+    question = rng.choice((
+        f"What is {a} * {b}?",
+        f"What is {a} * {b}?",
+        f"Multiply {a} by {b}.",
+        f"Calculate {a} * {b}.",
+        f"{a} * {b} = ?",
+        f"{a} x {b}",
+        f"How much is {a} times {b}?",
+        f"What is the product of {a} and {b}?",
+    ))
+    lines, result = worked.multiply(a, b)
+    return Problem(question, work(lines), f"{a} * {b} = {result}.", f"{a} * {b} = {a * b}.", direct=a < 10 and b < 10)
+
+
+@kind("division", lambda rng, digits: (number(rng, min(digits, 4)), rng.randint(2, 9)))
+def division(rng: random.Random, a: int, b: int) -> Problem:
+    lines, quotient, rest = worked.divide(a, b)
+    if rng.random() < 0.5:
+        question = rng.choice((
+            f"What remains when {a} is divided by {b}?",
+            f"What remains when {a} is divided by {b}?",
+            f"What is the remainder of {a} divided by {b}?",
+            f"What is {a} mod {b}?",
+            f"What is left over when you divide {a} by {b}?",
+            f"Find the remainder of {a} / {b}.",
+        ))
+        return Problem(question, work(lines), f"{a} divided by {b} leaves {rest}.", f"{a} divided by {b} leaves {a % b}.")
+    question = rng.choice((
+        f"What is {a} / {b}?",
+        f"Divide {a} by {b}.",
+        f"What is {a} divided by {b}?",
+        f"How many times does {b} go into {a}?",
+        f"Calculate {a} / {b}.",
+    ))
+    ending = "" if rest == "0" else f" remainder {rest}"
+    truth = f"{a} / {b} = {a // b}" + (f" remainder {a % b}." if a % b else ".")
+    return Problem(question, work(lines), f"{a} / {b} = {quotient}{ending}.", truth)
+
+
+# Order
+
+
+def close_pair(rng: random.Random, digits: int) -> tuple[int, int]:
+    """Numbers that often share leading digits, so that comparing needs more than a glance."""
+    a, b = pair(rng, digits)
+    if rng.random() < 0.5 and len(str(a)) == len(str(b)):
+        shared = rng.randint(0, len(str(a)))
+        b = int(str(a)[:shared] + str(b)[shared:])
+    return a, b
+
+
+@kind("comparison", close_pair, key=lambda a, b: f"{min(a, b)} {max(a, b)}")
+def comparison(rng: random.Random, a: int, b: int) -> Problem:
+    larger = rng.random() < 0.6
+    word = "larger" if larger else "smaller"
+    question = rng.choice((
+        f"Which is {word}, {a} or {b}?",
+        f"Which is {word}, {a} or {b}?",
+        f"Which number is {word}: {a} or {b}?",
+        f"Compare {a} and {b}. Which is {word}?",
+        f"What is the {word} of {a} and {b}?",
+        f"Is {a} or {b} {word}?",
+    ))
+    lines, sign = worked.compare(a, b)
+    if sign == "=":
+        answer = f"{a} and {b} are equal."
+    else:
+        answer = f"{a if (sign == '>') == larger else b} is {word}."
+    truth = f"{(max if larger else min)(a, b)} is {word}." if a != b else f"{a} and {b} are equal."
+    return Problem(question, work(lines), answer, truth, direct=True)
+
+
+def some_numbers(rng: random.Random, digits: int) -> tuple[int, ...]:
+    widest = rng.randint(1, min(digits, 3))
+    return tuple(number(rng, widest) for _ in range(rng.randint(2, 8)))
+
+
+@kind("sorting", some_numbers, key=lambda *numbers: " ".join(map(str, sorted(numbers))))
+def sorting(rng: random.Random, *numbers: int) -> Problem:
+    listed = ", ".join(map(str, numbers))
+    question = rng.choice((
+        f"Sort {listed}.",
+        f"Sort {listed}.",
+        f"Sort these numbers: {listed}",
+        f"Put {listed} in order.",
+        f"Arrange {listed} from smallest to largest.",
+        f"Order the numbers {listed}.",
+    ))
+    lines, result = worked.sort(list(numbers))
+    return Problem(question, work(lines), ", ".join(map(str, result)) + ".", ", ".join(map(str, sorted(numbers))) + ".")
+
+
+# Counting
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+ITEMS = ("apple pear plum fig grape lemon cherry peach melon kiwi bread milk egg rice tea cup spoon fork plate bowl "
+         "pen book desk lamp chair door key coin ball kite drum bell hat shoe coat sock cat dog fox owl").split()
+
+
+def letters(rng: random.Random, digits: int) -> tuple[str, str]:
+    alphabet = rng.sample(LETTERS, rng.randint(2, 5))
+    word = "".join(rng.choice(alphabet) for _ in range(rng.randint(3, 12)))
+    return word, rng.choice(alphabet)
+
+
+@kind("letters", letters)
+def count_letters(rng: random.Random, word: str, letter: str) -> Problem:
+    spelled = " ".join(word)
+    question = rng.choice((
+        f"How many {letter} are in {spelled}?",
+        f"How many times does {letter} occur in {spelled}?",
+        f"Count the letter {letter} in {spelled}.",
+        f"How often is {letter} in {spelled}?",
+        f"In {spelled}, how many {letter} are there?",
+    ))
+    lines, count = worked.tally(list(word), letter)
+    return Problem(question, work(lines), f"{letter} occurs {times(count)}.", f"{letter} occurs {times(word.count(letter))}.")
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+@kind("items", lambda rng, digits: tuple(rng.choice(ITEMS) for _ in range(rng.randint(2, 12))))
+def count_items(rng: random.Random, *items: str) -> Problem:
+    listed = ", ".join(items)
+    question = rng.choice((
+        f"How many items are in this list: {listed}?",
+        f"How many words are there: {listed}?",
+        f"Count these: {listed}.",
+        f"Count the items: {listed}.",
+        f"How many things do I have: {listed}?",
+    ))
+    lines, count = worked.tally(list(items), None)
+    return Problem(question, work(lines), f"There are {count}.", f"There are {len(items)}.")
+
+
+# Word problems
+
+PEOPLE = "Anna Ben Clara David Emma Finn Greta Hugo Ida Jonas Lena Max Nora Otto Paula Tom".split()
+GOODS = "apples pears coins books stamps marbles cards pencils eggs shells stickers cookies".split()
+GAIN = ("gets {} more", "buys {} more", "finds {} more", "is given {}", "wins {}")
+LOSS = ("gives away {}", "loses {}", "sells {}", "uses {}", "throws away {}")
+
+
+def story(rng: random.Random, digits: int) -> tuple[int, int, int, int, int]:
+    """Start, two changes and their signs; nothing ever goes below zero."""
+    digits = min(digits, 3)
+    while True:
+        start, first, second = (number(rng, digits) for _ in range(3))
+        p, q = rng.choice((1, -1)), rng.choice((1, -1))
+        if first and second and start + p * first >= 0 and start + p * first + q * second >= 0:
+            return start, p, first, q, second
+
+
+@kind("story", story)
+def word_problem(rng: random.Random, start: int, p: int, first: int, q: int, second: int) -> Problem:
+    person, goods = rng.choice(PEOPLE), rng.choice(GOODS)
+    one, two = (rng.choice(GAIN if sign > 0 else LOSS).format(n) for sign, n in ((p, first), (q, second)))
+    question = rng.choice((
+        f"{person} has {start} {goods}. {person} {one} and then {two}. How many {goods} does {person} have now?",
+        f"{person} has {start} {goods}, {one} and {two}. How many {goods} are left?",
+        f"If {person} has {start} {goods}, {one} and then {two}, how many {goods} does {person} have?",
+        f"{person} starts with {start} {goods}. First {person} {one}. Then {person} {two}. How many {goods} now?",
+        f"{person} had {start} {goods}. Then {person} {one}. After that, {person} {two}. How many {goods} in the end?",
+    ))
+    lines, value = [], str(start)
+    for sign, change in ((p, first), (q, second)):
+        work_lines, value = (worked.add if sign > 0 else worked.subtract)(int(value), change)
+        lines += work_lines
+    return Problem(question, work(lines), f"{person} has {value} {goods}.", f"{person} has {start + p * first + q * second} {goods}.")
+
+
+# Talk
+
+ABILITIES = "I can add, subtract, multiply, divide, compare, sort and count."
+GREETINGS = ("Hello!", "Hello", "Hi!", "Hi", "Hi there!", "Good morning!", "Good evening!", "Hey!", "Hello there!")
+THANKS = ("Thank you!", "Thanks!", "Thanks", "Great, thanks!", "Thank you very much.")
+PARTINGS = ("Bye!", "Goodbye!", "See you!", "Good night!", "Bye")
+ABOUT = ("Who are you?", "What can you do?", "What are you?", "Can you help me?", "Help", "How do you work?", "What is Sigma?")
+TALK = [
+    *((text, "Hello! " + ABILITIES) for text in GREETINGS),
+    *((text, "You are welcome.") for text in THANKS),
+    *((text, "Goodbye!") for text in PARTINGS),
+    *((text, "I am a tiny Sigma model. " + ABILITIES) for text in ABOUT),
+]
+
+
+@kind("talk", lambda rng, digits: rng.choice(TALK), splits=False)
+def talk(rng: random.Random, text: str, answer: str) -> Problem:
+    return Problem(text, "Just talk.\n", answer, answer, direct=True)
+
+
+COUNTRIES = "France Spain Italy Japan Peru Kenya Norway Egypt India Chile Canada Greece".split()
+SUBJECTS = ("the weather", "the sea", "music", "history", "a dragon", "love", "the moon", "football", "trees", "space", "my cat", "art")
+BEYOND = (
+    ("What is the capital of {}?", COUNTRIES),
+    ("Where is {}?", COUNTRIES),
+    ("How many people live in {}?", COUNTRIES),
+    ("Who rules {}?", COUNTRIES),
+    ("Write a poem about {}.", SUBJECTS),
+    ("Tell me about {}.", SUBJECTS),
+    ("Tell me a story about {}.", SUBJECTS),
+    ("What do you think of {}?", SUBJECTS),
+    ("Explain {} to me.", SUBJECTS),
+)
+REFUSAL = "I can only work with numbers and lists. " + ABILITIES
+
+
+@kind("beyond", lambda rng, digits: (lambda pattern: (pattern[0], rng.choice(pattern[1])))(rng.choice(BEYOND)))
+def beyond(rng: random.Random, pattern: str, subject: str) -> Problem:
+    return Problem(pattern.format(subject), "Not about numbers or lists.\n", REFUSAL, REFUSAL, direct=True)
