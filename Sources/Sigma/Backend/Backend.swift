@@ -74,6 +74,8 @@ package protocol Backend: AnyObject, Sendable {
     func feedForward(layer: Int)
     /// Logits [rows, vocabulary] of a range of rows (final norm and output head), valid until the next call.
     func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>
+    /// Bytes of weights and cache that the current or last step read.
+    var stepBytes: Int { get }
     /// Makes the step's tokens part of their sequences.
     /// - Throws: `SigmaError(.inputOutput)` if the weights were lost while they were read; the sequences are then unchanged.
     func end() throws

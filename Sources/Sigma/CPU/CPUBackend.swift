@@ -25,6 +25,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     var attentionItems: [AttentionItem] = []
     var mergeItems: [MergeItem] = []
     var plan = FeedForwardPlan()
+    package internal(set) var stepBytes = 0
 
     /// - Parameters:
     ///   - threadCount: members of the team; nil: the processors that this process may use.
@@ -72,6 +73,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         }
         self.batch = batch
         rowCount = batch.tokens.count
+        stepBytes = rowCount * weights.embedding.rowBytes
         reserveWorkspace(rows: rowCount)
         planAttention()
         for segment in batch.segments {
@@ -96,6 +98,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
         precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
         headRows = rows
+        stepBytes += weights.head.byteCount
         workspace.logits.reserve(rows.count * configuration.vocabularySize)
         run { backend, member in backend.headBody(member) }
         return UnsafeBufferPointer(start: workspace.logits.base, count: rows.count * configuration.vocabularySize)

@@ -127,7 +127,8 @@ extension CPUBackend {
         var alwaysOn: MLPWeights?
         switch feedForward {
         case .dense(let mlp): alwaysOn = mlp
-        case .mixture(_, _, let experts, let shared):
+        case .mixture(let router, _, let experts, let shared):
+            stepBytes += router.byteCount
             alwaysOn = shared
             if plan.offsets.count != experts.count + 1 { plan.offsets = Array(repeating: 0, count: experts.count + 1) }
             for expert in 0...experts.count { plan.offsets[expert] = 0 }
@@ -151,6 +152,7 @@ extension CPUBackend {
             for row in 0..<rowCount { workspace.slotRows.base[routed + row] = Int32(row) }
             plan.add(.init(gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rowCount))
         }
+        for group in plan.groups { stepBytes += group.gate.byteCount + group.up.byteCount + group.down.byteCount }
     }
 
     /// gated = silu(gate x) * (up x) for one tile of outputs of one group, and its 8-bit form for the product with down.

@@ -1,5 +1,13 @@
 import CSigma
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
 /// A level of the CPU kernels. Results are the same bytes for one level; levels may differ in last bits.
 package struct InstructionSet: @unchecked Sendable {
     let kernels: UnsafePointer<sigma_kernels>
@@ -18,5 +26,17 @@ package struct InstructionSet: @unchecked Sendable {
     package init?(named name: String) {
         guard let kernels = sigma_kernels_named(name) else { return nil }
         self.kernels = kernels
+    }
+
+    /// The level that `SIGMA_INSTRUCTION_SET` names, or the best.
+    /// - Throws: `SigmaError(.unavailable)` where it names none that this processor can run.
+    package static func fromEnvironment() throws -> InstructionSet {
+        guard let name = getenv("SIGMA_INSTRUCTION_SET").map({ String(cString: $0) }), !name.isEmpty else { return .best }
+        guard let level = InstructionSet(named: name) else {
+            throw SigmaError(
+                .unavailable, "SIGMA_INSTRUCTION_SET is '\(name)', which this processor cannot run",
+                remedy: "Use one of: \(all.map(\.name).joined(separator: ", ")).")
+        }
+        return level
     }
 }

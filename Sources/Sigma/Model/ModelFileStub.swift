@@ -1,6 +1,11 @@
 package final class ModelFile: Sendable {
     package let configuration: ModelConfiguration
     package let weights: ModelWeights
-    init(c: ModelConfiguration, w: ModelWeights) { configuration = c; weights = w }
+    package let chatFormat: ChatFormat?
+    package let name = ""
+    package let path = ""
+    package let byteCount = 0
+    package init(path: String) throws { fatalError() }
+    package func tokenizerDefinition() throws -> TokenizerDefinition? { nil }
     package func checkIntact() throws {}
 }

@@ -1,0 +1,279 @@
+import Synchronization
+
+/// What is asked of one generation.
+package struct GenerationRequest: Sendable {
+    package var tokens: [Int32]
+    /// Where the text begins; `.answer` for raw prompts, which have no thinking.
+    package var start: ThinkingSplitter.State
+    package var options: GenerationOptions
+    /// Log-probabilities of this many tokens at each step; nil: none. With no tokens to generate, of every prompt position.
+    package var logProbabilityCount: Int?
+
+    package init(
+        tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil
+    ) {
+        self.tokens = tokens
+        self.start = start
+        self.options = options
+        self.logProbabilityCount = logProbabilityCount
+    }
+}
+
+package struct GeneratedToken: Sendable {
+    package enum Phase: String, Sendable { case thinking, answer }
+    package var id: Int32
+    package var phase: Phase
+    /// What became certain with this token, without tags and stop strings. Valid UTF-8; may be empty.
+    package var text: String
+    package var logProbability: Double?
+    package var top: [TokenLogProbability] = []
+}
+
+/// A prompt position's distribution over what follows it.
+package struct PromptPosition: Sendable {
+    /// The token that follows and its log-probability; nil at the last position.
+    package var next: TokenLogProbability?
+    package var top: [TokenLogProbability]
+}
+
+package enum GenerationEvent: Sendable {
+    case prefill(done: Int, total: Int)
+    case promptLogProbabilities([PromptPosition])
+    case token(GeneratedToken)
+    /// The thinking budget has ended: these tokens were put in.
+    case closing(ids: [Int32], text: String)
+    /// The end, with text that was held back until now (it could have become a tag or a stop string).
+    case finished(Statistics, remainder: GeneratedToken?)
+}
+
+/// A sequence's tokens and key-value state. Exclusive: one generation uses it at a time.
+package final class Timeline: @unchecked Sendable {
+    package let sequence: any SequenceState
+    /// Tokens whose keys and values are stored; as many as `sequence.length`.
+    package internal(set) var tokens: [Int32] = []
+
+    package init(_ sequence: any SequenceState) { self.sequence = sequence }
+}
+
+/// One answer in the making: a state machine that the engine thread moves one step at a time.
+package final class Generation: @unchecked Sendable {
+    private let engine: Engine
+    private let timeline: Timeline
+    private let request: GenerationRequest
+    private let onEvent: @Sendable (GenerationEvent) -> Void
+    private let cancelled = Atomic<Bool>(false)
+
+    // From here on the engine thread's.
+    private let batch = Batch()
+    private var sampler: Sampler
+    private var decoder: StreamingDecoder?
+    private var splitter: ThinkingSplitter
+    private var stopMatcher: StopMatcher
+    /// Tokens of the sequence that have no keys and values yet.
+    private var pending: ArraySlice<Int32> = []
+    private var hasStarted = false
+    /// Answer text that arrived together with the end of thinking.
+    private var carried = ""
+    private var promptPositions: [PromptPosition] = []
+    private var statistics = Statistics()
+    private var startTime = 0.0
+    private var diskBytesBefore = 0
+
+    /// - Throws: `SigmaError(.usage)` for a prompt that is empty, too long, or has ids outside the vocabulary, and for options that make
+    ///   no sense.
+    package init(
+        _ request: GenerationRequest, on timeline: Timeline, engine: Engine,
+        onEvent: @escaping @Sendable (GenerationEvent) -> Void
+    ) throws {
+        try request.options.check()
+        guard !request.tokens.isEmpty else { throw SigmaError(.usage, "the prompt is empty: there is nothing to continue") }
+        if let bad = request.tokens.first(where: { $0 < 0 || Int($0) >= engine.vocabularySize }) {
+            throw SigmaError(
+                .usage, "token id \(bad) is outside the model's vocabulary of \(engine.vocabularySize) rows")
+        }
+        guard request.tokens.count <= engine.contextLength else {
+            throw SigmaError(
+                .usage, "the prompt has \(request.tokens.count) tokens and the context is \(engine.contextLength)",
+                remedy: "Shorten the prompt, or raise --context if the model was made for more.")
+        }
+        self.engine = engine
+        self.timeline = timeline
+        self.request = request
+        self.onEvent = onEvent
+        statistics.seed = request.options.seed ?? UInt64.random(in: 0...UInt64(Int64.max))
+        sampler = Sampler(options: request.options, seed: statistics.seed)
+        decoder = engine.tokenizer.map(StreamingDecoder.init)
+        splitter = ThinkingSplitter(request.start)
+        stopMatcher = StopMatcher(request.options.stopStrings)
+    }
+
+    /// Ends the generation before its next step, with reason `interrupted`. From any thread.
+    package func cancel() { cancelled.store(true, ordering: .relaxed) }
+    private var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
+
+    // MARK: - Steps
+
+    /// One step: a piece of the prompt, or one token.
+    /// - Returns: whether there is more to do.
+    /// - Throws: `SigmaError`; the timeline then holds what was complete before the step.
+    func advance() throws -> Bool {
+        if !hasStarted { start() }
+        if isCancelled { return finish(.interrupted) }
+        let piece = pending.prefix(engine.backend.rowLimit)
+        let isLast = piece.count == pending.count
+        let isPrompt = statistics.generatedTokens == 0
+        let before = monotonicTime()
+        batch.removeAll()
+        batch.append(piece, to: timeline.sequence)
+        var next: Int32?
+        var token: GeneratedToken?
+        let completed = try engine.forwardPass.run(batch, isCancelled: { isCancelled }) { backend in
+            if wantsPromptPositions { readPromptPositions(backend, piece) }
+            guard isLast, request.options.maximumTokens > 0 else { return }
+            let logits = backend.head(rows: (piece.count - 1)..<piece.count)
+            next = sampler.sample(logits, allowed: engine.allowedTokens)
+            if let count = request.logProbabilityCount, let next {
+                let logProbabilities = LogProbabilities(logits)
+                token = GeneratedToken(
+                    id: next, phase: .answer, text: "", logProbability: logProbabilities[next],
+                    top: logProbabilities.top(count))
+            }
+        }
+        guard completed else { return finish(.interrupted) }
+        timeline.tokens += piece
+        pending = pending.dropFirst(piece.count)
+        let now = monotonicTime()
+        if isPrompt {
+            statistics.promptTime += now - before
+            onEvent(.prefill(done: timeline.tokens.count, total: statistics.promptTokens))
+        } else {
+            statistics.generationTime += now - before
+            statistics.generationSteps += 1
+            statistics.generationBytes += engine.backend.stepBytes
+        }
+        guard isLast else { return true }
+        if isPrompt { statistics.timeToFirstToken = now - startTime }
+        if request.options.maximumTokens == 0 {
+            if wantsPromptPositions { onEvent(.promptLogProbabilities(promptPositions)) }
+            return finish(.length)
+        }
+        guard let next else {
+            throw SigmaError(
+                .damaged, "no token can be chosen: the logits are not finite numbers, or no row has a token",
+                path: engine.modelPath, remedy: "Check the model file with: sigma-convert --inspect FILE --verify")
+        }
+        return accept(next, token)
+    }
+
+    private func start() {
+        hasStarted = true
+        startTime = monotonicTime()
+        diskBytesBefore = ProcessUsage.diskBytes
+        statistics.promptTokens = request.tokens.count
+        // The last token's logits are needed, so at least that one is processed; all of them where every position is asked for.
+        var common = 0
+        if !wantsPromptPositions {
+            let limit = min(timeline.tokens.count, request.tokens.count - 1)
+            while common < limit && timeline.tokens[common] == request.tokens[common] { common += 1 }
+        }
+        timeline.sequence.truncate(to: common)
+        timeline.tokens.removeLast(timeline.tokens.count - common)
+        statistics.reusedPromptTokens = common
+        pending = request.tokens[common...]
+        if splitter.state == .thinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
+            pending += closeThinking()
+        }
+    }
+
+    private var wantsPromptPositions: Bool {
+        request.options.maximumTokens == 0 && request.logProbabilityCount != nil
+    }
+
+    /// Logits of a long prompt would not fit into memory at once.
+    private static let rowsPerHead = 16
+
+    private func readPromptPositions(_ backend: any Backend, _ piece: ArraySlice<Int32>) {
+        let vocabulary = engine.vocabularySize
+        var row = 0
+        while row < piece.count {
+            let rows = row..<min(row + Self.rowsPerHead, piece.count)
+            let logits = backend.head(rows: rows)
+            for r in rows {
+                let start = (r - row) * vocabulary
+                let distribution = LogProbabilities(UnsafeBufferPointer(rebasing: logits[start..<(start + vocabulary)]))
+                let index = piece.startIndex + r + 1
+                let next = index < request.tokens.count ? request.tokens[index] : nil
+                promptPositions.append(
+                    PromptPosition(
+                        next: next.map { TokenLogProbability(id: $0, logProbability: distribution[$0]) },
+                        top: distribution.top(request.logProbabilityCount ?? 0)))
+            }
+            row = rows.upperBound
+        }
+    }
+
+    // MARK: - Tokens and text
+
+    /// Takes the chosen token into the sequence and decides how it goes on.
+    private func accept(_ id: Int32, _ withLogProbabilities: GeneratedToken?) -> Bool {
+        if engine.stopTokens.contains(id) { return finish(.stop) }
+        var token = withLogProbabilities ?? GeneratedToken(id: id, phase: .answer, text: "")
+        let stateBefore = splitter.state
+        let (thinking, answerPart) = splitter.append(decoder?.append(id) ?? "")
+        let (answer, isStopped) = stopMatcher.append(answerPart)
+        // The token that completes `</think>` still counts as thinking; answer text in it goes to the next token.
+        if stateBefore == .answer || (stateBefore == .undetermined && splitter.state == .answer) {
+            statistics.answerTokens += 1
+            token.phase = .answer
+            token.text = carried + answer
+            carried = ""
+        } else {
+            statistics.thinkingTokens += 1
+            token.phase = .thinking
+            token.text = thinking
+            carried += answer
+        }
+        pending = [id]
+        onEvent(.token(token))
+
+        if isStopped { return finish(.stop, atStopString: true) }
+        if statistics.answerTokens >= request.options.maximumTokens { return finish(.length) }
+        if timeline.tokens.count + 1 >= engine.contextLength { return finish(.context) }
+        if splitter.state == .thinking && statistics.thinkingTokens >= request.options.thinkingBudget {
+            pending += closeThinking()
+            guard timeline.tokens.count + pending.count < engine.contextLength else { return finish(.context) }
+        }
+        return true
+    }
+
+    /// The closing phrase and `</think>` (paper, 4.3), as one text.
+    private func closeThinking() -> [Int32] {
+        var held = splitter.finish()
+        held += decoder?.finish() ?? ""
+        splitter.endThinking()
+        statistics.thinkingWasCut = true
+        guard let tokenizer = engine.tokenizer else { return [] }
+        let phrase = request.options.closingPhrase ?? engine.chatFormat?.closingPhrase ?? ""
+        let ids = tokenizer.encode(phrase + "</think>", recognizingSpecials: false)
+        onEvent(.closing(ids: ids, text: held + phrase))
+        return ids
+    }
+
+    private func finish(_ reason: FinishReason, atStopString: Bool = false) -> Bool {
+        statistics.reason = reason
+        statistics.diskBytes = ProcessUsage.diskBytes - diskBytesBefore
+        statistics.peakMemoryBytes = ProcessUsage.peakMemory
+        // Held back text counts after all, unless it lies behind a stop string.
+        var remainder: GeneratedToken?
+        if !atStopString {
+            let (thinking, answer) = splitter.append(decoder?.finish() ?? "")
+            let rest = splitter.finish()
+            let isThinking = splitter.state == .thinking
+            let text =
+                isThinking ? thinking + rest : carried + stopMatcher.append(answer + rest).text + stopMatcher.finish()
+            if !text.isEmpty { remainder = GeneratedToken(id: -1, phase: isThinking ? .thinking : .answer, text: text) }
+        }
+        onEvent(.finished(statistics, remainder: remainder))
+        return false
+    }
+}

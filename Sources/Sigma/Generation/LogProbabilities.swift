@@ -1,0 +1,60 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// A token and its log-probability (nats) in the model's own distribution, before temperature and cuts.
+public struct TokenLogProbability: Sendable, Equatable {
+    public var id: Int32
+    public var logProbability: Double
+}
+
+/// The log-softmax of one row of logits over the whole vocabulary, computed in fp64.
+package struct LogProbabilities {
+    package let logits: UnsafeBufferPointer<Float>
+    package let logSum: Double
+
+    package init(_ logits: UnsafeBufferPointer<Float>) {
+        self.logits = logits
+        var most = -Float.infinity
+        for logit in logits where logit > most { most = logit }
+        var sum = 0.0
+        for logit in logits where !logit.isNaN { sum += exp(Double(logit) - Double(most)) }
+        logSum = Double(most) + log(sum)
+    }
+
+    package subscript(id: Int32) -> Double { Double(logits[Int(id)]) - logSum }
+
+    /// The `count` likeliest tokens, likeliest first, ties by id.
+    package func top(_ count: Int) -> [TokenLogProbability] {
+        guard count > 0 else { return [] }
+        var order: [Int32]
+        if count >= 64 {
+            order = Array(0..<Int32(logits.count))
+            order.sort { precedes($0, $1) }
+            order.removeLast(max(0, order.count - count))
+        } else {
+            order = []
+            for id in 0..<Int32(logits.count) {
+                if order.count == count {
+                    if !precedes(id, order[count - 1]) { continue }
+                    order.removeLast()
+                }
+                var place = order.count
+                while place > 0 && precedes(id, order[place - 1]) { place -= 1 }
+                order.insert(id, at: place)
+            }
+        }
+        return order.map { TokenLogProbability(id: $0, logProbability: self[$0]) }
+    }
+
+    /// A strict order even where logits are not numbers: those come last.
+    private func precedes(_ a: Int32, _ b: Int32) -> Bool {
+        let (x, y) = (logits[Int(a)], logits[Int(b)])
+        if x.isNaN || y.isNaN { return x.isNaN == y.isNaN ? a < b : y.isNaN }
+        return x > y || (x == y && a < b)
+    }
+}

@@ -1,0 +1,138 @@
+import Synchronization
+
+/// A piece of an answer in the making.
+public enum GenerationUpdate: Sendable {
+    /// Prompt tokens that are in the key-value cache, of all.
+    case prefill(Int, Int)
+    /// Text of the thinking.
+    case reasoning(String)
+    /// Text of the answer.
+    case text(String)
+    /// The end of the answer.
+    case finished(Statistics)
+}
+
+/// One conversation with a model. What the key-value cache already holds is not computed again.
+///
+/// Exclusive: one request at a time; a second one meanwhile is refused with `SigmaError(.usage)`. Cancelling the task that reads a stream, or
+/// dropping the stream, ends the work before its next step; the turn is then not part of the conversation.
+public final class Session: Sendable {
+    private struct State: Sendable {
+        var turns: [Turn] = []
+        var timeline: Timeline?
+        var isBusy = false
+    }
+
+    private let engine: Engine
+    private let kvType: KVType
+    private let instructions: String
+    private let options: GenerationOptions
+    private let state = Mutex(State())
+
+    init(engine: Engine, kvType: KVType, instructions: String, options: GenerationOptions) {
+        self.engine = engine
+        self.kvType = kvType
+        self.instructions = instructions
+        self.options = options
+    }
+
+    /// The answer to `message` as it is made. The conversation goes on with both when the stream has finished.
+    ///
+    /// - Parameter options: for this answer; nil: the session's.
+    /// - Throws: (in the stream) `SigmaError`: `.usage` for options that make no sense, a conversation longer than the context, or a session
+    ///   that is busy; `.damaged` for a model without a tokenizer; `.unavailable` if memory ends; `.inputOutput` if the model file was lost.
+    public func stream(
+        to message: String, options: GenerationOptions? = nil
+    ) -> AsyncThrowingStream<GenerationUpdate, any Error> {
+        AsyncThrowingStream { continuation in
+            do {
+                try start(message, options ?? self.options, continuation)
+            } catch {
+                continuation.finish(throwing: error)
+            }
+        }
+    }
+
+    /// The whole answer to `message`, without the thinking.
+    ///
+    /// - Throws: as `stream(to:options:)`; `CancellationError` if the task was cancelled.
+    public func respond(to message: String, options: GenerationOptions? = nil) async throws -> String {
+        var answer = ""
+        for try await update in stream(to: message, options: options) {
+            if case .text(let text) = update { answer += text }
+        }
+        try Task.checkCancellation()
+        return answer
+    }
+
+    private func start(
+        _ message: String, _ options: GenerationOptions,
+        _ continuation: AsyncThrowingStream<GenerationUpdate, any Error>.Continuation
+    ) throws {
+        let (turns, timeline) = try state.withLock { state in
+            guard !state.isBusy else {
+                throw SigmaError(.usage, "the session is still making an answer", remedy: "Wait for it, or use a second session.")
+            }
+            let timeline = try state.timeline ?? engine.makeTimeline(kvType: kvType)
+            state.timeline = timeline
+            state.isBusy = true
+            return (state.turns + [Turn(.user, message)], timeline)
+        }
+        do {
+            let prompt = try engine.prompt(turns: turns, system: instructions, thinks: options.thinks)
+            let request = GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options)
+            let answer = Mutex("")
+            let generation = try Generation(request, on: timeline, engine: engine) { event in
+                switch event {
+                case .prefill(let done, let total): continuation.yield(.prefill(done, total))
+                case .promptLogProbabilities: break
+                case .closing(_, let text): continuation.yield(.reasoning(text))
+                case .token(let token): Self.yield(token, to: continuation, collecting: answer)
+                case .finished(let statistics, let remainder):
+                    if let remainder { Self.yield(remainder, to: continuation, collecting: answer) }
+                    continuation.yield(.finished(statistics))
+                    if statistics.reason != .interrupted {
+                        self.state.withLock { $0.turns = turns + [Turn(.assistant, answer.withLock { $0 })] }
+                    }
+                }
+            }
+            continuation.onTermination = { _ in generation.cancel() }
+            engine.run(generation) { result in
+                self.state.withLock { $0.isBusy = false }
+                switch result {
+                case .success: continuation.finish()
+                case .failure(let error): continuation.finish(throwing: error)
+                }
+            }
+        } catch {
+            state.withLock { $0.isBusy = false }
+            throw error
+        }
+    }
+
+    private static func yield(
+        _ token: GeneratedToken, to continuation: AsyncThrowingStream<GenerationUpdate, any Error>.Continuation,
+        collecting answer: borrowing Mutex<String>
+    ) {
+        guard !token.text.isEmpty else { return }
+        switch token.phase {
+        case .thinking: continuation.yield(.reasoning(token.text))
+        case .answer:
+            answer.withLock { $0 += token.text }
+            continuation.yield(.text(token.text))
+        }
+    }
+}
+
+extension Engine {
+    /// The conversation in the model's chat format.
+    /// - Throws: `SigmaError(.damaged)` for a model file without tokenizer or chat format.
+    package func prompt(turns: [Turn], system: String, thinks: Bool) throws -> Prompt {
+        guard let tokenizer, let chatFormat else {
+            throw SigmaError(
+                .damaged, "the model file has no tokenizer, so it cannot read text", path: modelPath,
+                remedy: "Give token ids with --tokens, or convert a checkpoint folder that has its tokenizer files.")
+        }
+        return try Prompt(turns: turns, system: system, thinks: thinks, format: chatFormat, tokenizer: tokenizer)
+    }
+}

@@ -1,0 +1,93 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Why a generation ended.
+public enum FinishReason: String, Sendable {
+    /// The model ended its answer, or a stop string appeared.
+    case stop
+    /// The answer's token limit.
+    case length
+    /// The sequence reached the context limit.
+    case context
+    /// It was cancelled.
+    case interrupted
+}
+
+/// What one generation did and what it cost. Times in seconds.
+public struct Statistics: Sendable, Equatable {
+    public var reason: FinishReason = .stop
+    /// The thinking budget ended the thinking.
+    public var thinkingWasCut = false
+    /// The seed that was used: with it the same answer comes again.
+    public var seed: UInt64 = 0
+    /// Tokens of the whole prompt, and how many of them were still in the key-value cache.
+    public var promptTokens = 0
+    public var reusedPromptTokens = 0
+    public var thinkingTokens = 0
+    public var answerTokens = 0
+    /// Until the prompt was processed and the first token chosen.
+    public var timeToFirstToken = 0.0
+    /// Time spent in steps of the prompt, and in steps of generation.
+    public var promptTime = 0.0
+    public var generationTime = 0.0
+    /// Steps of generation: the first token comes with the prompt.
+    public var generationSteps = 0
+    /// Bytes of weights and cache that the generation's steps read, from memory.
+    public var generationBytes = 0
+    /// Bytes that this process read from disk while the generation ran.
+    public var diskBytes = 0
+    /// The process's highest memory use so far (mapped weights that were used included).
+    public var peakMemoryBytes = 0
+
+    public var generatedTokens: Int { thinkingTokens + answerTokens }
+    /// Prompt tokens processed per second.
+    public var promptTokensPerSecond: Double {
+        promptTime > 0 ? Double(promptTokens - reusedPromptTokens) / promptTime : 0
+    }
+    /// Generated tokens per second, the first not counted.
+    public var generationTokensPerSecond: Double {
+        generationTime > 0 ? Double(generationSteps) / generationTime : 0
+    }
+    /// Bytes per second that generation read, in 10^9.
+    public var generationGigabytesPerSecond: Double {
+        generationTime > 0 ? Double(generationBytes) / generationTime / 1e9 : 0
+    }
+}
+
+/// Seconds of a clock that never goes back.
+package func monotonicTime() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+}
+
+enum ProcessUsage {
+    /// Highest resident size so far, in bytes.
+    static var peakMemory: Int {
+        var usage = rusage()
+        #if os(Linux)
+            getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+            return Int(usage.ru_maxrss) * 1024
+        #else
+            getrusage(RUSAGE_SELF, &usage)
+            return Int(usage.ru_maxrss)
+        #endif
+    }
+
+    /// Bytes that the kernel fetched from storage for this process; 0 where the system does not tell.
+    static var diskBytes: Int {
+        guard let file = fopen("/proc/self/io", "r") else { return 0 }
+        defer { fclose(file) }
+        var line = [CChar](repeating: 0, count: 128)
+        while fgets(&line, Int32(line.count), file) != nil {
+            let text = line.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+            if text.hasPrefix("read_bytes: ") { return Int(text.dropFirst(12).prefix { $0.isNumber }) ?? 0 }
+        }
+        return 0
+    }
+}
