@@ -58,14 +58,13 @@ package final class Tokenizer: @unchecked Sendable {
             }
             byteIDs.append(id)
         }
+        specials = try SpecialTokens(tokens, kinds: kinds)
         switch definition.mergeRule {
         case .byRank: (pairs, ignoresMerges) = (nil, true)
         case .listed(let list, let ignoringMerges):
-            // A merge may lead to a token that is also an added one.
-            let products = kinds.contains(.added) || kinds.contains(.control) ? try TokenIndex(tokens) { kinds[$0] != .unused } : index
-            (pairs, ignoresMerges) = (try PairTable(list, products: products), ignoringMerges)
+            pairs = try PairTable(list, tokens: index, specials: specials)
+            ignoresMerges = ignoringMerges
         }
-        specials = try SpecialTokens(tokens, kinds: kinds)
         self.count = count
         self.kinds = kinds
         self.allowed = allowed
