@@ -54,7 +54,8 @@ package final class Tokenizer: @unchecked Sendable {
             guard let id = withUnsafePointer(to: byte, { index.id(of: UnsafeBufferPointer(start: $0, count: 1)) })
             else {
                 throw SigmaError(
-                    .damaged, "the vocabulary has no token for the byte \(byte); only byte-level vocabularies are supported")
+                    .damaged,
+                    "the vocabulary has no token for the byte \(byte); only byte-level vocabularies are supported")
             }
             byteIDs.append(id)
         }
