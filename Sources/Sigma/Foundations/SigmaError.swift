@@ -55,7 +55,7 @@ public struct SigmaError: Error, Sendable, CustomStringConvertible {
     }
 
     /// Names come from hostile files: control characters would write on the user's terminal.
-    static func printable(_ text: String) -> String {
+    package static func printable(_ text: String) -> String {
         guard text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) }) else {
             return text
         }

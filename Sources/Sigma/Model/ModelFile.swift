@@ -1,0 +1,196 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// A native model file, mapped: what it says about the model, and its weights as views into the mapping.
+///
+/// Opening reads the header and the small vectors (norms, biases) and checks everything but the records' checksums; a model of any
+/// size opens in milliseconds. The weights' memory is valid as long as the object lives.
+package final class ModelFile: Sendable {
+    package let gguf: GGUFFile
+    package let configuration: ModelConfiguration
+    package let weights: ModelWeights
+    package let chatFormat: ChatFormat?
+    /// The source's name.
+    package let name: String
+    let checksums: GGUFArray
+
+    package var path: String { gguf.file.path }
+    /// The file's size.
+    package var byteCount: Int { gguf.file.bytes.count }
+    /// Records that have a checksum of their own: tensors, and experts where a tensor holds several.
+    package var recordCount: Int { checksums.count }
+
+    /// - Throws: `SigmaError`: `.noInput` where there is no such file; `.damaged` for anything that is not an intact native model file,
+    ///   with the command that makes one where that is possible.
+    package init(path: String) throws {
+        let mapped = try Self.map(path)
+        gguf = try GGUFFile(file: mapped)
+        try Self.checkKind(gguf)
+        let keys = KeyReader(file: gguf)
+        configuration = try ModelFileMetadata.configuration(of: gguf)
+        weights = try ModelFileWeights(gguf, configuration).weights()
+        chatFormat = try ModelFileMetadata.chatFormat(of: gguf, vocabularySize: configuration.vocabularySize)
+        name = keys.has(ModelFileFormat.Key.name) ? try keys.string(ModelFileFormat.Key.name) : ""
+        checksums = try Self.checksums(keys, expertCount: configuration.expertCount)
+        // Last, so that structural damage is named by what it is.
+        try Self.checkHeader(keys)
+        try mapped.checkIntact()
+    }
+
+    /// The tokenizer, or nil if the file has none. Parsed at each call (some 10 ms for 200,000 tokens).
+    ///
+    /// - Throws: `SigmaError` (`.damaged`) naming the key.
+    package func tokenizerDefinition() throws -> TokenizerDefinition? {
+        try ModelFileTokenizer.definition(of: gguf, vocabularySize: configuration.vocabularySize)
+    }
+
+    /// - Throws: `SigmaError` (`.inputOutput`) if the file was truncated or could not be read since it was opened.
+    package func checkIntact() throws { try gguf.file.checkIntact() }
+
+    /// Reads the whole file and compares every record's checksum.
+    ///
+    /// - Parameter progress: called with the share of bytes read, 0...1; returns false to stop.
+    /// - Throws: `SigmaError`: `.damaged` naming the tensor (and expert), `.interrupted` if `progress` said so.
+    package func verify(progress: (Double) -> Bool = { _ in true }) throws {
+        let total = gguf.tensors.reduce(0) { $0 + $1.byteCount }
+        var done = 0
+        var record = 0
+        for tensor in gguf.tensors.sorted(by: { $0.offset < $1.offset }) {
+            let experts = ModelFileFormat.isExperts(tensor.name) ? configuration.expertCount : 1
+            let size = tensor.byteCount / experts
+            for expert in 0..<experts {
+                let start = tensor.offset + expert * size
+                var crc: UInt32 = 0
+                // In pieces, so that a long tensor can be interrupted.
+                for piece in stride(from: start, to: start + size, by: 1 << 24) {
+                    let end = min(piece + 1 << 24, start + size)
+                    crc = ModelFileFormat.checksum(
+                        UnsafeRawBufferPointer(rebasing: gguf.file.bytes[piece..<end]), continuing: crc)
+                    done += end - piece
+                    guard progress(Double(done) / Double(total)) else {
+                        throw SigmaError(.interrupted, "interrupted", path: path)
+                    }
+                }
+                try checkIntact()
+                let expected = UInt32(truncatingIfNeeded: checksums.integer(record)!)
+                guard crc == expected else {
+                    let which = experts > 1 ? "expert \(expert)'s record" : "the data"
+                    throw SigmaError(
+                        .damaged,
+                        "\(which) is damaged: expected checksum \(String(expected, radix: 16)), found \(String(crc, radix: 16))",
+                        path: path, item: tensor.name, offset: UInt64(start),
+                        remedy: "Copy the file again from where it came, or convert the checkpoint again.")
+                }
+                record += 1
+            }
+        }
+    }
+
+    // MARK: checks of opening
+
+    /// Maps the file, or says what to do about what was found instead.
+    private static func map(_ path: String) throws -> MappedFile {
+        var status = stat()
+        if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+            let isCheckpoint = access(path + "/config.json", F_OK) == 0
+            throw SigmaError(
+                .damaged, "expected a native model file, found a \(isCheckpoint ? "checkpoint " : "")folder", path: path,
+                remedy: isCheckpoint ? conversionRemedy(input: path) : "Name a model file that sigma-convert made.")
+        }
+        let file = try MappedFile(path: path)
+        // A safetensors file: the length of a JSON text, then the text.
+        let bytes = file.bytes
+        if bytes.count > 9, bytes[8] == UInt8(ascii: "{"),
+            UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self)) <= UInt64(bytes.count - 8)
+        {
+            let slash = path.lastIndex(of: "/")
+            let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+            throw SigmaError(
+                .damaged, "expected a native model file, found a safetensors file", path: path,
+                remedy: conversionRemedy(input: folder))
+        }
+        return file
+    }
+
+    /// The command that makes a native model file of `input`.
+    private static func conversionRemedy(input: String) -> String {
+        var name = input
+        while name.count > 1, name.hasSuffix("/") { name.removeLast() }
+        name = name.split(separator: "/").last.map(String.init) ?? "model"
+        if name == "." || name == ".." { name = "model" }
+        let output = name.hasSuffix(".gguf") ? String(name.dropLast(5)) + "-sigma.gguf" : name + ".gguf"
+        return "Convert it first: sigma-convert \(shellQuoted(input)) \(shellQuoted(output))"
+    }
+
+    private static func shellQuoted(_ text: String) -> String {
+        let isPlain = text.utf8.allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "."),
+                UInt8(ascii: "/"), UInt8(ascii: "+"), UInt8(ascii: ","), UInt8(ascii: "="), UInt8(ascii: ":"):
+                true
+            default: byte >= 0x80
+            }
+        }
+        if isPlain, !text.hasPrefix("-") { return text }
+        return "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+    }
+
+    /// That the file is ours, and of a version that we read.
+    private static func checkKind(_ gguf: GGUFFile) throws {
+        let path = gguf.file.path
+        let keys = KeyReader(file: gguf)
+        let architecture = try keys.string("general.architecture")
+        guard architecture == ModelFileFormat.architecture else {
+            throw SigmaError(
+                .damaged, "expected a native model file, found a GGUF file of architecture '\(architecture)'", path: path,
+                item: "general.architecture", remedy: conversionRemedy(input: path))
+        }
+        let version = try keys.integer(ModelFileFormat.Key.version)
+        guard version == Int(ModelFileFormat.version) else {
+            throw SigmaError(
+                .damaged, "expected format version \(ModelFileFormat.version), found \(version)", path: path,
+                item: ModelFileFormat.Key.version,
+                remedy: (version > Int(ModelFileFormat.version) ? "Update Sigma, or convert" : "Convert")
+                    + " the checkpoint again: sigma-convert CHECKPOINT_FOLDER \(shellQuoted(path))")
+        }
+        guard gguf.version == 3 else { throw SigmaError(.damaged, "expected GGUF version 3, found 2", path: path, offset: 4) }
+        guard gguf.alignment == ModelFileFormat.alignment else {
+            throw keys.failure(
+                "general.alignment", "expected \(ModelFileFormat.alignment), found \(gguf.alignment)")
+        }
+    }
+
+    private static func checksums(_ keys: KeyReader, expertCount: Int) throws -> GGUFArray {
+        let key = ModelFileFormat.Key.checksums
+        let expected = keys.file.tensors.reduce(0) { $0 + (ModelFileFormat.isExperts($1.name) ? expertCount : 1) }
+        guard let array = keys.file[key]?.array, array.kind == .uint32, array.count == expected else {
+            throw keys.failure(key, "expected an array of \(expected) uint32, one for each record")
+        }
+        return array
+    }
+
+    private static func checkHeader(_ keys: KeyReader) throws {
+        let key = ModelFileFormat.Key.headerChecksum
+        let expected = try keys.integer(key)
+        guard case .integer(.uint32, _) = keys.file[key]! else { throw keys.failure(key, "expected a uint32") }
+        let header = UnsafeRawBufferPointer(rebasing: keys.file.file.bytes[..<keys.file.dataOffset])
+        let found = ModelFileFormat.headerChecksum(header, hole: keys.file.entry(key)!.offset)
+        guard Int(found) == expected else {
+            throw SigmaError(
+                .damaged,
+                "the header is damaged: expected checksum \(String(expected, radix: 16)), found \(String(found, radix: 16))",
+                path: keys.file.file.path, item: key,
+                remedy: "Copy the file again from where it came, or convert the checkpoint again.")
+        }
+    }
+}
+
+extension ModelFileFormat {
+    static func isExperts(_ name: String) -> Bool { name.hasPrefix("blk.") && name.hasSuffix("." + experts) }
+}

@@ -1,0 +1,168 @@
+/// The metadata of a native model file, in both directions: what `write` sets, `read` understands.
+package enum ModelFileMetadata {
+    // MARK: configuration
+
+    package static func write(_ c: ModelConfiguration, to writer: inout GGUFWriter) {
+        func set(_ key: String, _ value: Int) { writer.set("sigma." + key, UInt32(value)) }
+        set("vocab_size", c.vocabularySize)
+        set("context_length", c.contextLength)
+        set("embedding_length", c.hiddenSize)
+        set("block_count", c.layerCount)
+        set("feed_forward_length", c.denseIntermediateSize)
+        set("attention.head_count", c.headCount)
+        set("attention.head_count_kv", c.kvHeadCount)
+        set("attention.key_length", c.headDim)
+        set("attention.value_length", c.headDim)
+        writer.set("sigma.attention.layer_norm_rms_epsilon", c.rmsNormEpsilon)
+        writer.set("sigma.attention.qk_norm", c.qkNorm)
+        set("expert_count", c.expertCount)
+        set("expert_used_count", c.expertsPerToken.max() ?? 0)
+        writer.set("sigma.expert_used_count_per_layer", c.expertsPerToken.map { UInt32($0) })
+        set("expert_feed_forward_length", c.expertIntermediateSize)
+        set("expert_shared_count", c.sharedExpertCount)
+        writer.set("sigma.expert_gating_func", c.scoring.rawValue)
+        writer.set("sigma.expert_weights_normalization", c.weightNormalization.rawValue)
+        writer.set("sigma.expert_weights_scale", c.routedScalingFactor)
+        set("rope.dimension_count", c.headDim)
+        writer.set("sigma.rope.freq_base", c.ropeTheta)
+        switch c.ropeScaling {
+        case .none:
+            writer.set("sigma.rope.scaling.type", "none")
+        case .linear(let factor):
+            writer.set("sigma.rope.scaling.type", "linear")
+            writer.set("sigma.rope.scaling.factor", factor)
+        case .yarn(let factor, let original, let fast, let slow, let attention, let truncate):
+            writer.set("sigma.rope.scaling.type", "yarn")
+            writer.set("sigma.rope.scaling.factor", factor)
+            set("rope.scaling.original_context_length", original)
+            writer.set("sigma.rope.scaling.yarn_beta_fast", fast)
+            writer.set("sigma.rope.scaling.yarn_beta_slow", slow)
+            writer.set("sigma.rope.scaling.yarn_truncate", truncate)
+            if let attention { writer.set("sigma.rope.scaling.attn_factor", attention) }
+        }
+        writer.set("sigma.tied_embeddings", c.tiedEmbeddings)
+    }
+
+    /// - Throws: `SigmaError` (`.damaged`) naming the key.
+    package static func configuration(of file: GGUFFile) throws -> ModelConfiguration {
+        let keys = KeyReader(file: file)
+        let perLayer = try keys.integers("sigma.expert_used_count_per_layer")
+        let scoring = try keys.integer("sigma.expert_gating_func")
+        guard let scoring = UInt32(exactly: scoring).flatMap(ModelConfiguration.RouterScoring.init) else {
+            throw keys.failure("sigma.expert_gating_func", "expected 1 (softmax) or 2 (sigmoid), found \(scoring)")
+        }
+        let normalization = try keys.choice(
+            "sigma.expert_weights_normalization", ModelConfiguration.WeightNormalization.init,
+            "never, when-several or always")
+        let configuration = ModelConfiguration(
+            vocabularySize: try keys.integer("sigma.vocab_size"),
+            hiddenSize: try keys.integer("sigma.embedding_length"),
+            layerCount: try keys.integer("sigma.block_count"),
+            headCount: try keys.integer("sigma.attention.head_count"),
+            kvHeadCount: try keys.integer("sigma.attention.head_count_kv"),
+            headDim: try keys.integer("sigma.attention.key_length"),
+            expertCount: try keys.integer("sigma.expert_count"),
+            expertIntermediateSize: try keys.integer("sigma.expert_feed_forward_length"),
+            sharedExpertCount: try keys.integer("sigma.expert_shared_count"),
+            denseIntermediateSize: try keys.integer("sigma.feed_forward_length"),
+            expertsPerToken: perLayer, scoring: scoring, weightNormalization: normalization,
+            routedScalingFactor: try keys.float("sigma.expert_weights_scale"),
+            qkNorm: try keys.bool("sigma.attention.qk_norm"),
+            rmsNormEpsilon: try keys.float("sigma.attention.layer_norm_rms_epsilon"),
+            ropeTheta: try keys.float("sigma.rope.freq_base"), ropeScaling: try ropeScaling(keys),
+            contextLength: try keys.integer("sigma.context_length"),
+            tiedEmbeddings: try keys.bool("sigma.tied_embeddings"))
+        if let problem = configuration.problem {
+            throw SigmaError(.damaged, "the configuration makes no sense: \(problem)", path: file.file.path)
+        }
+        for key in ["sigma.attention.value_length", "sigma.rope.dimension_count"] {
+            let length = try keys.integer(key)
+            guard length == configuration.headDim else {
+                throw keys.failure(key, "expected the same as sigma.attention.key_length, \(configuration.headDim), found \(length)")
+            }
+        }
+        return configuration
+    }
+
+    private static func ropeScaling(_ keys: KeyReader) throws -> ModelConfiguration.RopeScaling {
+        let prefix = "sigma.rope.scaling."
+        let type = try keys.string(prefix + "type")
+        switch type {
+        case "none": return .none
+        case "linear": return .linear(factor: try keys.float(prefix + "factor"))
+        case "yarn":
+            let hasFactor = keys.has(prefix + "attn_factor")
+            return .yarn(
+                factor: try keys.float(prefix + "factor"),
+                originalContext: try keys.integer(prefix + "original_context_length"),
+                betaFast: try keys.float(prefix + "yarn_beta_fast"),
+                betaSlow: try keys.float(prefix + "yarn_beta_slow"),
+                attentionFactor: hasFactor ? try keys.float(prefix + "attn_factor") : nil,
+                truncate: try keys.bool(prefix + "yarn_truncate"))
+        default: throw keys.failure(prefix + "type", "expected none, linear or yarn, found '\(type)'")
+        }
+    }
+
+    // MARK: chat format
+
+    package static func write(_ format: ChatFormat, to writer: inout GGUFWriter) {
+        writer.set("sigma.chat.style", format.style.rawValue)
+        writer.set("sigma.chat.opens_thinking", format.opensThinking)
+        writer.set("sigma.chat.thinking_prompt", format.thinkingPrompt)
+        writer.set("sigma.chat.closing_phrase", format.closingPhrase)
+        writer.set("sigma.chat.stop_tokens", format.stopTokens)
+    }
+
+    /// Nil if the file has none.
+    package static func chatFormat(of file: GGUFFile, vocabularySize: Int) throws -> ChatFormat? {
+        let keys = KeyReader(file: file)
+        guard keys.has("sigma.chat.style") else { return nil }
+        let stops = try keys.integers("sigma.chat.stop_tokens")
+        guard let bad = stops.first(where: { !(0..<vocabularySize).contains($0) }) else {
+            return ChatFormat(
+                style: try keys.choice("sigma.chat.style", ChatFormat.Style.init, "sigma or chatml"),
+                opensThinking: try keys.bool("sigma.chat.opens_thinking"),
+                thinkingPrompt: try keys.string("sigma.chat.thinking_prompt"),
+                closingPhrase: try keys.string("sigma.chat.closing_phrase"), stopTokens: stops.map { Int32($0) })
+        }
+        throw keys.failure("sigma.chat.stop_tokens", "expected token ids below \(vocabularySize), found \(bad)")
+    }
+}
+
+/// Typed access to the keys of a GGUF file, with errors that name the key and where its value is.
+struct KeyReader {
+    let file: GGUFFile
+
+    func failure(_ key: String, _ message: String) -> SigmaError {
+        SigmaError(
+            .damaged, message, path: file.file.path, item: key, offset: file.entry(key).map { UInt64($0.offset) })
+    }
+
+    func has(_ key: String) -> Bool { file[key] != nil }
+
+    private func get<T>(_ key: String, _ expected: String, _ convert: (GGUFValue) -> T?) throws -> T {
+        guard let value = file[key] else { throw failure(key, "the key is missing") }
+        guard let result = convert(value) else {
+            throw failure(key, "expected \(expected), found a value of kind \(value.kindName)")
+        }
+        return result
+    }
+
+    func integer(_ key: String) throws -> Int { try get(key, "an integer") { $0.integer } }
+    func float(_ key: String) throws -> Float {
+        let value = Float(try get(key, "a number") { $0.double })
+        guard value.isFinite else { throw failure(key, "expected a finite number, found \(value)") }
+        return value
+    }
+    func bool(_ key: String) throws -> Bool { try get(key, "a boolean") { $0.bool } }
+    func string(_ key: String) throws -> String { try get(key, "a string") { $0.string } }
+    func integers(_ key: String) throws -> [Int] { try get(key, "an array of integers") { $0.array?.integers } }
+    func strings(_ key: String) throws -> GGUFArray {
+        try get(key, "an array of strings") { $0.array?.kind == .string ? $0.array : nil }
+    }
+    func choice<T>(_ key: String, _ convert: (String) -> T?, _ expected: String) throws -> T {
+        let text = try string(key)
+        guard let value = convert(text) else { throw failure(key, "expected \(expected), found '\(text)'") }
+        return value
+    }
+}

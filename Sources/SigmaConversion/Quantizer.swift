@@ -1,0 +1,116 @@
+import Sigma
+
+/// Rows of weights from the checkpoint's type to the model file's.
+package enum Quantizer {
+    /// Weights of one row, from a checkpoint's bytes (little-endian, any alignment) to fp32.
+    ///
+    /// - Returns: false if there is a NaN or an infinity among them.
+    package static func widen(
+        _ source: UnsafeRawPointer, _ type: WeightType, count: Int, to row: UnsafeMutablePointer<Float>
+    ) -> Bool {
+        switch type {
+        case .f32: UnsafeMutableRawPointer(row).copyMemory(from: source, byteCount: 4 * count)
+        case .bf16:
+            for i in 0..<count {
+                row[i] = FloatBits.float(bf16: source.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))
+            }
+        case .f16:
+            for i in 0..<count {
+                row[i] = FloatBits.float(f16: source.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))
+            }
+        default: preconditionFailure("checkpoints hold floats")
+        }
+        // A NaN or an infinity has all exponent bits set.
+        var worst: UInt32 = 0
+        for i in 0..<count { worst = max(worst, row[i].bitPattern & 0x7fff_ffff) }
+        return worst < 0x7f80_0000
+    }
+
+    /// One row of fp32 weights to `type`. `count` must be a multiple of the type's block length.
+    ///
+    /// - Returns: false if a weight (or a block's scale) is too large for the type.
+    package static func encode(
+        _ row: UnsafePointer<Float>, count: Int, as type: WeightType, to target: UnsafeMutableRawPointer
+    ) -> Bool {
+        switch type {
+        case .f32:
+            target.copyMemory(from: row, byteCount: 4 * count)
+            return true
+        case .bf16:
+            return encodeHalves(row, count, target, FloatBits.bf16, infinity: 0x7f80)
+        case .f16:
+            return encodeHalves(row, count, target, FloatBits.f16, infinity: 0x7c00)
+        case .q8_0:
+            return encodeQ8_0(row, count: count, to: target)
+        }
+    }
+
+    @inline(__always) private static func encodeHalves(
+        _ row: UnsafePointer<Float>, _ count: Int, _ target: UnsafeMutableRawPointer, _ convert: (Float) -> UInt16,
+        infinity: UInt16
+    ) -> Bool {
+        var worst: UInt16 = 0
+        for i in 0..<count {
+            let bits = convert(row[i])
+            worst = max(worst, bits & 0x7fff)
+            target.storeBytes(of: bits, toByteOffset: 2 * i, as: UInt16.self)
+        }
+        return worst < infinity
+    }
+
+    /// ggml's Q8_0: blocks of 32, each an fp16 scale d = max|x| / 127 and 32 signed bytes, x / d rounded half away from zero. As in ggml
+    /// the bytes come from the product with 1/d, and d is the fp32 number, not the stored one.
+    private static func encodeQ8_0(_ row: UnsafePointer<Float>, count: Int, to target: UnsafeMutableRawPointer) -> Bool {
+        var fits = true
+        let magic = SIMD32<Float>(repeating: 0x1p23)
+        for block in 0..<count / 32 {
+            let values = UnsafeRawPointer(row + 32 * block).loadUnaligned(as: SIMD32<Float>.self)
+            let bits = unsafeBitCast(values, to: SIMD32<UInt32>.self)
+            let magnitudes = unsafeBitCast(bits & 0x7fff_ffff, to: SIMD32<Float>.self)
+            let scale = magnitudes.max() / 127
+            var inverse: Float = scale > 0 ? 1 / scale : 0
+            // Below 2^-128 or so the inverse is infinite; the stored scale is 0 there.
+            if !inverse.isFinite { inverse = 0 }
+            // At most 127.00001. Adding 2^23 rounds to an integer, ties to even; an exact half that went down goes up instead.
+            let scaled = magnitudes * inverse
+            var rounded = (scaled + magic) - magic
+            rounded.replace(with: rounded + 1, where: scaled - rounded .== 0.5)
+            let integers = unsafeBitCast(rounded + magic, to: SIMD32<UInt32>.self) &- UInt32(0x4b00_0000)
+            let signs = SIMD32<Int32>(truncatingIfNeeded: bits) &>> 31
+            let signed = (SIMD32<Int32>(truncatingIfNeeded: integers) ^ signs) &- signs
+            let output = target + 34 * block
+            let half = FloatBits.f16(scale)
+            fits = fits && half < 0x7c00
+            output.storeBytes(of: half, as: UInt16.self)
+            output.storeBytes(of: SIMD32<Int8>(truncatingIfNeeded: signed), toByteOffset: 2, as: SIMD32<Int8>.self)
+        }
+        return fits
+    }
+
+    /// `count` rows from a tensor, converted one after the other.
+    ///
+    /// - Parameter target: room for `rows.count * type.rowBytes(columns)` bytes.
+    /// - Throws: `SigmaError` (`.damaged`) naming the tensor: NaN or infinity, or a weight too large for the type.
+    package static func convert(
+        _ source: SourceTensor, rows: Range<Int>, columns: Int, as type: WeightType, to target: UnsafeMutableRawPointer
+    ) throws {
+        let sourceType = source.type!
+        let sourceRowBytes = sourceType.rowBytes(columns)
+        let rowBytes = type.rowBytes(columns)
+        try withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { row in
+            let row = row.baseAddress!
+            for (i, r) in rows.enumerated() {
+                let from = source.bytes.baseAddress! + r * sourceRowBytes
+                guard widen(from, sourceType, count: columns, to: row) else {
+                    let column = (0..<columns).first { !row[$0].isFinite }!
+                    throw source.failure("expected finite weights, found \(row[column]) in row \(r), column \(column)")
+                }
+                if type == sourceType {
+                    (target + i * rowBytes).copyMemory(from: from, byteCount: rowBytes)
+                } else if !encode(row, count: columns, as: type, to: target + i * rowBytes) {
+                    throw source.failure("row \(r) has weights too large for \(type.name); choose another --type")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+import Sigma
+import SigmaCommand
+
+/// `--inspect FILE`: what is in a native model file, or in any other GGUF file.
+struct Inspection {
+    let path: String
+    let verifies: Bool
+
+    func run() throws {
+        let gguf: GGUFFile
+        if let native = try nativeFile() {
+            gguf = native.gguf
+            try describe(native)
+            if verifies { try verify(native) }
+        } else {
+            gguf = try GGUFFile(path: path)
+            guard !verifies else { throw SigmaError(.damaged, "only native model files have checksums", path: path) }
+            try line("file", "\(path) (\(ByteSize.text(gguf.file.bytes.count)))")
+            try line("format", "GGUF \(gguf.version), architecture \(gguf["general.architecture"]?.string ?? "not named")")
+            try listKeys(gguf)
+        }
+        try listTensors(gguf)
+    }
+
+    /// Nil for GGUF files of other architectures; damaged native files throw.
+    private func nativeFile() throws -> ModelFile? {
+        do {
+            return try ModelFile(path: path)
+        } catch let error as SigmaError where error.item == "general.architecture" {
+            return nil
+        }
+    }
+
+    private func verify(_ file: ModelFile) throws {
+        Interrupt.install(secondEndsProcess: true)
+        var bar = ProgressBar("verifying")
+        try file.verify { share in
+            bar.update(share)
+            return !Interrupt.isRequested
+        }
+        bar.finish()
+        try line("checksums", "all \(file.recordCount) records are intact")
+    }
+
+    // MARK: native files
+
+    private func describe(_ file: ModelFile) throws {
+        let c = file.configuration
+        try line("file", "\(path) (\(ByteSize.text(file.byteCount)))")
+        try line("format", "sigma \(ModelFileFormat.version), GGUF \(file.gguf.version)")
+        try line("name", file.name)
+        if let source = file.gguf[ModelFileFormat.Key.sourceArchitecture]?.string { try line("source", source) }
+        try line("layers", "\(c.layerCount), hidden size \(c.hiddenSize), context \(c.contextLength)")
+        try line(
+            "attention",
+            "\(c.headCount) query heads, \(c.kvHeadCount) key-value heads of \(c.headDim)\(c.qkNorm ? ", q/k norm" : "")")
+        try line("rope", "base \(c.ropeTheta)\(ropeScaling(c.ropeScaling))")
+        try line("experts", experts(c))
+        try line("router", router(c))
+        if c.expertsPerToken.contains(0) {
+            try line("dense", "\(c.expertsPerToken.count { $0 == 0 }) layers, intermediate size \(c.denseIntermediateSize)")
+        }
+        try line("vocabulary", "\(c.vocabularySize)\(c.tiedEmbeddings ? ", the embedding is the output head" : "")")
+        try line("tokenizer", try tokenizer(file))
+        if let chat = file.chatFormat {
+            let opens = chat.opensThinking ? "prompt opens <think>" : "model opens <think>"
+            let stops = chat.stopTokens.map { "\($0)" }.joined(separator: " ")
+            try line("chat", "\(chat.style.rawValue), \(opens), stop tokens: \(stops.isEmpty ? "none" : stops)")
+        }
+        try line("parameters", parameters(file))
+    }
+
+    private func ropeScaling(_ scaling: ModelConfiguration.RopeScaling) -> String {
+        switch scaling {
+        case .none: ""
+        case .linear(let factor): ", linear scaling by \(factor)"
+        case .yarn(let factor, let original, _, _, _, _): ", yarn by \(factor) from \(original)"
+        }
+    }
+
+    private func experts(_ c: ModelConfiguration) -> String {
+        let used = Set(c.expertsPerToken.filter { $0 > 0 })
+        var text = "\(c.expertCount) a layer, intermediate size \(c.expertIntermediateSize), "
+        if used.count == 1 {
+            text += "\(used.first!) for each token"
+        } else {
+            text += "for each token by layer: \(c.expertsPerToken.map { "\($0)" }.joined(separator: " "))"
+        }
+        if c.sharedExpertCount > 0 { text += ", \(c.sharedExpertCount) shared" }
+        return text
+    }
+
+    private func router(_ c: ModelConfiguration) -> String {
+        let rule =
+            switch c.weightNormalization {
+            case .never: "weights as they are"
+            case .whenSeveral: "weights normalised where several are chosen"
+            case .always: "weights normalised"
+            }
+        return "\(c.scoring), \(rule), scale \(c.routedScalingFactor)"
+    }
+
+    private func tokenizer(_ file: ModelFile) throws -> String {
+        guard let definition = try file.tokenizerDefinition() else { return "none" }
+        let rule =
+            switch definition.mergeRule {
+            case .byRank: "merges by rank"
+            case .listed(let pairs, _): "\(pairs.count) merges"
+            }
+        let used = definition.kinds.count { $0 != .unused }
+        let bos = definition.bos.map { ", bos \($0)\(definition.addsBos ? " (added)" : "")" } ?? ""
+        let eos = definition.eos.map { ", eos \($0)" } ?? ""
+        return "\(used) tokens, pattern \(definition.pattern.rawValue), \(rule), normalizer \(definition.normalizer.rawValue)\(bos)\(eos)"
+    }
+
+    /// Weights in all, and those that one token multiplies with (the embedding's rows are only looked up).
+    private func parameters(_ file: ModelFile) -> String {
+        let c = file.configuration
+        let perExpert = 3 * c.hiddenSize * c.expertIntermediateSize
+        var all = 0
+        for tensor in file.gguf.tensors where tensor.type != .int8 { all += tensor.dimensions.reduce(1, *) }
+        let dense = all
+        var active = all - (c.tiedEmbeddings ? 0 : c.vocabularySize * c.hiddenSize)
+        for used in c.expertsPerToken where used > 0 {
+            all += c.expertCount * perExpert
+            active += used * perExpert
+        }
+        return "\(all) in all, \(active) for each token (\(dense) without experts)"
+    }
+
+    // MARK: any file
+
+    private func line(_ label: String, _ text: String) throws {
+        try StandardOutput.write(label.padded(to: 12) + SigmaError.printable(text) + "\n")
+    }
+
+    private func listKeys(_ gguf: GGUFFile) throws {
+        for entry in gguf.entries {
+            let text: String =
+                switch entry.value {
+                case .integer(_, let value): "\(value)"
+                case .large(let value): "\(value)"
+                case .float(_, let value): "\(value)"
+                case .bool(let value): "\(value)"
+                case .string(let value): value.count > 60 ? value.prefix(60) + "..." : value
+                case .array(let array): "\(array.count) x \(array.kind.name)"
+                }
+            try StandardOutput.write("\(SigmaError.printable(entry.key)) = \(SigmaError.printable(text))\n")
+        }
+    }
+
+    private func listTensors(_ gguf: GGUFFile) throws {
+        try StandardOutput.write("\n" + row("tensor", "type", "dimensions", "bytes", "offset"))
+        for tensor in gguf.tensors {
+            try StandardOutput.write(
+                row(
+                    SigmaError.printable(tensor.name), tensor.type.name,
+                    tensor.dimensions.map { "\($0)" }.joined(separator: " x "), "\(tensor.byteCount)", "\(tensor.offset)"))
+        }
+    }
+
+    private func row(_ name: String, _ type: String, _ dimensions: String, _ bytes: String, _ offset: String) -> String {
+        name.padded(to: 32) + type.padded(to: 8) + dimensions.padded(to: 20) + bytes.padded(to: 14, right: true)
+            + offset.padded(to: 16, right: true) + "\n"
+    }
+}
+
+extension String {
+    /// At least `width` characters.
+    fileprivate func padded(to width: Int, right: Bool = false) -> String {
+        let space = String(repeating: " ", count: max(0, width - count))
+        return right ? space + self : self + space + (space.isEmpty ? " " : "")
+    }
+}

@@ -1,0 +1,363 @@
+import CSigma
+import Sigma
+import Testing
+
+/// Every kernel of every level against a scalar twin in fp64, with bounds derived from operand norms and rounding units; and
+/// the promise that an element does not depend on what is computed beside it.
+@Suite struct KernelTests {
+    /// Rounding unit of fp32.
+    static let unit = 0x1p-24
+    static var levels: [String] { InstructionSet.all.map(\.name) }
+
+    static func kernels(_ level: String) throws -> sigma_kernels {
+        try #require(sigma_kernels_named(level)).pointee
+    }
+
+    /// Uneven values in -1...1, some of them zero.
+    static func values(_ count: Int, seed: UInt64, scale: Float = 1) -> [Float] {
+        var random = SplitMix64(state: seed)
+        return (0..<count).map { index in
+            let value = Float(random.nextUnit() * 2 - 1) * scale
+            return index % 37 == 5 ? 0 : value * (index % 11 == 3 ? 0.01 : 1)
+        }
+    }
+
+    static func bf16(_ value: Float) -> UInt16 { UInt16(truncatingIfNeeded: value.bitPattern >> 16) }
+
+    /// Rows of q8_0 blocks with the values that they stand for.
+    static func q8Rows(_ rows: Int, _ columns: Int, seed: UInt64) throws -> (bytes: [UInt8], values: [Double]) {
+        let source = values(rows * columns, seed: seed)
+        var bytes = [UInt8](repeating: 0, count: rows * columns / 32 * 34)
+        try kernels("portable").narrow(source, SIGMA_Q8_0_TYPE, &bytes, Int32(rows * columns))
+        var wide = [Float](repeating: 0, count: rows * columns)
+        try kernels("portable").widen(bytes, SIGMA_Q8_0_TYPE, &wide, Int32(rows * columns))
+        return (bytes, wide.map(Double.init))
+    }
+
+    static let SIGMA_Q8_0_TYPE = Int32(SIGMA_Q8_0)
+
+    /// Activation rows in all forms that kernels read.
+    struct Rows {
+        var values: [Float]
+        var quants: [Int8]
+        var scales: [Float]
+        let width: Int
+
+        init(_ count: Int, _ width: Int, seed: UInt64, _ kernels: sigma_kernels) {
+            self.width = width
+            values = KernelTests.values(count * width, seed: seed, scale: 3)
+            quants = Array(repeating: 0, count: count * width)
+            scales = Array(repeating: 0, count: count * (width / 32))
+            guard width % 32 == 0 else { return }
+            for row in 0..<count {
+                quants.withUnsafeMutableBufferPointer { q in
+                    scales.withUnsafeMutableBufferPointer { s in
+                        values.withUnsafeBufferPointer { x in
+                            kernels.quantize_activations(
+                                x.baseAddress! + row * width, q.baseAddress! + row * width,
+                                s.baseAddress! + row * (width / 32), Int32(width))
+                        }
+                    }
+                }
+            }
+        }
+
+        func with<R>(index: [Int32]?, _ body: (inout sigma_activations) -> R) -> R {
+            values.withUnsafeBufferPointer { v in
+                quants.withUnsafeBufferPointer { q in
+                    scales.withUnsafeBufferPointer { s in
+                        (index ?? []).withUnsafeBufferPointer { i in
+                            var activations = sigma_activations(
+                                values: v.baseAddress, value_stride: width, quants: q.baseAddress, quant_stride: width,
+                                scales: s.baseAddress, scale_stride: width / 32,
+                                index: index == nil ? nil : i.baseAddress)
+                            return body(&activations)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test(arguments: levels) func quantizedActivationsAreNearest(level: String) throws {
+        let kernels = try Self.kernels(level)
+        let rows = Rows(3, 96, seed: 1, kernels)
+        for (index, x) in rows.values.enumerated() {
+            let scale = rows.scales[index / 32]
+            #expect(abs(Int(rows.quants[index])) <= 127)
+            #expect(abs(Double(x) - Double(rows.quants[index]) * Double(scale)) <= Double(scale) * 0.5 * (1 + 256 * Self.unit))
+        }
+        var (quants, scale) = ([Int8](repeating: 1, count: 32), Float(1))
+        kernels.quantize_activations([Float](repeating: 0, count: 32), &quants, &scale, 32)
+        #expect(quants.allSatisfy { $0 == 0 } && scale == 0)
+    }
+
+    @Test(arguments: levels) func q8ProductsMatchTheScalarTwin(level: String) throws {
+        let kernels = try Self.kernels(level)
+        for (n, k, m) in [(1, 32, 1), (5, 96, 1), (7, 1536, 3), (6, 256, 9), (3, 768, 4)] {
+            let (bytes, weights) = try Self.q8Rows(n, k, seed: UInt64(n * k))
+            let rows = Rows(m, k, seed: UInt64(m), kernels)
+            var y = [Float](repeating: .nan, count: m * n)
+            rows.with(index: nil) { kernels.matmul_q8_0(bytes, k / 32 * 34, Int32(n), Int32(k), &$0, Int32(m), &y, n) }
+            for i in 0..<m {
+                for j in 0..<n {
+                    // Integer sums inside a block are exact; each block adds one product and one sum of fp32.
+                    var (exact, norm) = (0.0, 0.0)
+                    for block in 0..<(k / 32) {
+                        var sum = 0.0
+                        for c in (block * 32)..<(block * 32 + 32) {
+                            sum += weights[j * k + c] * Double(rows.quants[i * k + c]) * Double(rows.scales[i * (k / 32) + block])
+                        }
+                        exact += sum
+                        norm += abs(sum)
+                    }
+                    let bound = Double(k / 32 + 12) * Self.unit * norm
+                    #expect(abs(Double(y[i * n + j]) - exact) <= bound, "n \(n) k \(k) m \(m): \(y[i * n + j]) \(exact)")
+                }
+            }
+        }
+    }
+
+    @Test(arguments: levels) func extremeQuantsDoNotSaturate(level: String) throws {
+        let kernels = try Self.kernels(level)
+        var block: [UInt8] = [0x00, 0x3c]  // scale 1.0
+        block += [UInt8](repeating: 0x80, count: 32)  // -128
+        for quant in [Int8(-127), 127] {
+            let rows = Rows(1, 32, seed: 1, kernels)
+            var extreme = rows
+            extreme.quants = [Int8](repeating: quant, count: 32)
+            extreme.scales = [1]
+            var y: Float = 0
+            extreme.with(index: nil) { kernels.matmul_q8_0(block, 34, 1, 32, &$0, 1, &y, 1) }
+            #expect(y == Float(-128 * 32 * Int(quant)))
+        }
+    }
+
+    @Test(arguments: levels) func floatProductsMatchTheScalarTwin(level: String) throws {
+        let kernels = try Self.kernels(level)
+        for (n, k, m) in [(1, 1, 1), (5, 40, 2), (7, 1536, 1), (4, 97, 3), (9, 256, 5)] {
+            let source = Self.values(n * k, seed: UInt64(n + k))
+            let rows = Rows(m, k, seed: UInt64(m), kernels)
+            let forms: [(Int32, [UInt8], [Double])] = [
+                (Int32(SIGMA_F32), source.withUnsafeBytes(Array.init), source.map(Double.init)),
+                (Int32(SIGMA_BF16), source.map(Self.bf16).withUnsafeBytes(Array.init),
+                 source.map { Double(Float(bitPattern: UInt32(Self.bf16($0)) << 16)) }),
+                (Int32(SIGMA_F16), source.map { Float16($0).bitPattern }.withUnsafeBytes(Array.init),
+                 source.map { Double(Float16($0)) }),
+            ]
+            for (type, bytes, weights) in forms {
+                var y = [Float](repeating: .nan, count: m * n)
+                rows.with(index: nil) { kernels.matmul_float(bytes, type, Int32(n), Int32(k), &$0, Int32(m), &y, n) }
+                for i in 0..<m {
+                    for j in 0..<n {
+                        var (exact, norm) = (0.0, 0.0)
+                        for c in 0..<k {
+                            let product = weights[j * k + c] * Double(rows.values[i * k + c])
+                            exact += product
+                            norm += abs(product)
+                        }
+                        #expect(abs(Double(y[i * n + j]) - exact) <= Double(k + 1) * Self.unit * norm, "type \(type) k \(k)")
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tiles, batches and indices must not change a bit.
+    @Test(arguments: levels) func productsDoNotDependOnBatchOrTile(level: String) throws {
+        let kernels = try Self.kernels(level)
+        let (n, k, m) = (11, 160, 7)
+        let (bytes, _) = try Self.q8Rows(n, k, seed: 3)
+        let floats = Self.values(n * k, seed: 4)
+        let rows = Rows(m, k, seed: 5, kernels)
+        let index: [Int32] = [6, 0, 3, 3, 5, 1, 2]
+        func product(quantized: Bool, first: Int, count: Int, rowList: [Int32]) -> [Float] {
+            var y = [Float](repeating: .nan, count: rowList.count * count)
+            rows.with(index: rowList) { a in
+                if quantized {
+                    bytes.withUnsafeBytes {
+                        kernels.matmul_q8_0(
+                            $0.baseAddress! + first * (k / 32 * 34), k / 32 * 34, Int32(count), Int32(k), &a,
+                            Int32(rowList.count), &y, count)
+                    }
+                } else {
+                    floats.withUnsafeBytes {
+                        kernels.matmul_float(
+                            $0.baseAddress! + first * k * 4, Int32(SIGMA_F32), Int32(count), Int32(k), &a,
+                            Int32(rowList.count), &y, count)
+                    }
+                }
+            }
+            return y
+        }
+        for quantized in [true, false] {
+            let whole = product(quantized: quantized, first: 0, count: n, rowList: index)
+            for (position, row) in index.enumerated() {
+                for first in 0..<n {
+                    for count in 1...min(5, n - first) {
+                        let part = product(quantized: quantized, first: first, count: count, rowList: [row])
+                        #expect(part == Array(whole[(position * n + first)..<(position * n + first + count)]))
+                    }
+                }
+            }
+        }
+    }
+
+    @Test(arguments: levels) func widenAndNarrowAreExact(level: String) throws {
+        let kernels = try Self.kernels(level)
+        // Every fp16 value, in a length that leaves a tail.
+        let halves = (0..<UInt16.max).map { $0 }
+        var wide = [Float](repeating: 0, count: halves.count)
+        kernels.widen(halves, Int32(SIGMA_F16), &wide, Int32(halves.count))
+        for (bits, value) in zip(halves, wide) {
+            let expected = Float(Float16(bitPattern: bits))
+            #expect(value == expected || (value.isNaN && expected.isNaN))
+        }
+        let finite = halves.filter { Float16(bitPattern: $0).isFinite }
+        var back = [UInt16](repeating: 0, count: finite.count)
+        kernels.narrow(finite.map { Float(Float16(bitPattern: $0)) }, Int32(SIGMA_F16), &back, Int32(finite.count))
+        #expect(back == finite)
+        // Round to nearest even between neighbours, overflow and subnormals.
+        let odd: [Float] = [1.00048828125, 1.00146484375, 65519.99, 65520, -1e9, 3e-8, 2.98e-8, 1e-10, 6.1e-5, .infinity, 0.1]
+        var rounded = [UInt16](repeating: 0, count: odd.count)
+        kernels.narrow(odd, Int32(SIGMA_F16), &rounded, Int32(odd.count))
+        #expect(rounded == odd.map { Float16($0).bitPattern })
+
+        let brains = Self.values(45, seed: 9).map(Self.bf16)
+        var fromBrain = [Float](repeating: 0, count: 45)
+        kernels.widen(brains, Int32(SIGMA_BF16), &fromBrain, 45)
+        #expect(fromBrain == brains.map { Float(bitPattern: UInt32($0) << 16) })
+    }
+
+    @Test(arguments: levels) func normRopeAndSiluMatchTheScalarTwin(level: String) throws {
+        let kernels = try Self.kernels(level)
+        for n in [1, 40, 96, 1536] {
+            let (x, w) = (Self.values(n, seed: 1, scale: 5), Self.values(n, seed: 2))
+            var y = [Float](repeating: 0, count: n)
+            kernels.rms_norm(x, w, 1e-6, &y, Int32(n))
+            let mean = x.reduce(0) { $0 + Double($1) * Double($1) } / Double(n)
+            for i in 0..<n {
+                let exact = Double(x[i]) / (mean + 1e-6).squareRoot() * Double(w[i])
+                #expect(abs(Double(y[i]) - exact) <= Double(n + 8) * Self.unit * abs(exact))
+            }
+        }
+        let angles = Self.values(24, seed: 3, scale: 3).map(Double.init)
+        let (cosines, sines) = (angles.map { Float(cosine($0)) }, angles.map { Float(cosine($0 - .pi / 2)) })
+        let before = Self.values(48, seed: 4)
+        var rotated = before
+        kernels.rope(&rotated, cosines, sines, 24)
+        for i in 0..<24 {
+            let (a, b) = (Double(before[i]), Double(before[i + 24]))
+            let bound = 4 * Self.unit * (abs(a) + abs(b))
+            #expect(abs(Double(rotated[i]) - (a * Double(cosines[i]) - b * Double(sines[i]))) <= bound)
+            #expect(abs(Double(rotated[i + 24]) - (b * Double(cosines[i]) + a * Double(sines[i]))) <= bound)
+        }
+        let gates: [Float] = [-200, -88, -20, -1, -1e-6, 0, 1e-6, 0.5, 1, 10, 87, 200, 3, -3, 0.1, -0.1, 42]
+        let ups = Self.values(gates.count, seed: 5)
+        var gated = [Float](repeating: 0, count: gates.count)
+        kernels.silu_multiply(gates, ups, &gated, Int32(gates.count))
+        for i in gates.indices {
+            let gate = Double(gates[i])
+            let exact = gate / (1 + exponential(-gate)) * Double(ups[i])
+            // Below e^-87 the sigmoid is flushed towards zero.
+            #expect(abs(Double(gated[i]) - exact) <= 0x1p-20 * abs(exact) + 1e-35)
+        }
+    }
+
+    @Test(arguments: levels) func attentionMatchesTheScalarTwin(level: String) throws {
+        let kernels = try Self.kernels(level)
+        for (dim, type) in [(64, SIGMA_F16), (96, SIGMA_F32), (128, SIGMA_F16), (24, SIGMA_F32), (64, SIGMA_Q8_0)] {
+            let type = Int32(type)
+            let positions = 150
+            let padded = (dim + 15) & ~15
+            let rowBytes = type == Int32(SIGMA_F32) ? dim * 4 : type == Int32(SIGMA_F16) ? dim * 2 : dim / 32 * 34
+            let (k, v) = (Self.values(positions * dim, seed: 1, scale: 2), Self.values(positions * dim, seed: 2, scale: 2))
+            var (keys, values) = ([UInt8](repeating: 0, count: positions * rowBytes), [UInt8](repeating: 0, count: positions * rowBytes))
+            var (k64, v64) = (k, v)
+            for (source, stored, read) in [(k, 0, 0), (v, 1, 1)] {
+                var bytes = [UInt8](repeating: 0, count: positions * rowBytes)
+                kernels.narrow(source, type, &bytes, Int32(source.count))
+                var wide = source
+                kernels.widen(bytes, type, &wide, Int32(source.count))
+                if stored == 0 { keys = bytes } else { values = bytes }
+                if read == 0 { k64 = wide } else { v64 = wide }
+            }
+            let visible: [Int32] = [1, 64, 65, 150, 0, 127]
+            var q = [Float](repeating: 0, count: visible.count * padded)
+            for (i, value) in Self.values(visible.count * dim, seed: 3).enumerated() { q[i / dim * padded + i % dim] = value }
+            var scratch = [Float](repeating: .nan, count: (2 * padded + 1) * Int(SIGMA_ATTENTION_BLOCK))
+            var (maximum, sum) = ([Float](repeating: 0, count: visible.count), [Float](repeating: 0, count: visible.count))
+            var output = [Float](repeating: .nan, count: visible.count * padded)
+            keys.withUnsafeBytes { keyBytes in
+                values.withUnsafeBytes { valueBytes in
+                    var keyRows = sigma_kv_rows(rows: keyBytes.baseAddress, type: type, row_bytes: rowBytes)
+                    var valueRows = sigma_kv_rows(rows: valueBytes.baseAddress, type: type, row_bytes: rowBytes)
+                    kernels.attend(
+                        &keyRows, &valueRows, Int32(dim), q, Int32(visible.count), visible, &scratch, &maximum, &sum, &output)
+                }
+            }
+            for (i, count) in visible.enumerated() {
+                if count == 0 {
+                    #expect(sum[i] == 0 && maximum[i] == -.infinity)
+                    continue
+                }
+                var (scores, norms) = ([Double](), 0.0)
+                for j in 0..<Int(count) {
+                    var (score, norm) = (0.0, 0.0)
+                    for c in 0..<dim {
+                        let product = Double(q[i * padded + c]) * Double(k64[j * dim + c])
+                        score += product
+                        norm += abs(product)
+                    }
+                    scores.append(score)
+                    norms = max(norms, norm)
+                }
+                let most = scores.max()!
+                let weights = scores.map { exponential($0 - most) }
+                let total = weights.reduce(0, +)
+                // A score's error moves every weight by that much; sums and exponentials add theirs.
+                let relative = 2 * Double(dim) * Self.unit * norms + Double(count + 8) * Self.unit + 0x1p-20
+                for c in 0..<dim {
+                    var (exact, norm) = (0.0, 0.0)
+                    for j in 0..<Int(count) {
+                        exact += weights[j] * Double(v64[j * dim + c]) / total
+                        norm += weights[j] * abs(Double(v64[j * dim + c])) / total
+                    }
+                    let found = Double(output[i * padded + c]) / Double(sum[i])
+                    #expect(abs(found - exact) <= 2 * relative * (norm + abs(exact)), "dim \(dim) type \(type) query \(i)")
+                }
+            }
+            // A query's state does not depend on the queries beside it.
+            for i in visible.indices {
+                var (maximumAlone, sumAlone) = (Float(0), Float(0))
+                var outputAlone = [Float](repeating: 0, count: padded)
+                keys.withUnsafeBytes { keyBytes in
+                    values.withUnsafeBytes { valueBytes in
+                        var keyRows = sigma_kv_rows(rows: keyBytes.baseAddress, type: type, row_bytes: rowBytes)
+                        var valueRows = sigma_kv_rows(rows: valueBytes.baseAddress, type: type, row_bytes: rowBytes)
+                        kernels.attend(
+                            &keyRows, &valueRows, Int32(dim), Array(q[(i * padded)..<((i + 1) * padded)]), 1, [visible[i]],
+                            &scratch, &maximumAlone, &sumAlone, &outputAlone)
+                    }
+                }
+                #expect(maximumAlone == maximum[i] && sumAlone == sum[i])
+                #expect(outputAlone == Array(output[(i * padded)..<((i + 1) * padded)]))
+            }
+        }
+    }
+
+    @Test(arguments: levels) func mergingIntoNothingChangesNothing(level: String) throws {
+        let kernels = try Self.kernels(level)
+        let split = Self.values(64, seed: 8)
+        var (maximum, sum) = (-Float.infinity, Float(0))
+        var output = [Float](repeating: 0, count: 64)
+        kernels.merge_attention(&maximum, &sum, &output, 1.5, 7.25, split, 64)
+        #expect(maximum == 1.5 && sum == 7.25 && output == split)
+        // An empty split changes nothing.
+        kernels.merge_attention(&maximum, &sum, &output, -.infinity, 0, split, 64)
+        #expect(maximum == 1.5 && sum == 7.25 && output == split)
+        // Two equal states weigh the same.
+        kernels.merge_attention(&maximum, &sum, &output, 1.5, 7.25, split, 64)
+        #expect(sum == 14.5 && output == split.map { $0 * 2 })
+    }
+}
