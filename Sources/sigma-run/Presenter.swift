@@ -52,4 +52,12 @@ final class Reporter: @unchecked Sendable {
             stopper.cancelGeneration()
         }
     }
+
+    /// The generation is over; an error of the engine counts unless showing failed before.
+    func end(_ result: Result<Void, any Error>) {
+        progress?.finish()
+        guard case .failure(let error) = result, failure == nil else { return }
+        presenter.abandon()
+        failure = error
+    }
 }

@@ -1,9 +1,10 @@
 import ArgumentParser
+import Dispatch
 import Sigma
 import SigmaCommand
 import Synchronization
 
-struct RunCommand: AsyncParsableCommand {
+struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sigma-run",
         abstract: "Answers a prompt with a Sigma model.",
@@ -31,7 +32,7 @@ struct RunCommand: AsyncParsableCommand {
     @OptionGroup(title: "Output") var output: OutputArguments
     @OptionGroup(title: "Engine") var engine: EngineArguments
 
-    mutating func run() async throws {
+    mutating func run() throws {
         let stopper = Stopper()
         Interrupt.install(secondEndsProcess: true)
         Interrupt.onRequest { stopper.stop() }
@@ -60,14 +61,12 @@ struct RunCommand: AsyncParsableCommand {
         try presenter.begin(promptTokens: prompt.tokens)
 
         stopper.start(generation)
-        do {
-            try await withCheckedThrowingContinuation { continuation in
-                engine.run(generation) { continuation.resume(with: $0) }
-            }
-        } catch {
-            presenter.abandon()
-            throw error
+        let ended = DispatchSemaphore(value: 0)
+        engine.run(generation) { result in
+            reporter.end(result)
+            ended.signal()
         }
+        ended.wait()
         if let failure = reporter.failure { throw failure }
         guard let statistics = reporter.statistics else { return }
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)

@@ -1,3 +1,3 @@
 import SigmaCommand
 
-await runAsyncCommand(RunCommand.self)
+runCommand(RunCommand.self)
