@@ -40,17 +40,17 @@ class Settings:
     curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 6))
     thinking_share: float = 0.85
     seed: int = 1
-    pretrain_tokens: int = 9_500_000
-    finetune_tokens: int = 2_000_000
+    pretrain_tokens: int = 5_000_000
+    finetune_tokens: int = 5_000_000
     progressive_share: float = 0.9  # of pre-training
     peak: float = 2e-3  # learning rate
     warmup_steps: int = 100
-    batch_tokens: tuple[int, int] = (2048, 6144)  # grows during the first 40 % of pre-training
-    finetune_batch_tokens: int = 6144
+    batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
+    finetune_batch_tokens: int = 4096
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
     save_every: int = 100
-    evaluate_every: int = 250
+    evaluate_every: int = 300
     evaluate_count: int = 40
 
 
@@ -176,11 +176,11 @@ class Trainer:
         self.model.frequencies, self.model.rope_magnitude = inverse_frequencies(config)
 
     def learning_rate(self) -> float:
-        """Warm-up, stable, cosine to 0.6, linear to 0.1 of the peak as in the paper; the fine-tuning stage starts again at 0.4."""
+        """Warm-up, stable, cosine to 0.6, linear to 0.1 of the peak as in the paper; the fine-tuning stage starts again at 0.6."""
         done = self.tokens / self.s.pretrain_tokens
         if self.finetuning:
             part = (self.tokens - self.s.pretrain_tokens) / self.s.finetune_tokens
-            shape = 0.4 + (0.02 - 0.4) * min(1.0, part)
+            shape = 0.6 + (0.02 - 0.6) * min(1.0, part)
         elif done < 0.6:
             shape = 1.0
         elif done < 0.9:
@@ -200,7 +200,7 @@ class Trainer:
         rng, size = random.Random(f"{self.s.seed} {self.step}"), self.batch_size()
         rows, learned, total = [], [], 0
         while total < size:
-            turns = rng.choice((1, 1, 2, 3, 4)) if self.finetuning else 1
+            turns = rng.choice((1, 1, 1, 2, 3)) if self.finetuning else 1
             thinking = rng.random() < self.s.thinking_share
             problems = []
             while len(problems) < turns:
