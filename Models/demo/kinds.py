@@ -16,7 +16,6 @@ class Problem:
     thought: str  # without <think>; ends with a newline
     answer: str
     truth: str  # the answer computed in another way than the thought
-    direct: bool = False  # may it be asked without thinking?
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def addition(rng: random.Random, a: int, b: int) -> Problem:
         f"What is the sum of {a} and {b}?",
     ))
     lines, result = worked.add(a, b)
-    return Problem(question, work(lines), f"{a} + {b} = {result}.", f"{a} + {b} = {a + b}.", direct=True)
+    return Problem(question, work(lines), f"{a} + {b} = {result}.", f"{a} + {b} = {a + b}.")
 
 
 def difference_pair(rng: random.Random, digits: int) -> tuple[int, int]:
@@ -101,7 +100,7 @@ def subtraction(rng: random.Random, a: int, b: int) -> Problem:
         f"What is the difference of {a} and {b}?",
     ))
     lines, result = worked.subtract(a, b)
-    return Problem(question, work(lines), f"{a} - {b} = {result}.", f"{a} - {b} = {a - b}.", direct=True)
+    return Problem(question, work(lines), f"{a} - {b} = {result}.", f"{a} - {b} = {a - b}.")
 
 
 @kind("multiplication", lambda rng, digits: (number(rng, min(digits, 3)), number(rng, 2)))
@@ -117,7 +116,7 @@ def multiplication(rng: random.Random, a: int, b: int) -> Problem:
         f"What is the product of {a} and {b}?",
     ))
     lines, result = worked.multiply(a, b)
-    return Problem(question, work(lines), f"{a} * {b} = {result}.", f"{a} * {b} = {a * b}.", direct=a < 10 and b < 10)
+    return Problem(question, work(lines), f"{a} * {b} = {result}.", f"{a} * {b} = {a * b}.")
 
 
 @kind("division", lambda rng, digits: (number(rng, min(digits, 4)), rng.randint(2, 9)))
@@ -175,7 +174,7 @@ def comparison(rng: random.Random, a: int, b: int) -> Problem:
     else:
         answer = f"{a if (sign == '>') == larger else b} is {word}."
     truth = f"{(max if larger else min)(a, b)} is {word}." if a != b else f"{a} and {b} are equal."
-    return Problem(question, work(lines), answer, truth, direct=True)
+    return Problem(question, work(lines), answer, truth)
 
 
 def some_numbers(rng: random.Random, digits: int) -> tuple[int, ...]:
@@ -296,7 +295,7 @@ TALK = [
 
 @kind("talk", lambda rng, digits: rng.choice(TALK), splits=False)
 def talk(rng: random.Random, text: str, answer: str) -> Problem:
-    return Problem(text, "Just talk.\n", answer, answer, direct=True)
+    return Problem(text, "Just talk.\n", answer, answer)
 
 
 COUNTRIES = "France Spain Italy Japan Peru Kenya Norway Egypt India Chile Canada Greece".split()
@@ -317,4 +316,4 @@ REFUSAL = "I can only work with numbers and lists. " + ABILITIES
 
 @kind("beyond", lambda rng, digits: (lambda pattern: (pattern[0], rng.choice(pattern[1])))(rng.choice(BEYOND)))
 def beyond(rng: random.Random, pattern: str, subject: str) -> Problem:
-    return Problem(pattern.format(subject), "Not about numbers or lists.\n", REFUSAL, REFUSAL, direct=True)
+    return Problem(pattern.format(subject), "Not about numbers or lists.\n", REFUSAL, REFUSAL)

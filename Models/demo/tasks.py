@@ -17,6 +17,8 @@ THINKING_PROMPT = "Think before you answer."
 SYSTEM_PROMPTS = ("You are a careful assistant.", "You are good at sums.", "Answer the question.", "Be brief and precise.")
 HELD_OUT_SHARE = 0.05
 SUMS = ("addition", "subtraction")
+# A name counts as often as it stands here.
+ALL = 4 * SUMS + 3 * ("multiplication", "division", "story") + 2 * ("sorting", "letters", "comparison") + ("items", "talk", "beyond")
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 

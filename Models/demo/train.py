@@ -27,7 +27,7 @@ from sigma_reference import Layout, MoE, Sigma
 
 import tokenizer as bpe
 from evaluate import accuracy
-from tasks import SUMS, SYSTEM_PROMPTS, conversation, sample
+from tasks import ALL, SUMS, SYSTEM_PROMPTS, conversation, sample
 
 EXPERTS = 8
 SPARSE = (1, 1, 1, 1)
@@ -36,21 +36,21 @@ PROGRESSIVE = (3, 2, 1, 1)  # experts per token in training's first part; the lo
 
 @dataclass(frozen=True)
 class Settings:
-    kinds: tuple[str, ...] = SUMS
-    digits: int = 4
-    thinking_share: float = 0.8
+    # (from this many tokens on, kinds of questions, most digits): plain sums first, as the paper's later stages are harder
+    curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 6))
+    thinking_share: float = 0.85
     seed: int = 1
-    pretrain_tokens: int = 10_500_000
-    finetune_tokens: int = 2_500_000
+    pretrain_tokens: int = 5_000_000
+    finetune_tokens: int = 5_000_000
     progressive_share: float = 0.9  # of pre-training
     peak: float = 2e-3  # learning rate
     warmup_steps: int = 100
-    batch_tokens: tuple[int, int] = (2048, 6144)  # grows during the first 40 % of pre-training
-    finetune_batch_tokens: int = 6144
+    batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
+    finetune_batch_tokens: int = 4096
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
     save_every: int = 100
-    evaluate_every: int = 250
+    evaluate_every: int = 300
     evaluate_count: int = 40
 
 
@@ -164,6 +164,10 @@ class Trainer:
     def theta(self) -> float:
         return 1e6 if self.finetuning else 1e4
 
+    @property
+    def lesson(self) -> tuple[tuple[str, ...], int]:
+        return [(kinds, digits) for start, kinds, digits in self.s.curriculum if self.tokens >= start][-1]
+
     def enter_phase(self):
         for layer, k in zip(self.model.layers, self.chosen):
             layer.mlp.gate.k = k
@@ -172,11 +176,11 @@ class Trainer:
         self.model.frequencies, self.model.rope_magnitude = inverse_frequencies(config)
 
     def learning_rate(self) -> float:
-        """Warm-up, stable, cosine to 0.6, linear to 0.1 of the peak as in the paper; the fine-tuning stage starts again at 0.4."""
+        """Warm-up, stable, cosine to 0.6, linear to 0.1 of the peak as in the paper; the fine-tuning stage starts again at 0.6."""
         done = self.tokens / self.s.pretrain_tokens
         if self.finetuning:
             part = (self.tokens - self.s.pretrain_tokens) / self.s.finetune_tokens
-            shape = 0.4 + (0.02 - 0.4) * min(1.0, part)
+            shape = 0.6 + (0.02 - 0.6) * min(1.0, part)
         elif done < 0.6:
             shape = 1.0
         elif done < 0.9:
@@ -196,13 +200,11 @@ class Trainer:
         rng, size = random.Random(f"{self.s.seed} {self.step}"), self.batch_size()
         rows, learned, total = [], [], 0
         while total < size:
-            turns = rng.choice((1, 1, 2, 3, 4)) if self.finetuning else 1
+            turns = rng.choice((1, 1, 1, 2, 3)) if self.finetuning else 1
             thinking = rng.random() < self.s.thinking_share
             problems = []
             while len(problems) < turns:
-                problem = sample(rng, self.s.kinds, self.s.digits)
-                if thinking or problem.direct:
-                    problems.append(problem)
+                problems.append(sample(rng, *self.lesson))
             system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.1 else ""
             ids, mask = [], []
             for text, learn in conversation(problems, thinking, system):
@@ -239,7 +241,8 @@ class Trainer:
         return dict(loss=loss.item(), balance=balance.item() / len(loads), norm=norm.item(), rate=rate, right=right, loads=loads)
 
     def evaluate(self) -> dict[str, float]:
-        problems = [sample(random.Random(f"held out {i}"), self.s.kinds, min(3, self.s.digits), held_out=True) for i in range(self.s.evaluate_count)]
+        kinds, _ = self.lesson
+        problems = [sample(random.Random(f"held out {i}"), kinds, 3, held_out=True) for i in range(self.s.evaluate_count)]
         with torch.no_grad():
             return {name: accuracy(self.model, self.tokenizer, problems, thinking) for name, thinking in (("thinking", True), ("direct", False))}
 
@@ -291,7 +294,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--state", type=Path, default=HERE / ".training")
     parser.add_argument("--export", type=Path, nargs="?", const=HERE / "checkpoint", metavar="FOLDER")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, for example digits=3")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, for example pretrain_tokens=20000000")
     arguments = parser.parse_args()
     changes = {}
     for text in arguments.set:

@@ -20,24 +20,36 @@ Record = Callable[[str, Tensor], None]
 class Layout:
     """Which rows of the flat token list form sequences. Sequences share nothing: attention is block-diagonal.
 
-    rows:      [sequences, longest], the row of each token; padding at a sequence's end repeats row 0
-    slots:     [tokens], each token's place in the flattened `rows`
+    groups:    sequences of similar length together, each [sequences, longest]: the row of every token; padding at a
+               sequence's end repeats row 0
+    slots:     [tokens], each token's place in all groups, flattened one after the other
     positions: [tokens], from 0 in each sequence
     """
 
-    rows: Tensor
+    groups: list[Tensor]
     slots: Tensor
     positions: Tensor
 
     @staticmethod
     def of(lengths: list[int], start: int = 0) -> "Layout":
-        longest = max(lengths)
         sizes = torch.tensor(lengths)
         offsets = sizes.cumsum(0) - sizes
-        column = torch.arange(longest)
-        inside = column < sizes[:, None]
-        rows = torch.where(inside, offsets[:, None] + column, 0)
-        return Layout(rows, inside.flatten().nonzero()[:, 0], start + column.expand_as(rows)[inside])
+        members: list[list[int]] = []
+        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+            if not members or lengths[i] < 0.8 * lengths[members[-1][0]]:
+                members.append([])
+            members[-1].append(i)
+        groups, base = [], 0
+        slots, positions = torch.empty(sum(lengths), dtype=torch.long), torch.empty(sum(lengths), dtype=torch.long)
+        for member in members:
+            column = torch.arange(lengths[member[0]])
+            inside = column < sizes[member, None]
+            rows = torch.where(inside, offsets[member, None] + column, 0)
+            slots[rows[inside]] = base + inside.flatten().nonzero()[:, 0]
+            positions[rows[inside]] = start + column.expand_as(rows)[inside]
+            groups.append(rows)
+            base += rows.numel()
+        return Layout(groups, slots, positions)
 
 
 class Cache:
@@ -97,25 +109,30 @@ class Attention(nn.Module):
         record("key", k.flatten(1))
         record("value", v.flatten(1))
 
-        sequences, longest = layout.rows.shape
+        def padded(t: Tensor, rows: Tensor) -> Tensor:
+            return t.index_select(0, rows.flatten()).view(*rows.shape, -1, c.head_dim).transpose(1, 2)
 
-        def padded(t: Tensor) -> Tensor:  # [sequences, heads, longest, head_dim]
-            return t.index_select(0, layout.rows.flatten()).view(sequences, longest, -1, c.head_dim).transpose(1, 2)
+        parts = [self.attend(*(padded(t, rows) for t in (q, k, v.float())), layer, cache) for rows in layout.groups]
+        y = torch.cat(parts).index_select(0, layout.slots)
+        record("attention", y)
+        return self.o_proj(y)
 
-        q, k, v = padded(q), padded(k), padded(v)
-        past = 0
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: int, cache: Cache | None) -> Tensor:
+        """q [sequences, heads, longest, head_dim], k and v with kv_heads -> [sequences * longest, heads * head_dim].
+
+        Padding stands at the end of a sequence, so the causal mask hides it from every real query.
+        """
+        c, (sequences, _, longest, _) = self.c, q.shape
+        mask = None
         if cache is not None:
             k, v = cache.append(layer, k, v)
             past = k.shape[2] - longest
-        # Padding stands at the end of a sequence, so the causal mask hides it from every real query.
-        mask = torch.ones(longest, past + longest, dtype=torch.bool).tril(past) if past else None
+            mask = torch.ones(longest, past + longest, dtype=torch.bool).tril(past)
         group = c.head_count // c.kv_head_count
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         with torch.autocast("cpu", enabled=False):  # slower in bfloat16, and less exact
-            y = F.scaled_dot_product_attention(q, k, v.float(), attn_mask=mask, is_causal=mask is None, scale=c.head_dim**-0.5)
-        y = y.transpose(1, 2).reshape(sequences * longest, -1).index_select(0, layout.slots)
-        record("attention", y)
-        return self.o_proj(y)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=c.head_dim**-0.5)
+        return y.transpose(1, 2).reshape(sequences * longest, -1)
 
 
 class DenseFeedForward(nn.Module):

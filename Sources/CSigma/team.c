@@ -1,12 +1,9 @@
-#define _GNU_SOURCE
 #include "sigma_team.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 // libomp's interface to compiled code, as documented in its runtime reference.
 typedef struct {
@@ -53,14 +50,6 @@ static void find_omp(void) {
     omp.set_dynamic = (void (*)(int))dlsym(library, "omp_set_dynamic");
     omp.available = omp.global_thread_num && omp.push_num_threads && omp.fork_call && omp.barrier && omp.set_blocktime &&
                     omp.set_dynamic;
-}
-
-int32_t sigma_processor_count(void) {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    return (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 int sigma_team_has_threads(void) {

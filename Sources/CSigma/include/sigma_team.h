@@ -10,7 +10,7 @@
 typedef struct sigma_team sigma_team;
 typedef void (*sigma_team_body)(void *context, int32_t member);
 
-// Processors that this process may run on.
+// Cores that this process may use, within its control group's quota.
 int32_t sigma_processor_count(void);
 // Whether libomp was found.
 int sigma_team_has_threads(void);

@@ -30,8 +30,12 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     /// - Parameters:
     ///   - threadCount: members of the team; nil: the processors that this process may use.
     ///   - instructionSet: nil: the best one.
-    package init(model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil) {
+    ///   - rowLimit: rows of a step; more read each expert fewer times and need more memory.
+    package init(
+        model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil, rowLimit: Int = 512
+    ) {
         self.model = model
+        self.rowLimit = rowLimit
         configuration = model.configuration
         weights = model.weights
         team = ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
@@ -52,7 +56,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     package var name: String { "cpu" }
     package var threadCount: Int { team.memberCount }
-    package var rowLimit: Int { 512 }
+    package let rowLimit: Int
 
     package func makeSequence(kvType: KVType) throws -> any SequenceState {
         guard kvType != .q8_0 || configuration.headDim % 32 == 0 else {

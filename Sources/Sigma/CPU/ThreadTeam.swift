@@ -28,7 +28,7 @@ final class ThreadTeam: @unchecked Sendable {
         return item < count ? item : nil
     }
 
-    /// Processors that this process may run on; on macOS the performance cores.
+    /// Cores that this process may use; on macOS the performance cores.
     static var availableProcessors: Int {
         #if os(macOS)
             return performanceCoreCount

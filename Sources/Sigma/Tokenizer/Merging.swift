@@ -53,17 +53,21 @@ final class PairTable: @unchecked Sendable {
 
     let ranking: Ranking
 
+    /// What a pair becomes is a token of `tokens`, or else one of `specials`: an added token may be made by merges, too.
+    ///
     /// - Throws: `.damaged` for a pair with an id out of range, or without a token for its concatenation.
-    init(_ pairs: [TokenizerDefinition.Pair], products: TokenIndex) throws(SigmaError) {
+    init(
+        _ pairs: [TokenizerDefinition.Pair], tokens: TokenIndex, specials: SpecialTokens
+    ) throws(SigmaError) {
         let bits = max(4, Int.bitWidth - (pairs.count * 3 / 2).leadingZeroBitCount)
         let mask = 1 << bits - 1
         let slots = UnsafeMutablePointer<Slot>.allocate(capacity: mask + 1)
         slots.initialize(repeating: Slot(left: -1, right: -1, rank: -1), count: mask + 1)
         let results = UnsafeMutablePointer<Int32>.allocate(capacity: max(pairs.count, 1))
         ranking = Ranking(slots: slots, mask: mask, results: results)
-        let view = products.view
-        let scratch = UnsafeMutablePointer<UInt8>.allocate(capacity: max(view.longest, 1))
-        defer { scratch.deallocate() }
+        let view = tokens.view
+        let joined = UnsafeMutablePointer<UInt8>.allocate(capacity: 2 * TokenIndex.longestToken)
+        defer { joined.deallocate() }
         for (rank, pair) in pairs.enumerated() {
             let (left, right) = (Int(pair.left), Int(pair.right))
             guard 0..<view.count ~= left, 0..<view.count ~= right else {
@@ -71,14 +75,18 @@ final class PairTable: @unchecked Sendable {
                     .damaged, "merge \(rank) joins ids \(left) and \(right); there are ids 0 to \(view.count - 1)")
             }
             let (leftLength, rightLength) = (view.length(left), view.length(right))
+            let length = leftLength + rightLength
+            joined.update(from: view.bytes(left), count: leftLength)
+            (joined + leftLength).update(from: view.bytes(right), count: rightLength)
             var product: Int32 = -1
-            if leftLength > 0, rightLength > 0, leftLength + rightLength <= view.longest {
-                scratch.update(from: view.bytes(left), count: leftLength)
-                (scratch + leftLength).update(from: view.bytes(right), count: rightLength)
+            if length <= view.longest {
                 let hash = view.hashes[left] &* view.powers[rightLength] &+ view.hashes[right]
-                product = view.find(scratch, leftLength + rightLength, hash)
+                product = view.find(joined, length, hash)
             }
-            guard product >= 0 else {
+            if product < 0 {
+                product = specials.id(of: UnsafeBufferPointer(start: joined, count: length)) ?? -1
+            }
+            guard product >= 0, leftLength > 0, rightLength > 0 else {
                 throw SigmaError(.damaged, "merge \(rank) joins ids \(left) and \(right), which together are no token")
             }
             results[rank] = product

@@ -14,38 +14,56 @@ extension TokenizerDefinition.Normalizer {
         }
     }
 
-    /// Scalars below U+0300 never change and never combine with each other; U+0300 is 0xcc 0x80.
+    /// Scalars below U+0300 (0xcc 0x80) never change, and combine only with later ones.
     private static var firstLeadToCompose: UInt8 { 0xcc }
 
+    /// What is not text, or younger than the normalization that vocabularies were made with, stands for itself and combines with
+    /// nothing; the runs between are composed.
     private func composed(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
         guard let base = text.baseAddress else { return nil }
+        let classes = ScalarClasses.shared
         var output: [UInt8] = []
         output.reserveCapacity(text.count)
+        var run: [UInt8] = []
         var position = 0
-        var validStart = 0
-        func appendValid() {
-            let valid = UnsafeBufferPointer(rebasing: text[validStart..<position])
-            Self.appendComposed(String(decoding: valid, as: UTF8.self), to: &output)
-        }
         while position < text.count {
-            switch UTF8Sequence(base + position, before: base + text.count) {
-            case .scalar(_, let length): position += length
-            case .invalid(let length), .incomplete(let length):
-                appendValid()
-                output.append(contentsOf: UnsafeBufferPointer(rebasing: text[position..<position + length]))
-                position += length
-                validStart = position
+            let sequence = UTF8Sequence(base + position, before: base + text.count)
+            let bytes = UnsafeBufferPointer(start: base + position, count: sequence.length)
+            position += sequence.length
+            if case .scalar(let value, _) = sequence, classes[value].has(.normalized) {
+                run.append(contentsOf: Self.decomposedVowel(value) ?? bytes)
+            } else {
+                Self.compose(&run, into: &output)
+                output.append(contentsOf: bytes)
             }
         }
-        appendValid()
+        Self.compose(&run, into: &output)
         return output
     }
 
-    private static func appendComposed(_ text: String, to output: inout [UInt8]) {
+    /// Appends the run in NFC and empties it.
+    private static func compose(_ run: inout [UInt8], into output: inout [UInt8]) {
+        guard !run.isEmpty else { return }
+        let text = String(decoding: run, as: UTF8.self)
         #if canImport(Darwin)
             output.append(contentsOf: text.precomposedStringWithCanonicalMapping.utf8)
         #else
             for scalar in text._nfc { output.append(contentsOf: UTF8.encode(scalar)!) }
         #endif
+        run.removeAll(keepingCapacity: true)
     }
+
+    // Three Tibetan vowels are starters that decompose into marks. The standard library orders them as starters.
+    private static func decomposedVowel(_ scalar: UInt32) -> UnsafeBufferPointer<UInt8>? {
+        switch scalar {
+        case 0xf73: UnsafeBufferPointer(bytes: "\u{f71}\u{f72}")
+        case 0xf75: UnsafeBufferPointer(bytes: "\u{f71}\u{f74}")
+        case 0xf81: UnsafeBufferPointer(bytes: "\u{f71}\u{f80}")
+        default: nil
+        }
+    }
+}
+
+extension UnsafeBufferPointer<UInt8> {
+    fileprivate init(bytes text: StaticString) { self.init(start: text.utf8Start, count: text.utf8CodeUnitCount) }
 }

@@ -16,6 +16,8 @@ struct ScalarClass: OptionSet {
     static let space = ScalarClass(rawValue: 16)
     /// [\r\n]
     static let newline = ScalarClass(rawValue: 32)
+    /// Known to the Unicode version that normalization goes by.
+    static let normalized = ScalarClass(rawValue: 64)
     /// Not a class: in `ScalarClasses.leads`, bytes that begin (or wrongly continue) more than one byte.
     static let beyondASCII = ScalarClass(rawValue: 128)
 
@@ -24,9 +26,16 @@ struct ScalarClass: OptionSet {
 
     init(rawValue: UInt8) { self.rawValue = rawValue }
 
+    /// Younger scalars count as unassigned, so that a text has the same tokens whichever Unicode the standard library knows. This is
+    /// the version of the regular expressions in tiktoken and Hugging Face's tokenizers.
+    static let newestUnicode = 16
+    /// The version of the NFC in Hugging Face's tokenizers.
+    static let newestNormalizedUnicode = 9
+
     init(of scalar: Unicode.Scalar) {
         let properties = scalar.properties
         self.init(rawValue: 0)
+        guard let age = properties.age, age.major <= Self.newestUnicode else { return }
         switch properties.generalCategory {
         case .uppercaseLetter, .titlecaseLetter: self = [.letter, .beginning]
         case .lowercaseLetter: self = [.letter, .ending]
@@ -35,6 +44,7 @@ struct ScalarClass: OptionSet {
         case .decimalNumber, .letterNumber, .otherNumber: self = .number
         default: break
         }
+        if age.major <= Self.newestNormalizedUnicode { insert(.normalized) }
         if properties.isWhitespace { insert(.space) }
         if scalar == "\r" || scalar == "\n" { insert(.newline) }
     }
@@ -79,7 +89,7 @@ struct ScalarClasses: @unchecked Sendable {
     }
 
     @inline(__always)
-    private subscript(scalar: UInt32) -> ScalarClass {
+    subscript(scalar: UInt32) -> ScalarClass {
         let page = Int(scalar >> 8)
         let classes = pages[page].load(ordering: .acquiring) ?? fill(page)
         return classes[Int(scalar & 0xff)]
@@ -107,6 +117,13 @@ enum UTF8Sequence {
     case invalid(length: Int)
     /// All bytes there are, and a valid beginning.
     case incomplete(length: Int)
+
+    @inline(__always)
+    var length: Int {
+        switch self {
+        case .scalar(_, let length), .invalid(let length), .incomplete(let length): length
+        }
+    }
 
     /// `bytes` is not empty.
     @inline(__always)

@@ -6,44 +6,49 @@ final class SpecialTokens: Sendable {
         var id: Int32
     }
 
+    /// The special tokens alone, numbered from 0.
     private let index: TokenIndex
+    /// By number.
+    private let ids: [Int32]
     private let isControl: [Bool]
-    /// By first byte, with and without control tokens: whether a token begins so.
+    /// By first byte, with and without control tokens: whether a token begins so. Empty if there is none at all.
     private let begins: [Bool]
     private let beginsWithControl: [Bool]
     /// By first byte: the lengths of the tokens that begin so, ascending.
     private let lengths: [[Int]]
-    private let isEmpty: Bool
-    private let isEmptyWithControl: Bool
 
     init(_ table: TokenTable, kinds: [TokenizerDefinition.TokenKind]) throws(SigmaError) {
-        func isSpecial(_ id: Int) -> Bool { kinds[id] == .control || kinds[id] == .added }
-        index = try TokenIndex(table, where: isSpecial)
+        var names = TokenTable()
+        var ids: [Int32] = []
+        var isControl: [Bool] = []
         var begins = [Bool](repeating: false, count: 256)
         var beginsWithControl = begins
         var lengths = [Set<Int>](repeating: [], count: 256)
-        for id in 0..<table.count where isSpecial(id) {
-            let token = table[id]
-            guard let first = token.first else { continue }
+        for id in 0..<table.count where kinds[id] == .control || kinds[id] == .added {
+            let name = table[id]
+            guard let first = name.first else { continue }
+            names.append(Array(name))
+            ids.append(Int32(id))
+            isControl.append(kinds[id] == .control)
             if kinds[id] == .added { begins[Int(first)] = true }
             beginsWithControl[Int(first)] = true
-            lengths[Int(first)].insert(token.count)
+            lengths[Int(first)].insert(name.count)
         }
-        self.begins = begins
-        self.beginsWithControl = beginsWithControl
+        index = try TokenIndex(names)
+        self.ids = ids
+        self.isControl = isControl
+        self.begins = begins.contains(true) ? begins : []
+        self.beginsWithControl = beginsWithControl.contains(true) ? beginsWithControl : []
         self.lengths = lengths.map { $0.sorted() }
-        isControl = kinds.map { $0 == .control }
-        isEmpty = !begins.contains(true)
-        isEmptyWithControl = !beginsWithControl.contains(true)
     }
 
-    func id(of name: UnsafeBufferPointer<UInt8>) -> Int32? { index.id(of: name) }
+    func id(of name: UnsafeBufferPointer<UInt8>) -> Int32? { index.id(of: name).map { ids[Int($0)] } }
 
     /// The first token at or after `start`.
     func firstMatch(in text: UnsafeBufferPointer<UInt8>, from start: Int, includingControl: Bool) -> Match? {
-        if includingControl ? isEmptyWithControl : isEmpty { return nil }
         guard let base = text.baseAddress else { return nil }
         return (includingControl ? beginsWithControl : begins).withUnsafeBufferPointer { begins in
+            guard !begins.isEmpty else { return nil }
             for position in start..<text.count where begins[Int(base[position])] {
                 if let match = longestMatch(base, position, text.count, includingControl) { return match }
             }
@@ -62,9 +67,9 @@ final class SpecialTokens: Sendable {
                 hash = TokenIndex.Hash.append(base[position + hashed], to: hash)
                 hashed += 1
             }
-            let id = index.view.find(base + position, length, hash)
-            if id >= 0, includingControl || !isControl[Int(id)] {
-                match = Match(start: position, end: position + length, id: id)
+            let found = Int(index.view.find(base + position, length, hash))
+            if found >= 0, includingControl || !isControl[found] {
+                match = Match(start: position, end: position + length, id: ids[found])
             }
         }
         return match

@@ -54,18 +54,18 @@ package final class Tokenizer: @unchecked Sendable {
             guard let id = withUnsafePointer(to: byte, { index.id(of: UnsafeBufferPointer(start: $0, count: 1)) })
             else {
                 throw SigmaError(
-                    .damaged, "the vocabulary has no token for the byte \(byte); only byte-level vocabularies are supported")
+                    .damaged,
+                    "the vocabulary has no token for the byte \(byte); only byte-level vocabularies are supported")
             }
             byteIDs.append(id)
         }
+        specials = try SpecialTokens(tokens, kinds: kinds)
         switch definition.mergeRule {
         case .byRank: (pairs, ignoresMerges) = (nil, true)
         case .listed(let list, let ignoringMerges):
-            // A merge may lead to a token that is also an added one.
-            let products = kinds.contains(.added) || kinds.contains(.control) ? try TokenIndex(tokens) { kinds[$0] != .unused } : index
-            (pairs, ignoresMerges) = (try PairTable(list, products: products), ignoringMerges)
+            pairs = try PairTable(list, tokens: index, specials: specials)
+            ignoresMerges = ignoringMerges
         }
-        specials = try SpecialTokens(tokens, kinds: kinds)
         self.count = count
         self.kinds = kinds
         self.allowed = allowed

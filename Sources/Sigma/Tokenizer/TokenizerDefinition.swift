@@ -7,9 +7,9 @@ package struct TokenizerDefinition: Sendable, Equatable {
         case normal = 1
         /// A special token: an id of its own, recognised in text only where specials are asked for.
         case control = 3
-        /// An added token that is not special: always recognised in text.
+        /// An added token that is not special: always recognised in text, as it stands there before normalization.
         case added = 4
-        /// A row without a token, or a dummy: never chosen, decodes to nothing.
+        /// A row without a token, or a dummy: never recognised or chosen, decodes to nothing.
         case unused = 5
     }
 
@@ -24,7 +24,10 @@ package struct TokenizerDefinition: Sendable, Equatable {
     package struct Pair: Sendable, Hashable {
         package var left: Int32
         package var right: Int32
-        package init(_ left: Int32, _ right: Int32) { self.left = left; self.right = right }
+        package init(_ left: Int32, _ right: Int32) {
+            self.left = left
+            self.right = right
+        }
     }
 
     /// The split pattern before merging.
