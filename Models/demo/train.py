@@ -41,7 +41,7 @@ class Settings:
     thinking_share: float = 0.9
     seed: int = 1
     pretrain_tokens: int = 5_000_000
-    finetune_tokens: int = 5_000_000
+    finetune_tokens: int = 6_800_000
     progressive_share: float = 0.9  # of pre-training
     peak: float = 2e-3  # learning rate
     warmup_steps: int = 100
