@@ -16,6 +16,7 @@ import Sigma
 public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never {
     prepareProcess()
     do {
+        try checkArgumentsAreUTF8()
         var command = try Command.parseAsRoot()
         try command.run()
         try StandardOutput.flush()
@@ -29,6 +30,7 @@ public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never 
 public func runAsyncCommand<Command: AsyncParsableCommand>(_ type: Command.Type) async -> Never {
     prepareProcess()
     do {
+        try checkArgumentsAreUTF8()
         var command = try Command.parseAsRoot()
         if var command = command as? any AsyncParsableCommand {
             try await command.run()
@@ -82,3 +84,6 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
         type.exit(withError: error)
     }
 }
+
+/// Ends the process at once, with nothing flushed and nothing cleaned up. From any thread.
+public func endProcess(_ code: Int32) -> Never { _exit(code) }

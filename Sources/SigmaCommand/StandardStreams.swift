@@ -77,18 +77,20 @@ public enum Terminal {
     public static let standardErrorIsTerminal = isTerminal(2)
     public static let standardOutputIsTerminal = isTerminal(1)
     /// `NO_COLOR` (any value but an empty one) turns colour off.
-    private static let usesColour = standardErrorIsTerminal && (getenv("NO_COLOR").map { $0.pointee == 0 } ?? true)
+    private static let allowsColour = getenv("NO_COLOR").map { $0.pointee == 0 } ?? true
 
     private static func isTerminal(_ descriptor: Int32) -> Bool {
         isatty(descriptor) == 1 && getenv("TERM").map { String(cString: $0) != "dumb" } ?? false
     }
 
     // For stderr; unchanged text where it shows no colour.
-    public static func red(_ text: String) -> String { coloured(text, "31") }
-    public static func yellow(_ text: String) -> String { coloured(text, "33") }
-    public static func dim(_ text: String) -> String { coloured(text, "2") }
-    private static func coloured(_ text: String, _ code: String) -> String {
-        usesColour ? "\u{1b}[\(code)m\(text)\u{1b}[0m" : text
+    public static func red(_ text: String) -> String { coloured(text, "31", standardErrorIsTerminal) }
+    public static func yellow(_ text: String) -> String { coloured(text, "33", standardErrorIsTerminal) }
+    public static func dim(_ text: String) -> String { coloured(text, "2", standardErrorIsTerminal) }
+    /// For stdout.
+    public static func dimOnOutput(_ text: String) -> String { coloured(text, "2", standardOutputIsTerminal) }
+    private static func coloured(_ text: String, _ code: String, _ isTerminal: Bool) -> String {
+        isTerminal && allowsColour ? "\u{1b}[\(code)m\(text)\u{1b}[0m" : text
     }
 
     /// Columns of the terminal that stderr goes to; 80 if it doesn't say.

@@ -18,6 +18,11 @@ package struct Prompt: Sendable, Equatable {
     /// Whether generation begins inside `<think>`, at the answer, or wherever the model's first words say.
     package var start: ThinkingSplitter.State
 
+    package init(tokens: [Int32], start: ThinkingSplitter.State) {
+        self.tokens = tokens
+        self.start = start
+    }
+
     /// - Throws: `SigmaError(.damaged)` if the tokenizer lacks one of the format's special tokens.
     package init(
         turns: [Turn], system: String, thinks: Bool, format: ChatFormat, tokenizer: Tokenizer

@@ -178,4 +178,12 @@ package struct ModelWeights: Sendable {
         self.finalNorm = finalNorm
         self.head = head
     }
+
+    /// Bytes of all expert records, padding included.
+    package var expertBytes: Int {
+        layers.reduce(0) { sum, layer in
+            guard case .mixture(_, _, let experts, _) = layer.feedForward else { return sum }
+            return sum + experts.count * experts.layout.stride
+        }
+    }
 }

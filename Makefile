@@ -1,0 +1,58 @@
+# `make help` lists what there is to make.
+
+PREFIX ?= /usr/local
+PYTHON ?= python3
+BIN := .build/release
+COMMANDS := sigma-run sigma-convert sigma-eval
+DEMO := Models/demo.gguf
+
+.PHONY: help demo test build packages fixtures install format clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO) ## build everything, convert the demo model and ask it something
+	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
+
+test: packages $(DEMO) ## all tests
+	swift test -c release
+
+build: packages ## the commands, into .build/release
+	swift build -c release
+
+fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
+	.venv/bin/python Models/reference/make_fixtures.py
+
+install: $(DEMO) ## the commands and the demo model into PREFIX (/usr/local)
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
+	install -m 755 $(addprefix $(BIN)/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
+
+format: ## swift format, in place
+	swift format format --in-place --recursive --parallel Package.swift Sources Tests
+
+clean: ## remove what was built and converted
+	rm -rf .build .venv $(DEMO)
+
+# Converted again when the checkpoint or the model file's format has changed.
+$(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | build
+	$(BIN)/sigma-convert Models/demo/checkpoint $@ --type q8_0
+
+# What the package links or loads beside Swift itself: OpenBLAS and LLVM's OpenMP runtime.
+packages:
+	@command -v swift > /dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install" >&2; exit 69; }
+	@command -v apt-get > /dev/null || exit 0; \
+	missing=; \
+	for package in libopenblas-dev libomp-dev; do \
+	    dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	echo "installing:$$missing"; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+.venv/ready: Models/requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu -r Models/requirements.txt
+	touch $@

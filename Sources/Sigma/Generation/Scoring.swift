@@ -1,0 +1,168 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Runs a model over windows of a text and shows the logits of every position that another token follows.
+///
+/// Only a few rows of logits exist at a time, whatever the vocabulary. One thread uses it; no generation may run on the engine meanwhile.
+package final class Scorer {
+    /// Logits of more rows are not worth their memory.
+    private static let rowsPerHead = 16
+
+    private let engine: Engine
+    private let sequence: any SequenceState
+    private let batch = Batch()
+
+    /// - Throws: `SigmaError(.unavailable)` if the model cannot have such a key-value cache.
+    package init(engine: Engine, kvType: KVType) throws {
+        self.engine = engine
+        sequence = try engine.backend.makeSequence(kvType: kvType)
+    }
+
+    /// Cuts a text into windows of `length` tokens without overlap, each beginning with `bos` if there is one. What is left at the end
+    /// is a shorter window, if it has a token to score.
+    package static func windows(of tokens: [Int32], length: Int, bos: Int32?) -> [[Int32]] {
+        let start = bos.map { [$0] } ?? []
+        precondition(length >= 2)
+        let step = length - start.count
+        return stride(from: 0, to: tokens.count, by: step)
+            .map { start + tokens[$0..<min($0 + step, tokens.count)] }
+            .filter { $0.count >= 2 }
+    }
+
+    /// Calls `visit` with each position of the window but the last, and the logits [vocabulary] of what follows it.
+    ///
+    /// - Parameter isCancelled: asked before every layer.
+    /// - Throws: `CancellationError` if it was cancelled; `SigmaError` as the forward pass; what `visit` throws.
+    package func score(
+        _ window: [Int32], isCancelled: () -> Bool,
+        visit: (_ position: Int, _ logits: UnsafeBufferPointer<Float>) throws -> Void
+    ) throws {
+        sequence.truncate(to: 0)
+        for piece in Self.pieces(of: window, limit: engine.backend.rowLimit) {
+            try step(window[piece], isCancelled) { backend in
+                try Self.readRows(of: piece, in: window) { rows, position in
+                    let logits = Self.rowsOf(backend.head(rows: rows), count: rows.count)
+                    for (row, logits) in logits.enumerated() { try visit(position + row, logits) }
+                }
+            }
+        }
+    }
+
+    /// As `score`, with the logits of two models of one vocabulary side by side.
+    ///
+    /// The other model's step runs inside this one's, so that both hold their activations and no logits are stored.
+    package func score(
+        _ window: [Int32], beside other: Scorer, isCancelled: () -> Bool,
+        visit: (_ position: Int, _ logits: UnsafeBufferPointer<Float>, _ others: UnsafeBufferPointer<Float>) throws -> Void
+    ) throws {
+        precondition(engine !== other.engine && engine.vocabularySize == other.engine.vocabularySize)
+        sequence.truncate(to: 0)
+        other.sequence.truncate(to: 0)
+        let limit = min(engine.backend.rowLimit, other.engine.backend.rowLimit)
+        for piece in Self.pieces(of: window, limit: limit) {
+            try step(window[piece], isCancelled) { backend in
+                try other.step(window[piece], isCancelled) { otherBackend in
+                    try Self.readRows(of: piece, in: window) { rows, position in
+                        let logits = Self.rowsOf(backend.head(rows: rows), count: rows.count)
+                        let others = Self.rowsOf(otherBackend.head(rows: rows), count: rows.count)
+                        for row in 0..<rows.count { try visit(position + row, logits[row], others[row]) }
+                    }
+                }
+            }
+        }
+    }
+
+    private func step(
+        _ tokens: ArraySlice<Int32>, _ isCancelled: () -> Bool, readOut: (any Backend) throws -> Void
+    ) throws {
+        batch.removeAll()
+        batch.append(tokens, to: sequence)
+        guard try engine.forwardPass.run(batch, isCancelled: isCancelled, readOut: readOut) else {
+            throw CancellationError()
+        }
+    }
+
+    private static func pieces(of window: [Int32], limit: Int) -> [Range<Int>] {
+        stride(from: 0, to: window.count, by: limit).map { $0..<min($0 + limit, window.count) }
+    }
+
+    /// The piece's rows that have a next token, a few at a time, with the first one's position in the window.
+    private static func readRows(
+        of piece: Range<Int>, in window: [Int32], _ body: (_ rows: Range<Int>, _ position: Int) throws -> Void
+    ) rethrows {
+        let count = min(piece.upperBound, window.count - 1) - piece.lowerBound
+        for row in stride(from: 0, to: count, by: rowsPerHead) {
+            try body(row..<min(row + rowsPerHead, count), piece.lowerBound + row)
+        }
+    }
+
+    private static func rowsOf(_ logits: UnsafeBufferPointer<Float>, count: Int) -> [UnsafeBufferPointer<Float>] {
+        let vocabulary = logits.count / count
+        return (0..<count).map { UnsafeBufferPointer(rebasing: logits[($0 * vocabulary)..<(($0 + 1) * vocabulary)]) }
+    }
+}
+
+/// How well a model foresees a text.
+package struct Perplexity: Sendable {
+    package private(set) var tokens = 0
+    private var mean = 0.0
+    private var squares = 0.0
+
+    package init() {}
+
+    /// Adds a token's negative log-probability.
+    package mutating func add(_ nll: Double) {
+        // Welford's recurrence: exact enough for any number of tokens.
+        tokens += 1
+        let difference = nll - mean
+        mean += difference / Double(tokens)
+        squares += difference * (nll - mean)
+    }
+
+    /// Mean negative log-probability, in nats.
+    package var nll: Double { mean }
+    /// Standard error of `nll`; not a number for a single token.
+    package var standardError: Double {
+        tokens > 1 ? (squares / Double(tokens - 1) / Double(tokens)).squareRoot() : .nan
+    }
+    package var perplexity: Double { exp(mean) }
+}
+
+/// How far a model's distributions are from a reference model's.
+package struct Divergence: Sendable {
+    private var values: [Double] = []
+    private var agreements = 0
+
+    package init() {}
+
+    /// Adds a position: KL(reference || model) over the whole vocabulary in fp64, and whether both hold the same token likeliest.
+    package mutating func add(reference: UnsafeBufferPointer<Float>, model: UnsafeBufferPointer<Float>) {
+        let p = LogProbabilities(reference)
+        let q = LogProbabilities(model)
+        var sum = 0.0
+        for id in 0..<Int32(reference.count) {
+            let logP = p[id]
+            // An impossible token adds nothing, whatever the other model thinks of it.
+            if logP > -.infinity || logP.isNaN { sum += exp(logP) * (logP - q[id]) }
+        }
+        // Rounding can leave a value below zero, which a divergence never is.
+        values.append(sum < 0 ? 0 : sum)
+        if p.top(1).first?.id == q.top(1).first?.id { agreements += 1 }
+    }
+
+    package var positions: Int { values.count }
+    package var mean: Double { values.reduce(0, +) / Double(values.count) }
+    package var most: Double { percentile(1) }
+    /// The smallest value that at least this share of the positions does not exceed.
+    package func percentile(_ share: Double) -> Double {
+        let sorted = values.sorted { $1.isNaN ? !$0.isNaN : $0 < $1 }
+        return sorted.isEmpty ? .nan : sorted[max(0, Int((share * Double(sorted.count)).rounded(.up)) - 1)]
+    }
+    /// Share of the positions with the same likeliest token, ties to the lowest id.
+    package var agreement: Double { Double(agreements) / Double(values.count) }
+}

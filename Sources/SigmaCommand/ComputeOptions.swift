@@ -1,0 +1,70 @@
+import ArgumentParser
+import Sigma
+
+extension KVType: ExpressibleByArgument {}
+extension SigmaModel.Configuration.Backend: ExpressibleByArgument {}
+
+/// Which model computes, and with what: the same in every command that computes.
+public struct ComputeOptions: ParsableArguments {
+    @OptionGroup public var model: ModelOption
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Limit on the tokens of a sequence (default: what the model states).", valueName: "n"))
+    public var context: Int?
+
+    @Option(help: ArgumentHelp("Type of the key-value cache: f16, q8_0 or f32 (for checking numbers).", valueName: "type"))
+    public var kvType: KVType = .f16
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Threads that compute (default: the processors this process may use).", valueName: "n"))
+    public var threads: Int?
+
+    public init() {}
+
+    /// - Throws: `SigmaError` (`.usage`) for values out of range. Cheap: for before anything is read.
+    public func check() throws {
+        if let threads, !(1...256).contains(threads) {
+            throw usageError("--threads must be from 1 to 256, and is \(threads)")
+        }
+        if let context, context < 1 { throw usageError("--context must be at least 1, and is \(context)") }
+    }
+
+    public var configuration: SigmaModel.Configuration {
+        SigmaModel.Configuration(threads: threads, contextLength: context, kvType: kvType)
+    }
+}
+
+/// `--expert-cache`: a size, `all` (every expert stays), or `auto`.
+public enum ExpertCacheSize: ExpressibleByArgument, Sendable, Equatable {
+    case auto
+    case all
+    case size(ByteSize)
+
+    public init?(argument: String) {
+        switch argument.lowercased() {
+        case "auto": self = .auto
+        case "all": self = .all
+        default:
+            guard let size = ByteSize(argument: argument) else { return nil }
+            self = .size(size)
+        }
+    }
+
+    public var defaultValueDescription: String { "auto" }
+
+    /// This version reads experts from the mapped file: there is nothing to limit.
+    ///
+    /// - Throws: `SigmaError` (`.unavailable`) for a cache that holds only some of the experts.
+    package func check(for engine: Engine) throws {
+        guard case .size(let size) = self else { return }
+        let needed = engine.model.weights.expertBytes
+        guard size.bytes < needed else { return }
+        throw SigmaError(
+            .unavailable,
+            "the experts take \(ByteSize.text(needed)); a cache of \(size) for some of them is not in this version",
+            path: engine.modelPath,
+            remedy: "Leave --expert-cache out, or use --expert-cache all: the file is mapped and the system pages it.")
+    }
+}

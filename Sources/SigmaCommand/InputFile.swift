@@ -1,0 +1,92 @@
+import Sigma
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Reading what users give to commands: a file, a pipe (`<(...)`), or standard input as `-`.
+public enum InputFile {
+    /// All bytes.
+    ///
+    /// - Parameter limit: more bytes are refused.
+    /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder or a file beyond the
+    ///   limit, `.inputOutput` if reading fails.
+    public static func bytes(of path: String, limit: Int = Int(Int32.max)) throws -> [UInt8] {
+        let isStandardInput = path == "-"
+        let name = isStandardInput ? "standard input" : path
+        let descriptor = isStandardInput ? 0 : open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: name)
+        }
+        defer { if !isStandardInput { close(descriptor) } }
+        var status = stat()
+        if fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+            throw SigmaError(.damaged, "expected a file, found a folder", path: name)
+        }
+        var bytes: [UInt8] = []
+        var end = 0
+        while true {
+            if bytes.count - end < 1 << 14 {
+                bytes.append(contentsOf: repeatElement(0, count: max(1 << 16, bytes.count)))
+            }
+            let count = bytes.withUnsafeMutableBytes { read(descriptor, $0.baseAddress! + end, $0.count - end) }
+            if count == 0 { break }
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw SigmaError(
+                    .inputOutput, "cannot read: \(systemMessage(errno))", path: name, offset: UInt64(end))
+            }
+            end += count
+            guard end <= limit else {
+                throw SigmaError(.damaged, "expected at most \(limit) bytes, found more", path: name)
+            }
+        }
+        bytes.removeLast(bytes.count - end)
+        return bytes
+    }
+
+    /// The text of a file.
+    ///
+    /// - Throws: as `bytes(of:limit:)`; `SigmaError` (`.damaged`) with the byte offset where it is not UTF-8.
+    public static func text(of path: String) throws -> String {
+        let bytes = try bytes(of: path)
+        if let offset = firstInvalidByte(of: bytes) {
+            throw SigmaError(
+                .damaged, "expected UTF-8 text, found the byte 0x\(String(bytes[offset], radix: 16))",
+                path: path == "-" ? "standard input" : path, offset: UInt64(offset))
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// Where `bytes` stops being UTF-8; nil if it all is.
+    static func firstInvalidByte(of bytes: [UInt8]) -> Int? {
+        if bytes.withUnsafeBytes(isValidUTF8) { return nil }
+        var parser = Unicode.UTF8.ForwardParser()
+        var input = bytes.makeIterator()
+        var offset = 0
+        while true {
+            switch parser.parseScalar(from: &input) {
+            case .valid(let encoded): offset += encoded.count
+            case .error: return offset
+            case .emptyInput: return nil
+            }
+        }
+    }
+}
+
+/// Refuses arguments that are not UTF-8: the system hands them over as bytes, and Swift would put other characters in their place.
+///
+/// - Throws: `SigmaError` (`.usage`) naming the first one.
+func checkArgumentsAreUTF8() throws {
+    for index in 1..<max(1, Int(CommandLine.argc)) {
+        guard let argument = CommandLine.unsafeArgv[index] else { continue }
+        let bytes = UnsafeRawBufferPointer(start: argument, count: strlen(argument))
+        guard !isValidUTF8(bytes) else { continue }
+        let offset = InputFile.firstInvalidByte(of: Array(bytes)) ?? 0
+        throw usageError("argument \(index) is not UTF-8 text: byte \(offset) of it is 0x\(String(bytes[offset], radix: 16))")
+    }
+}

@@ -1,0 +1,80 @@
+import ArgumentParser
+import Sigma
+import SigmaCommand
+
+struct CompareCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "compare",
+        abstract: "How far a model's distributions are from another's.",
+        discussion: """
+            Both models read the same windows of the text (see perplexity), and their distributions of the next token are compared at \
+            every scored position: KL(reference || model) in nats over the whole vocabulary, as mean, 99th percentile and maximum, and \
+            the share of positions where both hold the same token likeliest.
+            """)
+
+    @Option(help: ArgumentHelp("The model file to compare with.", valueName: "path"))
+    var reference: String
+
+    @OptionGroup var arguments: ScoringArguments
+
+    func run() throws {
+        try arguments.check()
+        let bytes = try InputFile.bytes(of: arguments.file)
+        let configuration = arguments.compute.configuration
+        let path = try arguments.compute.model.path
+        let engine = try SigmaModel.loadEngine(path: path, configuration: configuration)
+        let other = try SigmaModel.loadEngine(path: reference, configuration: configuration)
+        try checkVocabularies(engine, other)
+        let windows = try arguments.windows(bytes, engines: engine, other)
+        let scorer = try Scorer(engine: engine, kvType: arguments.compute.kvType)
+        let otherScorer = try Scorer(engine: other, kvType: arguments.compute.kvType)
+        Interrupt.install(secondEndsProcess: true)
+        var bar = ProgressBar("compare")
+        var result = Divergence()
+        let total = windows.reduce(0) { $0 + $1.count - 1 }
+        for window in windows {
+            try scorer.score(window, beside: otherScorer, isCancelled: { Interrupt.isRequested }) { _, logits, others in
+                result.add(reference: others, model: logits)
+                bar.update(Double(result.positions) / Double(total))
+            }
+        }
+        bar.finish()
+        if arguments.json {
+            var json = JSONWriter()
+            json.object {
+                $0.field("kl_mean", result.mean)
+                $0.field("kl_p99", result.percentile(0.99))
+                $0.field("kl_max", result.most)
+                $0.field("top1_agreement", result.agreement)
+                $0.field("tokens", result.positions)
+            }
+            try StandardOutput.write(json.text + "\n")
+        } else {
+            try StandardOutput.write(
+                """
+                kl_mean         \(readable(result.mean)) nats
+                kl_p99          \(readable(result.percentile(0.99))) nats
+                kl_max          \(readable(result.most)) nats
+                top1_agreement  \(readable(result.agreement))
+                tokens          \(result.positions)
+
+                """)
+        }
+    }
+
+    private func checkVocabularies(_ engine: Engine, _ other: Engine) throws {
+        let (size, otherSize) = (engine.vocabularySize, other.vocabularySize)
+        guard size == otherSize else {
+            throw SigmaError(
+                .usage, "the reference has a vocabulary of \(otherSize) rows, and the model one of \(size)", path: reference,
+                remedy: "Compare files that were made from one checkpoint.")
+        }
+        guard let definition = try engine.model.tokenizerDefinition(), let otherDefinition = try other.model.tokenizerDefinition()
+        else { return }
+        guard definition == otherDefinition else {
+            throw SigmaError(
+                .usage, "the reference's tokenizer is not the model's: the same ids mean other text", path: reference,
+                remedy: "Compare files that were made from one checkpoint.")
+        }
+    }
+}

@@ -1,0 +1,142 @@
+import ArgumentParser
+import Sigma
+import SigmaCommand
+
+/// What is to be answered.
+struct PromptArguments: ParsableArguments {
+    @Argument(
+        help: ArgumentHelp(
+            "A text file with the prompt, or - for standard input. One line end at its end is not part of the prompt (with --raw it is).",
+            valueName: "prompt-file"))
+    var promptFile: String?
+
+    @Option(parsing: .unconditional, help: ArgumentHelp("The prompt itself.", valueName: "text"))
+    var prompt: String?
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Token ids as the prompt, as they are: no template, no bos. Also as a JSON array.", valueName: "1,2,3"))
+    var tokens: String?
+
+    @Flag(
+        help:
+            "The prompt's text as it is, without the chat template (but with bos if the tokenizer asks for one); special tokens in it are recognised."
+    )
+    var raw = false
+
+    @Option(parsing: .unconditional, help: ArgumentHelp("System prompt.", valueName: "text"))
+    var system: String?
+
+    @Option(help: ArgumentHelp("A text file with the system prompt, or - for standard input.", valueName: "file"))
+    var systemFile: String?
+}
+
+/// How the answer is made.
+struct AnswerArguments: ParsableArguments {
+    @Flag(inversion: .prefixedNo, help: "Whether the model thinks before it answers.")
+    var think = true
+
+    @Option(parsing: .unconditional, help: ArgumentHelp("Tokens of thinking, at most.", valueName: "n"))
+    var thinkingBudget = 32768
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Tokens of the answer, at most. 0 only reads the prompt. With --raw and --tokens this alone counts. (default: 4096)",
+            valueName: "n"))
+    var maxTokens: Int?
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "What is put before </think> when the thinking budget ends (default: the model file's sentence).",
+            valueName: "text"))
+    var closingPhrase: String?
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Divides the logits; 0 always takes the likeliest token.", valueName: "t"))
+    var temperature = 0.6
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Choose among the k likeliest tokens only; 0: all.", valueName: "k"))
+    var topK = 20
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Choose among the likeliest tokens that together have probability p; 1: all.", valueName: "p"))
+    var topP = 0.95
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Choose among tokens at least p times as likely as the likeliest; 0: all.", valueName: "p"))
+    var minP = 0.0
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("The same seed gives the same answer (default: random, shown by --stats).", valueName: "n"))
+    var seed: UInt64?
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("End the answer before this text. May be repeated.", valueName: "text"))
+    var stop: [String] = []
+
+    /// - Throws: `SigmaError` (`.usage`) naming the first value that makes no sense.
+    func options() throws -> GenerationOptions {
+        let options = GenerationOptions(
+            temperature: temperature, topK: topK, topP: topP, minP: minP, seed: seed, thinks: think,
+            thinkingBudget: thinkingBudget, maximumTokens: maxTokens ?? 4096, closingPhrase: closingPhrase,
+            stopStrings: stop)
+        try options.check()
+        guard !stop.contains("") else { throw usageError("--stop needs a text that is not empty") }
+        return options
+    }
+}
+
+/// What computes.
+struct EngineArguments: ParsableArguments {
+    @OptionGroup var compute: ComputeOptions
+
+    @Option(help: ArgumentHelp("cpu, cuda or auto.", valueName: "name"))
+    var backend: SigmaModel.Configuration.Backend = .auto
+
+    @Option(help: ArgumentHelp("All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
+    var memory: ByteSize?
+
+    @Option(help: ArgumentHelp("Memory for experts: a size, all or auto.", valueName: "size"))
+    var expertCache: ExpertCacheSize = .auto
+
+    /// - Throws: `SigmaError`: `.usage`, or as `SigmaModel.loadEngine`.
+    func load() throws -> Engine {
+        var configuration = compute.configuration
+        configuration.backend = backend
+        configuration.memory = memory.map { .bytes($0.bytes) }
+        let engine = try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
+        try expertCache.check(for: engine)
+        return engine
+    }
+}
+
+/// What is shown, and where.
+struct OutputArguments: ParsableArguments {
+    enum ThinkingPlace: String, ExpressibleByArgument, CaseIterable { case stderr, stdout, none }
+
+    @Option(help: ArgumentHelp("Where thinking is shown: stderr (dimmed on a terminal), stdout or none.", valueName: "place"))
+    var thinking: ThinkingPlace = .stderr
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "With --json, the log-probabilities of the k likeliest tokens at each step, in the model's own distribution.",
+            valueName: "k"))
+    var logprobs: Int?
+
+    @Flag(help: "One JSON object a line on standard output: prompt, token, ..., done. It holds the thinking too.")
+    var json = false
+
+    @Flag(help: "A short table of speeds and memory on standard error at the end.")
+    var stats = false
+}

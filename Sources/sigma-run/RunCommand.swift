@@ -1,0 +1,127 @@
+import ArgumentParser
+import Dispatch
+import Sigma
+import SigmaCommand
+import Synchronization
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sigma-run",
+        abstract: "Answers a prompt with a Sigma model.",
+        discussion: """
+            The answer goes to standard output as it is made; thinking, notes and errors go to standard error. The answer ends with a \
+            line end; with --raw and --tokens only on a terminal, so that pipes get the text as it is.
+
+            EXAMPLES:
+              sigma-run --prompt "What is 347 + 586?"
+              sigma-run --no-think --temperature 0 question.txt > answer.txt
+              cat notes.md | sigma-run --system "Summarise the text." -
+              sigma-run --raw --max-tokens 32 --prompt "Once upon a time"
+              sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
+              sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
+              sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
+
+            EXIT CODES:
+              0 done, 64 wrong usage, 65 a damaged or wrong file, 66 no such file, 69 something is not available, 74 an I/O error, \
+            130 interrupted
+            """,
+        version: sigmaVersion)
+
+    @OptionGroup(title: "Prompt") var prompt: PromptArguments
+    @OptionGroup(title: "Answer") var answer: AnswerArguments
+    @OptionGroup(title: "Output") var output: OutputArguments
+    @OptionGroup(title: "Engine") var engine: EngineArguments
+
+    mutating func run() throws {
+        let stopper = Stopper()
+        Interrupt.install(secondEndsProcess: true)
+        Interrupt.onRequest { stopper.stop() }
+
+        // Everything that can be refused without a model comes before it.
+        let options = try answer.options()
+        try engine.compute.check()
+        if let count = output.logprobs, count < 0 { throw usageError("--logprobs must be 0 or more, and is \(count)") }
+        let source = try PromptSource(prompt)
+
+        let engine = try engine.load()
+        if let count = output.logprobs, count > engine.vocabularySize {
+            throw usageError(
+                "--logprobs \(count) is more than the vocabulary", remedy: "The model has \(engine.vocabularySize) tokens.")
+        }
+        let prompt = try source.prompt(for: engine, thinks: options.thinks)
+        let request = GenerationRequest(
+            tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs)
+        let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
+        let reporter = Reporter(presenter: presenter, promptTokens: prompt.tokens.count, rowLimit: engine.backend.rowLimit)
+        let timeline = try engine.makeTimeline(kvType: self.engine.compute.kvType)
+        let generation = try Generation(request, on: timeline, engine: engine) { event in
+            reporter.receive(event, stopper: stopper)
+        }
+        giveAdvice(engine, prompt: prompt)
+        try presenter.begin(promptTokens: prompt.tokens)
+
+        stopper.start(generation)
+        let ended = DispatchSemaphore(value: 0)
+        engine.run(generation) { result in
+            reporter.end(result)
+            ended.signal()
+        }
+        ended.wait()
+        if let failure = reporter.failure { throw failure }
+        guard let statistics = reporter.statistics else { return }
+        noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)
+        let isInterrupted = statistics.reason == .interrupted
+        if output.stats || (isInterrupted && !output.json) {
+            StandardError.write(statisticsTable(statistics, engine: engine))
+        }
+        if isInterrupted { throw CancellationError() }
+    }
+
+    private func presenter(for engine: Engine, hasTemplate: Bool) -> any Presenter {
+        if output.json { return JSONLines(engine: engine) }
+        return Screen(
+            thinkingPlace: output.thinking, writesIDs: engine.tokenizer == nil,
+            endsLine: hasTemplate || Terminal.standardOutputIsTerminal)
+    }
+
+    /// What is allowed, but hardly what the user wants.
+    private func giveAdvice(_ engine: Engine, prompt: Prompt) {
+        if output.logprobs != nil, !output.json { warn("--logprobs is shown only with --json") }
+        let stated = engine.configuration.contextLength
+        if engine.contextLength > stated {
+            warn("the model states a context of \(stated) tokens; beyond it answers may be wrong")
+        }
+        if let wanted = answer.maxTokens, prompt.tokens.count + wanted > engine.contextLength {
+            warn(
+                "the prompt's \(prompt.tokens.count) tokens and --max-tokens \(wanted) are more than the context of \(engine.contextLength)")
+        }
+    }
+
+    private func noteEnd(_ statistics: Statistics, engine: Engine, hasTemplate: Bool) {
+        switch statistics.reason {
+        case .context: note("The sequence reached the context limit of \(engine.contextLength) tokens.")
+        case .length where hasTemplate && statistics.answerTokens > 0:
+            note("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
+        default: break
+        }
+    }
+}
+
+/// What an interrupt stops: the generation, or the process while there is none.
+final class Stopper: Sendable {
+    private let generation = Mutex<Generation?>(nil)
+
+    func start(_ generation: Generation) {
+        self.generation.withLock { $0 = generation }
+        // An interrupt that came just before.
+        if Interrupt.isRequested { generation.cancel() }
+    }
+
+    func stop() {
+        generation.withLock { generation in
+            if let generation { generation.cancel() } else { endProcess(130) }
+        }
+    }
+
+    func cancelGeneration() { generation.withLock { $0?.cancel() } }
+}
