@@ -39,6 +39,10 @@ let package = Package(
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
         .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand"]),
 
+        .target(name: "CBenchmarkSupport", path: "Benchmarks/CBenchmarkSupport"),
+        .executableTarget(
+            name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
+
         .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "CSigma"]),
         .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion"]),
         .testTarget(

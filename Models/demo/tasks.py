@@ -18,7 +18,7 @@ SYSTEM_PROMPTS = ("You are a careful assistant.", "You are good at sums.", "Answ
 HELD_OUT_SHARE = 0.05
 SUMS = ("addition", "subtraction")
 # A name counts as often as it stands here.
-ALL = 4 * SUMS + 3 * ("multiplication", "division", "story") + 2 * ("sorting", "letters", "comparison") + ("items", "talk", "beyond")
+ALL = 6 * SUMS + 2 * ("multiplication", "division", "story", "sorting", "comparison") + ("letters", "items", "talk", "beyond")
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 

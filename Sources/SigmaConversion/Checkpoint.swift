@@ -171,12 +171,12 @@ package struct SourceTensor: Sendable {
         guard shape == expected else { throw failure("expected shape \(expected), found \(shape)") }
     }
 
-    /// Tells the system that these bytes are not needed any more: a checkpoint is read once and may be larger than the memory.
-    package func release() {
+    /// Tells the system that a range of the bytes is not needed any more: a checkpoint is read once and may be larger than the memory.
+    package func release(_ range: Range<Int>) {
         let page = 16384
         let start = Int(bitPattern: bytes.baseAddress!)
-        let first = (start + page - 1) / page * page
-        let last = (start + bytes.count) / page * page
+        let first = (start + range.lowerBound + page - 1) / page * page
+        let last = (start + range.upperBound) / page * page
         if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_DONTNEED) }
     }
 }

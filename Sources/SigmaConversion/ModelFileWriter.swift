@@ -232,10 +232,12 @@ struct ModelFileWriter {
     private func release(_ wave: ArraySlice<Piece>) {
         for piece in wave {
             switch plan.outputs[piece.output].content {
-            case .rows(let source, let rows, _, _, _): if piece.range.upperBound == rows { source.release() }
+            case .rows(let source, let rows, _, _, _):
+                let rowBytes = source.bytes.count / rows
+                source.release(piece.range.lowerBound * rowBytes..<piece.range.upperBound * rowBytes)
             case .experts(let experts, _):
                 let expert = experts[piece.range.lowerBound]
-                for source in [expert.gate, expert.up, expert.down] { source.release() }
+                for source in [expert.gate, expert.up, expert.down] { source.release(0..<source.bytes.count) }
             }
         }
     }

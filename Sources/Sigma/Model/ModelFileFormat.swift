@@ -75,7 +75,7 @@ extension ModelConfiguration {
             outside(layerCount, 1...1024, "layers"),
             outside(headCount, 1...1024, "heads"),
             outside(kvHeadCount, 1...headCount.clamped(to: 1...1024), "key-value heads"),
-            outside(headDim, 32...1024, "head dimension"),
+            outside(headDim, 2...1024, "head dimension"),
             outside(expertCount, 0...4096, "experts"),
             outside(expertIntermediateSize, expertCount > 0 ? 1...65_536 : 0...65_536, "expert intermediate size"),
             outside(sharedExpertCount, 0...64, "shared experts"),
@@ -86,7 +86,7 @@ extension ModelConfiguration {
             outside(routedScalingFactor.magnitude, 1e-6...1e6, "the routed scaling factor"),
         ]
         if let first = limits.lazy.compactMap({ $0 }).first { return first }
-        if headDim % 32 != 0 { return "head dimension: expected a multiple of 32, found \(headDim)" }
+        if headDim % 2 != 0 { return "head dimension: expected an even number, found \(headDim)" }
         if headCount % kvHeadCount != 0 {
             return "heads: \(headCount) query heads are no multiple of \(kvHeadCount) key-value heads"
         }

@@ -13,7 +13,8 @@ struct ModelFileWeights {
     func weights() throws -> ModelWeights {
         let c = configuration
         var finder = Finder(gguf: gguf)
-        let expertLayout = try c.expertCount > 0 ? self.expertLayout() : nil
+        let hasExperts = c.expertsPerToken.contains { $0 > 0 }
+        let expertLayout = try hasExperts ? self.expertLayout() : nil
         let embedding = try finder.matrix(Names.embedding, c.vocabularySize, c.hiddenSize)
         let layers = try (0..<c.layerCount).map { try layer($0, expertLayout, &finder) }
         let finalNorm = try finder.vector(Names.finalNorm, c.hiddenSize)

@@ -1,0 +1,340 @@
+import Sigma
+import SigmaConversion
+import Testing
+
+/// `tokenizer.json` and `.tiktoken` folders, and the chat format that goes with them.
+@Suite struct TokenizerImportTests {
+    private let scratch: Scratch
+    /// A Sigma checkpoint of 96 rows without a tokenizer.
+    init() throws {
+        scratch = try Scratch()
+        try scratch.copyFixture("sigma-top1")
+    }
+
+    private func read(_ overrides: [String] = []) throws -> TokenizerImport {
+        try TokenizerImport(scratch.path, scratch.configuration(overrides), overrides: Overrides(overrides))
+    }
+    private func expectRefused(
+        _ item: String?, _ message: String = "", kind: SigmaError.Kind = .damaged, _ overrides: [String] = [],
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+        let error = sigmaError { _ = try read(overrides) }
+        #expect(error?.kind == kind, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+        #expect(error?.item == item, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+        #expect(error?.message.contains(message) != false, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+    }
+
+    // MARK: tokenizer.json
+
+    /// The parts of a small tokenizer.json, each replaceable.
+    private struct Parts {
+        var vocabulary = #"{"a":0,"b":1,"Ġ":2,"ab":3,"Ġab":4,"Ã":5,"©":6}"#
+        var merges = #"["a b",["Ġ","ab"]]"#
+        var added = #"[{"id":7,"content":"<|endoftext|>","special":true},{"id":8,"content":"<tool>","special":false}]"#
+        var normalizer = "null"
+        var preTokenizer = #"{"type":"ByteLevel","add_prefix_space":false,"use_regex":true}"#
+        var postProcessor = "null"
+        var modelExtra = ""
+
+        var text: String {
+            """
+            {"version":"1.0","added_tokens":\(added),"normalizer":\(normalizer),"pre_tokenizer":\(preTokenizer),
+            "post_processor":\(postProcessor),"decoder":{"type":"ByteLevel"},
+            "model":{"type":"BPE","dropout":null,"vocab":\(vocabulary),"merges":\(merges)\(modelExtra)}}
+            """
+        }
+    }
+
+    private func write(_ change: (inout Parts) -> Void = { _ in }) throws {
+        var parts = Parts()
+        change(&parts)
+        try scratch.write("tokenizer.json", parts.text)
+    }
+    private func definition(_ overrides: [String] = []) throws -> TokenizerDefinition {
+        try #require(try read(overrides).definition)
+    }
+
+    @Test func tokensAndMerges() throws {
+        try write()
+        let read = try definition()
+        #expect(read.tokens == [[0x61], [0x62], [0x20], [0x61, 0x62], [0x20, 0x61, 0x62], [0xc3], [0xa9], Array("<|endoftext|>".utf8), Array("<tool>".utf8)])
+        #expect(read.kinds == [.normal, .normal, .normal, .normal, .normal, .normal, .normal, .control, .added])
+        #expect(read.mergeRule == .listed([.init(0, 1), .init(2, 3)], ignoringMerges: false))
+        #expect(read.pattern == .gpt2)
+        #expect(read.normalizer == .none)
+        #expect(read.bos == 7)
+        #expect(read.eos == 7)
+        #expect(!read.addsBos)
+    }
+
+    @Test func ignoreMerges() throws {
+        try write { $0.modelExtra = #","ignore_merges":true"# }
+        #expect(try definition().mergeRule == .listed([.init(0, 1), .init(2, 3)], ignoringMerges: true))
+    }
+
+    @Test func holesAndDummies() throws {
+        try write { $0.added = #"[{"id":9,"content":"<|end|>","special":true},{"id":10,"content":"<|dummy_3|>","special":true}]"# }
+        let read = try definition()
+        #expect(read.tokens.count == 11)
+        #expect(read.kinds[7...] == [.unused, .unused, .control, .unused])
+        #expect(read.tokens[10].isEmpty)
+    }
+
+    @Test func addedTokensInTheVocabulary() throws {
+        try write { $0.vocabulary = #"{"a":0,"b":1,"Ġ":2,"ab":3,"Ġab":4,"Ã":5,"©":6,"<|endoftext|>":7}"# }
+        #expect(try definition().kinds[7] == .control)
+        try write { $0.vocabulary = #"{"a":0,"b":1,"Ġ":2,"ab":3,"Ġab":4,"Ã":5,"©":6,"other":7}"# }
+        expectRefused("model.vocab", "added token too")
+    }
+
+    static let o200k =
+        #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+    static let qwen2 =
+        #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+
+    private func split(_ expression: String, behavior: String = "Isolated", invert: Bool = false, useRegex: Bool = false) -> String {
+        var json = JSONWriter()
+        json.object {
+            $0.field("type", "Sequence")
+            $0.array("pretokenizers") {
+                $0.object {
+                    $0.field("type", "Split")
+                    $0.object("pattern") { $0.field("Regex", expression) }
+                    $0.field("behavior", behavior)
+                    $0.field("invert", invert)
+                }
+                $0.object {
+                    $0.field("type", "ByteLevel")
+                    $0.field("add_prefix_space", false)
+                    $0.field("use_regex", useRegex)
+                }
+            }
+        }
+        return json.text
+    }
+
+    @Test func splitPatterns() throws {
+        try write { $0.preTokenizer = split(Self.o200k) }
+        #expect(try definition().pattern == .o200k)
+        try write { $0.preTokenizer = split(Self.qwen2) }
+        #expect(try definition().pattern == .qwen2)
+        try write { $0.preTokenizer = split(Self.o200k, behavior: "Removed", invert: true) }
+        #expect(try definition().pattern == .o200k)
+    }
+
+    @Test func otherSplitsAreRefused() throws {
+        for other in [
+            split(#"\w+"#), split(Self.o200k + " "), split(Self.o200k, behavior: "Removed"), split(Self.o200k, behavior: "MergedWithNext"),
+            split(Self.qwen2, useRegex: true), #"{"type":"Whitespace"}"#, "null", #"{"type":"ByteLevel"}"#,
+            #"{"type":"ByteLevel","add_prefix_space":true}"#, #"{"type":"Sequence","pretokenizers":[]}"#,
+            #"{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}"#,
+        ] {
+            try write { $0.preTokenizer = other }
+            expectRefused("pre_tokenizer")
+        }
+        try write { $0.preTokenizer = split(#"\w+"#) }
+        expectRefused("pre_tokenizer", #"\w+"#)
+    }
+
+    @Test func normalizers() throws {
+        for (text, expected) in [
+            (#"{"type":"NFC"}"#, TokenizerDefinition.Normalizer.nfc), (#"{"type":"Sequence","normalizers":[{"type":"NFC"}]}"#, .nfc),
+            (#"{"type":"Sequence","normalizers":[]}"#, .none),
+        ] {
+            try write { $0.normalizer = text }
+            #expect(try definition().normalizer == expected)
+        }
+        try write { $0.normalizer = #"{"type":"NFKC"}"# }
+        expectRefused("normalizer", "NFKC")
+    }
+
+    @Test func beginningOfText() throws {
+        let template = #"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<|endoftext|>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{"<|endoftext|>":{"id":"<|endoftext|>","ids":[7],"tokens":["<|endoftext|>"]}}}"#
+        try write { $0.postProcessor = template }
+        #expect(try definition().addsBos)
+        #expect(try definition().bos == 7)
+        #expect(try !definition(["tokenizer.add_bos=false"]).addsBos)
+        try write { $0.postProcessor = "{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},\(template)]}" }
+        #expect(try definition().addsBos)
+        try write()
+        #expect(try !definition().addsBos)
+        try scratch.write("tokenizer_config.json", #"{"add_bos_token":true,"bos_token":{"content":"<tool>"}}"#)
+        #expect(try definition().addsBos)
+        #expect(try definition().bos == 8)
+        try write { $0.postProcessor = #"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"x"}}]}"# }
+        expectRefused("post_processor")
+        try scratch.write("tokenizer_config.json", #"{"bos_token":"<nothing>"}"#)
+        try write()
+        expectRefused("bos_token")
+    }
+
+    @Test func damagedParts() throws {
+        func refused(_ item: String, _ change: (inout Parts) -> Void) throws {
+            try write(change)
+            expectRefused(item)
+        }
+        try refused("model.vocab") { $0.vocabulary = "[]" }
+        try refused("model.vocab") { $0.vocabulary = #"{"a":0,"b":0}"# }
+        try refused("model.vocab") { $0.vocabulary = #"{"a":-1}"# }
+        try refused("model.vocab") { $0.vocabulary = #"{"a":99999999}"# }
+        try refused("model.vocab") { $0.vocabulary = #"{"a b":0}"# }
+        try refused("model.merges") { $0.merges = #"["a"]"# }
+        try refused("model.merges") { $0.merges = #"["a x"]"# }
+        try refused("model.merges") { $0.merges = #"["b a"]"# }
+        try refused("model.merges") { $0.merges = #"[["a","b","a"]]"# }
+        try refused("model.merges") { $0.merges = "7" }
+        try refused("added_tokens") { $0.added = #"[{"id":7,"content":""}]"# }
+        try refused("added_tokens") { $0.added = #"[{"id":7,"content":"x"},{"id":7,"content":"y"}]"# }
+        try refused("model.byte_fallback") { $0.modelExtra = #","byte_fallback":true"# }
+        try refused("model.continuing_subword_prefix") { $0.modelExtra = #","continuing_subword_prefix":"@@""# }
+        try scratch.write("tokenizer.json", #"{"model":{"type":"WordPiece"}}"#)
+        expectRefused("model.type", "WordPiece")
+        try scratch.write("tokenizer.json", "{}")
+        expectRefused("model")
+    }
+
+    @Test func tokensBeyondTheEmbedding() throws {
+        try write { $0.added = #"[{"id":96,"content":"<|end|>","special":true}]"# }
+        expectRefused(nil, "no row in the embedding")
+        try write { $0.added = #"[{"id":95,"content":"<|end|>","special":true},{"id":96,"content":"<|dummy|>","special":true}]"# }
+        #expect(try definition().tokens.count == 96)
+    }
+
+    @Test func noTokenizer() throws {
+        let read = try read()
+        #expect(read.definition == nil)
+        #expect(read.warnings.count == 1)
+    }
+
+    // MARK: .tiktoken
+
+    /// "!" 0, "a" 1, " a" 2.
+    private let ranks = "IQ== 0\nYQ== 1\nIGE= 2\n"
+
+    @Test func tiktoken() throws {
+        try scratch.write("x.tiktoken", ranks)
+        try scratch.write(
+            "tokenizer_config.json",
+            #"{"added_tokens_decoder":{"4":{"content":"<|endoftext|>","special":true},"5":{"content":"<|user|>","special":true},"6":{"content":"<|dummy_0|>","special":true},"8":{"content":"<x>","special":false}}}"#)
+        let read = try definition()
+        #expect(read.tokens == [[0x21], [0x61], [0x20, 0x61], [], Array("<|endoftext|>".utf8), Array("<|user|>".utf8), [], [], Array("<x>".utf8)])
+        #expect(read.kinds == [.normal, .normal, .normal, .unused, .control, .control, .unused, .unused, .added])
+        #expect(read.mergeRule == .byRank)
+        #expect(read.pattern == .o200k)
+        #expect([read.bos, read.eos] == [4, 4])
+    }
+
+    @Test func tiktokenSpecialsFromTheTable() throws {
+        try scratch.write("x.tiktoken", ranks)
+        // The table's ids are beyond this little embedding.
+        expectRefused(nil, "199999")
+        let given = #"tokenizer.specials={"<|endoftext|>":3,"<|end|>":4}"#
+        #expect(try definition([given]).kinds == [.normal, .normal, .normal, .control, .control])
+        expectRefused(nil, kind: .usage, ["tokenizer.specials=nonsense"])
+        expectRefused(nil, kind: .usage, [#"tokenizer.specials={"x":-1}"#])
+        expectRefused(nil, "has a token already", [#"tokenizer.specials={"x":1}"#])
+    }
+
+    @Test func olderTablesAreRefused() throws {
+        try scratch.write("x.tiktoken", ranks)
+        try scratch.write("tokenizer_config.json", #"{"chat_template":"{{ '<|im_start|>' }}","added_tokens_decoder":{}}"#)
+        expectRefused("chat_template")
+        let error = sigmaError { _ = try read() }
+        #expect(error?.remedy?.contains("--override") == true)
+        _ = try definition([#"tokenizer.specials={"<|endoftext|>":3}"#])
+    }
+
+    @Test(arguments: ["", "IQ==", "IQ== x", "IQ== -1", "IQ= 0", "I!== 0", "IR== 0", " 0", "IQ== 0\nIQ== 0", "IQ== 99999999", "====  0"])
+    func damagedTiktoken(_ text: String) throws {
+        try scratch.write("x.tiktoken", text)
+        #expect(sigmaError { _ = try read() }?.kind == .damaged)
+    }
+
+    @Test func twoTiktokenFiles() throws {
+        try scratch.write("x.tiktoken", ranks)
+        try scratch.write("y.tiktoken", ranks)
+        expectRefused(nil, "x.tiktoken, y.tiktoken")
+    }
+
+    @Test func tokenizerJSONComesFirst() throws {
+        try scratch.write("x.tiktoken", ranks)
+        try write()
+        #expect(try definition().pattern == .gpt2)
+        #expect(try read().warnings.contains { $0.contains("x.tiktoken") })
+        expectRefused(nil, kind: .usage, ["tokenizer.specials=sigma"])
+    }
+
+    // MARK: chat format
+
+    private let markup =
+        #"[{"id":7,"content":"<|endoftext|>","special":true},{"id":8,"content":"<|system|>","special":true},{"id":9,"content":"<|user|>","special":true},{"id":10,"content":"<|assistant|>","special":true},{"id":11,"content":"<|end|>","special":true}]"#
+
+    @Test func sigmaChat() throws {
+        try write { $0.added = markup }
+        let read = try read()
+        #expect(read.warnings.isEmpty)
+        #expect(read.chatFormat == ChatFormat(
+            style: .sigma, opensThinking: true, thinkingPrompt: ChatFormat.defaultThinkingPrompt,
+            closingPhrase: ChatFormat.defaultClosingPhrase, stopTokens: [11, 7]))
+    }
+
+    @Test func chatSettings() throws {
+        try write { $0.added = markup }
+        try scratch.write(
+            "tokenizer_config.json", #"{"sigma_chat":{"thinking_prompt":"Think.","opens_thinking":false,"closing_phrase":"Done."}}"#)
+        var format = try read().chatFormat
+        #expect(format.thinkingPrompt == "Think.")
+        #expect(!format.opensThinking)
+        #expect(format.closingPhrase == "Done.")
+        format = try read(["chat.thinking_prompt=", "chat.opens_thinking=true", "chat.closing_phrase=x=y"]).chatFormat
+        #expect(format.thinkingPrompt == "")
+        #expect(format.opensThinking)
+        #expect(format.closingPhrase == "x=y")
+        expectRefused(nil, kind: .usage, ["chat.opens_thinking=perhaps"])
+        expectRefused(nil, kind: .usage, ["chat.style=alpaca"])
+        try scratch.write("tokenizer_config.json", #"{"sigma_chat":{"thinking_prompt":7}}"#)
+        expectRefused("sigma_chat.thinking_prompt")
+    }
+
+    @Test func stopTokensOfTheCheckpoint() throws {
+        try write { $0.added = markup }
+        try scratch.write("generation_config.json", #"{"eos_token_id":[11,3,500]}"#)
+        try scratch.changeConfig(["eos_token_id": "4"])
+        #expect(try read().chatFormat.stopTokens == [11, 7, 4, 3])
+    }
+
+    @Test func qwenChat() throws {
+        let qwen = try Scratch()
+        try qwen.copyFixture("qwen3moe")
+        var parts = Parts()
+        parts.added = #"[{"id":7,"content":"<|endoftext|>","special":true},{"id":8,"content":"<|im_start|>","special":true},{"id":9,"content":"<|im_end|>","special":true}]"#
+        try qwen.write("tokenizer.json", parts.text)
+        try qwen.write("tokenizer_config.json", #"{"eos_token":"<|im_end|>","bos_token":null}"#)
+        let read = try TokenizerImport(qwen.path, qwen.configuration(), overrides: Overrides())
+        #expect(read.chatFormat.style == .chatml)
+        #expect(!read.chatFormat.opensThinking)
+        #expect(read.chatFormat.thinkingPrompt == "")
+        #expect(read.chatFormat.stopTokens == [9, 7])
+        #expect(read.definition?.eos == 9)
+        #expect(read.definition?.bos == nil)
+    }
+
+    @Test func missingMarkupIsTold() throws {
+        try write()
+        #expect(try read().warnings.contains { $0.contains("<|user|>") })
+    }
+
+    @Test func olderSigmaTokenizersSpeakChatml() throws {
+        try write { $0.added = #"[{"id":8,"content":"<|im_start|>","special":true},{"id":9,"content":"<|im_end|>","special":true}]"# }
+        #expect(try read().chatFormat.style == .chatml)
+        #expect(try read(["chat.style=sigma"]).chatFormat.style == .sigma)
+    }
+
+    @Test func inTheModelFile() throws {
+        try write { $0.added = markup }
+        let read = try read()
+        let model = try ModelFile(path: scratch.convert().path)
+        #expect(try model.tokenizerDefinition() == read.definition)
+        #expect(model.chatFormat == read.chatFormat)
+    }
+}

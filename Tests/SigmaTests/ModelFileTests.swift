@@ -1,0 +1,250 @@
+import Sigma
+import SigmaConversion
+import Testing
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// Native model files: intact, damaged, and things that are something else.
+@Suite struct ModelFileTests {
+    /// The bytes of a converted fixture.
+    private static let good: [UInt8] = {
+        let path = FileManager.default.temporaryDirectory.path + "/sigma-\(UUID().uuidString).gguf"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try! Converter.convert(
+            Converter.Options(
+                input: ReferenceFixture.folder + "/sigma-shared-experts", output: path, overrides: try! Overrides()))
+        return Array(try! Data(contentsOf: URL(filePath: path)))
+    }()
+
+    private func error(_ bytes: [UInt8]) throws -> SigmaError? {
+        try withTemporaryFile(bytes) { path in sigmaError { _ = try ModelFile(path: path) } }
+    }
+
+    private func place(of text: String, in bytes: [UInt8] = good) throws -> Int {
+        let wanted = Array(text.utf8)
+        return try #require((0..<(bytes.count - wanted.count)).first { Array(bytes[$0..<($0 + wanted.count)]) == wanted })
+    }
+
+    @Test(arguments: ReferenceFixture.all, [WeightType.q8_0, .f32]) func fixturesLoad(
+        _ fixture: ReferenceFixture, _ type: WeightType
+    ) throws {
+        let model = try fixture.model(type)
+        #expect(model.name == fixture.name)
+        #expect(model.weights.layers.count == model.configuration.layerCount)
+        #expect(try model.tokenizerDefinition() == nil)
+        try model.verify()
+        try model.checkIntact()
+    }
+
+    @Test func verifyReportsProgressAndStops() throws {
+        let model = try ReferenceFixture.named("sigma-top1").model(.bf16)
+        var shares: [Double] = []
+        try model.verify {
+            shares.append($0)
+            return true
+        }
+        #expect(shares == shares.sorted())
+        #expect(shares.last == 1)
+        #expect(sigmaError { try model.verify { _ in false } }?.kind == .interrupted)
+    }
+
+    // MARK: something else
+
+    @Test func checkpointFolder() throws {
+        let path = ReferenceFixture.folder + "/sigma-top1"
+        let error = try #require(sigmaError { _ = try ModelFile(path: path) })
+        #expect(error.kind == .damaged)
+        #expect(error.remedy?.contains("sigma-convert \(path) sigma-top1.gguf") == true)
+    }
+
+    @Test func safetensorsFile() throws {
+        let folder = ReferenceFixture.folder + "/sigma-top1"
+        let error = try #require(sigmaError { _ = try ModelFile(path: folder + "/model.safetensors") })
+        #expect(error.kind == .damaged)
+        #expect(error.remedy?.contains("sigma-convert \(folder) sigma-top1.gguf") == true)
+    }
+
+    @Test func foreignGGUF() throws {
+        let error = try #require(try error(GGUFBytes.good.bytes))
+        #expect(error.kind == .damaged)
+        #expect(error.message.contains("'x'"))
+        #expect(error.remedy?.contains("sigma-convert /") == true)
+    }
+
+    @Test func noFile() { #expect(sigmaError { _ = try ModelFile(path: "/nonexistent.gguf") }?.kind == .noInput) }
+    @Test func textFile() throws { #expect(try error(Array("hello, world".utf8))?.kind == .damaged) }
+
+    // MARK: one corruption, one test
+
+    @Test func newerVersion() throws {
+        var bytes = Self.good
+        bytes[try place(of: "sigma.format_version") + 20 + 4] = 2
+        let error = try #require(try error(bytes))
+        #expect(error.message == "expected format version 1, found 2")
+        #expect(error.remedy?.contains("sigma-convert") == true)
+    }
+
+    @Test func missingTensor() throws {
+        var bytes = Self.good
+        bytes[try place(of: "output_norm.weight")] = UInt8(ascii: "X")
+        let error = try #require(try error(bytes))
+        #expect(error.item == "output_norm.weight")
+        #expect(error.message.contains("missing"))
+    }
+
+    @Test func tensorTooMany() throws {
+        // Attention biases are optional, so a renamed one is missed by nobody.
+        let path = FileManager.default.temporaryDirectory.path + "/sigma-\(UUID().uuidString).gguf"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try Converter.convert(
+            Converter.Options(
+                input: ReferenceFixture.folder + "/sigma-attention-bias", output: path, overrides: try Overrides()))
+        var bytes = Array(try Data(contentsOf: URL(filePath: path)))
+        bytes[try place(of: "attn_q.bias", in: bytes)] = UInt8(ascii: "X")
+        #expect(try error(bytes)?.message.contains("no place") == true)
+    }
+
+    @Test func shapeMismatch() throws {
+        var bytes = Self.good
+        // Two rows fewer than the configuration says.
+        let place = try place(of: "sigma.vocab_size") + 16 + 4
+        bytes[place] -= 2
+        let error = try #require(try error(bytes))
+        #expect(error.item == "token_embd.weight")
+        #expect(error.message.contains("dimensions"))
+    }
+
+    @Test func wrongTensorType() throws {
+        var bytes = Self.good
+        // A bf16 norm said to be 16-bit integers: the same size, but no weights.
+        let place = try place(of: "output_norm.weight") + 18 + 4 + 8
+        #expect(bytes[place] == 30)
+        bytes[place] = 25
+        let error = try #require(try error(bytes))
+        #expect(error.item == "output_norm.weight")
+        #expect(error.message.contains("I16"))
+    }
+
+    @Test func headDimensionThatIsNoMultipleOf32() throws {
+        var bytes = Self.good
+        bytes[try place(of: "sigma.attention.key_length") + 26 + 4] = 33
+        #expect(try error(bytes)?.message.contains("multiple of 32") == true)
+    }
+
+    @Test func missingKey() throws {
+        var bytes = Self.good
+        bytes[try place(of: "sigma.rope.freq_base")] = UInt8(ascii: "X")
+        #expect(try error(bytes)?.item == "sigma.rope.freq_base")
+    }
+
+    @Test func keyOfAnotherKind() throws {
+        var bytes = Self.good
+        // A float where a uint32 was: the same size.
+        bytes[try place(of: "sigma.block_count") + 17] = 6
+        let error = try #require(try error(bytes))
+        #expect(error.item == "sigma.block_count")
+        #expect(error.message.contains("float32"))
+    }
+
+    @Test func notANumberInANorm() throws {
+        let model = try withTemporaryFile(Self.good) { try GGUFFile(path: $0) }
+        let norm = try #require(model.tensor("output_norm.weight"))
+        var bytes = Self.good
+        (bytes[norm.offset], bytes[norm.offset + 1]) = (0xc0, 0x7f)
+        let error = try #require(try error(bytes))
+        #expect(error.item == "output_norm.weight")
+        #expect(error.offset == UInt64(norm.offset))
+    }
+
+    @Test func headerChecksum() throws {
+        var bytes = Self.good
+        // A changed name breaks no structure.
+        bytes[try place(of: "sigma-shared-experts")] = UInt8(ascii: "X")
+        let error = try #require(try error(bytes))
+        #expect(error.message.contains("header is damaged"))
+        #expect(error.item == "sigma.header_checksum")
+    }
+
+    @Test func everyRecordHasAChecksum() throws {
+        let gguf = try withTemporaryFile(Self.good) { try GGUFFile(path: $0) }
+        for tensor in gguf.tensors {
+            // The last byte: of the last expert, for experts.
+            var bytes = Self.good
+            bytes[tensor.offset + tensor.byteCount - 1] ^= 1
+            let error = try withTemporaryFile(bytes) { path in
+                sigmaError { try ModelFile(path: path).verify() }
+            }
+            #expect(error?.kind == .damaged)
+            #expect(error?.item == tensor.name)
+            if tensor.name.hasSuffix("ffn_experts") { #expect(error?.message.contains("expert 3") == true) }
+        }
+    }
+
+    @Test func truncatedWhileInUse() throws {
+        try withTemporaryFile(Self.good) { path in
+            let model = try ModelFile(path: path)
+            try model.checkIntact()
+            truncate(path, 16384)
+            #expect(sigmaError { try model.verify() }?.kind == .inputOutput)
+            #expect(sigmaError { try model.checkIntact() }?.kind == .inputOutput)
+        }
+    }
+
+    @Test func damagedHeadersOnlyGiveErrors() throws {
+        let headerSize = try withTemporaryFile(Self.good) { try GGUFFile(path: $0).dataOffset }
+        // The rest of the header is padding.
+        let used = try #require(Self.good[..<headerSize].lastIndex { $0 != 0 }) + 1
+        var generator = SeededGenerator(state: 3)
+        for _ in 0..<1500 {
+            var bytes = Self.good
+            for _ in 0..<Int.random(in: 1...3, using: &generator) {
+                bytes[Int.random(in: 0..<used, using: &generator)] ^= UInt8.random(in: 1...255, using: &generator)
+            }
+            let error = try error(bytes)
+            #expect(error?.kind == .damaged)
+        }
+    }
+
+    // MARK: tokenizer
+
+    @Test(arguments: TokenizerFixtures.names) func tokenizersReadBack(_ name: String) throws {
+        var definition = try TokenizerFixtures.definition(name)
+        // What an unused id was called is not kept.
+        definition.tokens = TokenTable(
+            (0..<definition.tokens.count).map { definition.kinds[$0] == .unused ? [] : Array(definition.tokens[$0]) })
+        definition.bos = 5
+        definition.eos = 6
+        definition.addsBos = true
+        var writer = GGUFWriter(architecture: "sigma", alignment: 32)
+        ModelFileTokenizer.write(definition, to: &writer)
+        let file = try withTemporaryFile(writer.layout().header) { try GGUFFile(path: $0) }
+        #expect(try ModelFileTokenizer.definition(of: file, vocabularySize: definition.tokens.count) == definition)
+        let error = sigmaError { _ = try ModelFileTokenizer.definition(of: file, vocabularySize: definition.tokens.count - 1) }
+        #expect(error?.item == "tokenizer.ggml.tokens")
+    }
+
+    @Test func damagedTokenizersOnlyGiveErrors() throws {
+        let definition = try TokenizerFixtures.definition("gpt2")
+        var writer = GGUFWriter(architecture: "sigma", alignment: 32)
+        ModelFileTokenizer.write(definition, to: &writer)
+        let good = writer.layout().header
+        var generator = SeededGenerator(state: 4)
+        for _ in 0..<1000 {
+            var bytes = good
+            bytes[Int.random(in: 0..<bytes.count, using: &generator)] ^= UInt8.random(in: 1...255, using: &generator)
+            try withTemporaryFile(bytes) { path in
+                let error = sigmaError {
+                    _ = try ModelFileTokenizer.definition(of: try GGUFFile(path: path), vocabularySize: definition.tokens.count)
+                }
+                if let error { #expect(error.kind == .damaged) }
+            }
+        }
+    }
+}
