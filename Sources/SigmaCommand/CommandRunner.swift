@@ -20,7 +20,7 @@ public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never 
         var command = try Command.parseAsRoot()
         try command.run()
         try StandardOutput.flush()
-        exit(0)
+        endProcess(0)
     } catch {
         end(type, with: error)
     }
@@ -38,7 +38,7 @@ public func runAsyncCommand<Command: AsyncParsableCommand>(_ type: Command.Type)
             try command.run()
         }
         try StandardOutput.flush()
-        exit(0)
+        endProcess(0)
     } catch {
         end(type, with: error)
     }
@@ -70,20 +70,34 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
     ProgressBar.clearLine()
     switch error {
     case is StandardOutput.Closed:
-        exit(0)
+        endProcess(0)
     case let error as SigmaError:
         // What was written so far stands before the error even if both go to the same place.
         try? StandardOutput.flush()
         StandardError.write(Terminal.red("error: ") + error.description + "\n")
-        exit(error.kind.rawValue)
+        endProcess(error.kind.rawValue)
     case is CancellationError:
         try? StandardOutput.flush()
-        exit(SigmaError.Kind.interrupted.rawValue)
+        endProcess(SigmaError.Kind.interrupted.rawValue)
     default:
         // Usage errors (64), --help and --version (0).
-        type.exit(withError: error)
+        let code = type.exitCode(for: error)
+        let message = type.fullMessage(for: error)
+        if code.isSuccess {
+            try? StandardOutput.write(message + "\n")
+            try? StandardOutput.flush()
+        } else if !message.isEmpty {
+            StandardError.write(message + "\n")
+        }
+        endProcess(code.rawValue)
     }
 }
 
-/// Ends the process at once, with nothing flushed and nothing cleaned up. From any thread.
-public func endProcess(_ code: Int32) -> Never { _exit(code) }
+/// Ends the process at once, whatever its other threads do; any thread may call. What was written to `StandardOutput` must be flushed.
+///
+/// Libraries' exit handlers are passed over: there is nothing to clean up that the system doesn't, and OpenBLAS's (0.3.21) waits for
+/// ever if one of its threads is still starting.
+public func endProcess(_ code: Int32) -> Never {
+    fflush(nil)
+    _exit(code)
+}

@@ -102,7 +102,8 @@ package final class Generation: @unchecked Sendable {
         self.timeline = timeline
         self.request = request
         self.onEvent = onEvent
-        statistics.seed = request.options.seed ?? UInt64.random(in: 0...UInt64(Int64.max))
+        // A number that JSON readers which hold doubles get exactly.
+        statistics.seed = request.options.seed ?? UInt64.random(in: 0..<1 << 53)
         sampler = Sampler(options: request.options, seed: statistics.seed)
         decoder = engine.tokenizer.map(StreamingDecoder.init)
         splitter = ThinkingSplitter(request.start)
