@@ -48,7 +48,9 @@ struct TokenizerJSON {
             throw failure("model.type", "expected BPE, found \(type.kind)")
         }
         for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-            if let text = model[key]?.string, !text.isEmpty { throw failure("model." + key, "expected none, found '\(text)'") }
+            if let text = model[key]?.string, !text.isEmpty {
+                throw failure("model." + key, "expected none, found '\(text)'")
+            }
         }
         if model["byte_fallback"]?.bool == true { throw failure("model.byte_fallback", "expected false, found true") }
     }
@@ -110,7 +112,9 @@ struct TokenizerJSON {
             if let text = merge.string {
                 // The byte alphabet has no space, so the only one is between the two.
                 let parts = text.split(separator: " ", omittingEmptySubsequences: false)
-                guard parts.count == 2 else { throw failure("model.merges", "merge \(number): expected two tokens, found '\(text)'") }
+                guard parts.count == 2 else {
+                    throw failure("model.merges", "merge \(number): expected two tokens, found '\(text)'")
+                }
                 (left, right) = (String(parts[0]), String(parts[1]))
             } else if let parts = merge.array, parts.count == 2, let a = parts[0].string, let b = parts[1].string {
                 (left, right) = (a, b)
@@ -160,7 +164,9 @@ struct TokenizerJSON {
         var hasByteLevel = false
         for step in steps {
             // Each known expression matches every character, so splitting again would be another tokenizer.
-            guard !hasByteLevel else { throw failure(item, "expected nothing after ByteLevel, found \(step["type"]?.kind ?? step.kind)") }
+            guard !hasByteLevel else {
+                throw failure(item, "expected nothing after ByteLevel, found \(step["type"]?.kind ?? step.kind)")
+            }
             switch step["type"]?.string {
             case "Split"?:
                 guard pattern == nil else { throw failure(item, "expected one Split, found two") }
@@ -183,13 +189,17 @@ struct TokenizerJSON {
                     throw failure(item, "expected ByteLevel with add_prefix_space false, found true")
                 }
                 if step["use_regex"]?.bool ?? true {
-                    guard pattern == nil else { throw failure(item, "expected ByteLevel with use_regex false after a Split") }
+                    guard pattern == nil else {
+                        throw failure(item, "expected ByteLevel with use_regex false after a Split")
+                    }
                     pattern = .gpt2
                 }
             default: throw failure(item, "expected Split or ByteLevel, found \(step["type"]?.kind ?? step.kind)")
             }
         }
-        guard hasByteLevel, let pattern else { throw failure(item, "expected a Split by a known pattern, then ByteLevel") }
+        guard hasByteLevel, let pattern else {
+            throw failure(item, "expected a Split by a known pattern, then ByteLevel")
+        }
         return pattern
     }
 
@@ -206,7 +216,8 @@ struct TokenizerJSON {
             return nil
         case "TemplateProcessing"?:
             let single = value["single"]?.array ?? []
-            guard let place = single.firstIndex(where: { $0["Sequence"] != nil }), place <= 1, place == single.count - 1 else {
+            guard let place = single.firstIndex(where: { $0["Sequence"] != nil }), place <= 1, place == single.count - 1
+            else {
                 throw failure(item, "expected a template of at most one token and then the text")
             }
             if place == 0 { return nil }
@@ -214,7 +225,8 @@ struct TokenizerJSON {
             let ids = value["special_tokens"]?[name]?["ids"]?.array ?? []
             guard ids.count == 1 else { throw failure(item, "expected one id for '\(name)'") }
             return try tokenID(ids[0], item)
-        default: throw failure(item, "expected ByteLevel or TemplateProcessing, found \(value["type"]?.kind ?? value.kind)")
+        default:
+            throw failure(item, "expected ByteLevel or TemplateProcessing, found \(value["type"]?.kind ?? value.kind)")
         }
     }
 }
