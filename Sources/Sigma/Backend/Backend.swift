@@ -59,6 +59,8 @@ package protocol Backend: AnyObject, Sendable {
     var name: String { get }
     /// The largest number of rows that one step should have.
     var rowLimit: Int { get }
+    /// Whether a row's results are the same bytes whatever rows are beside it.
+    var rowsAreIndependent: Bool { get }
 
     /// - Throws: `SigmaError(.unavailable)` if the model or the back end cannot have this type.
     func makeSequence(kvType: KVType) throws -> any SequenceState

@@ -57,6 +57,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package var name: String { "cpu" }
     package var threadCount: Int { team.memberCount }
     package let rowLimit: Int
+    package var rowsAreIndependent: Bool { !usesBLAS }
 
     package func makeSequence(kvType: KVType) throws -> any SequenceState {
         guard kvType != .q8_0 || configuration.headDim % 32 == 0 else {

@@ -55,22 +55,24 @@ package final class Timeline: @unchecked Sendable {
     package init(_ sequence: any SequenceState) { self.sequence = sequence }
 }
 
-/// One answer in the making: a state machine that the engine thread moves one step at a time.
+/// One answer in the making: a state machine that the scheduler moves one step at a time, beside others in the same batch.
 package final class Generation: @unchecked Sendable {
     private let engine: Engine
-    private let timeline: Timeline
+    let timeline: Timeline
     private let request: GenerationRequest
     private let onEvent: @Sendable (GenerationEvent) -> Void
     private let cancelled = Atomic<Bool>(false)
 
     // From here on the engine thread's.
-    private let batch = Batch()
     private var sampler: Sampler
     private var decoder: StreamingDecoder?
     private var splitter: ThinkingSplitter
     private var stopMatcher: StopMatcher
     /// Tokens of the sequence that have no keys and values yet.
     private var pending: ArraySlice<Int32> = []
+    /// What the current step processes of `pending`, and the token that it chose.
+    private var piece: ArraySlice<Int32> = []
+    private var next: GeneratedToken?
     private var hasStarted = false
     /// Answer text that arrived together with the end of thinking.
     private var carried = ""
@@ -109,50 +111,61 @@ package final class Generation: @unchecked Sendable {
 
     /// Ends the generation before its next step, with reason `interrupted`. From any thread.
     package func cancel() { cancelled.store(true, ordering: .relaxed) }
-    private var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
+    var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
 
     // MARK: - Steps
 
-    /// One step: a piece of the prompt, or one token.
-    /// - Returns: whether there is more to do.
-    /// - Throws: `SigmaError`; the timeline then holds what was complete before the step.
-    func advance() throws -> Bool {
+    /// The tokens of the next step, a piece of the prompt or one token: at most `limit`, at least one.
+    /// - Returns: nil if the generation has ended.
+    func takePiece(limit: Int) -> ArraySlice<Int32>? {
         if !hasStarted { start() }
-        if isCancelled { return finish(.interrupted) }
-        let piece = pending.prefix(engine.backend.rowLimit)
-        let isLast = piece.count == pending.count
-        let isPrompt = statistics.generatedTokens == 0
-        let before = monotonicTime()
-        batch.removeAll()
-        batch.append(piece, to: timeline.sequence)
-        var next: Int32?
-        var token: GeneratedToken?
-        let completed = try engine.forwardPass.run(batch, isCancelled: { isCancelled }) { backend in
-            if wantsPromptPositions { readPromptPositions(backend, piece) }
-            guard isLast, request.options.maximumTokens > 0 else { return }
-            let logits = backend.head(rows: (piece.count - 1)..<piece.count)
-            next = sampler.sample(logits, allowed: engine.allowedTokens)
-            if let count = request.logProbabilityCount, let next {
-                let logProbabilities = LogProbabilities(logits)
-                token = GeneratedToken(
-                    id: next, phase: .answer, text: "", logProbability: logProbabilities[next],
-                    top: logProbabilities.top(count))
-            }
+        if isCancelled {
+            endInterrupted()
+            return nil
         }
-        guard completed else { return finish(.interrupted) }
+        piece = pending.prefix(limit)
+        next = nil
+        return piece
+    }
+
+    /// Whether the logits of the piece's last row choose the next token.
+    var wantsLogits: Bool { piece.count == pending.count && request.options.maximumTokens > 0 }
+
+    /// Chooses the next token from `logits` [vocabulary].
+    func readLogits(_ logits: UnsafeBufferPointer<Float>) {
+        guard let id = sampler.sample(logits, allowed: engine.allowedTokens) else { return }
+        var token = GeneratedToken(id: id, phase: .answer, text: "")
+        if let count = request.logProbabilityCount {
+            let logProbabilities = LogProbabilities(logits)
+            token.logProbability = logProbabilities[id]
+            token.top = logProbabilities.top(count)
+        }
+        next = token
+    }
+
+    /// Takes the step's result into the sequence.
+    ///
+    /// - Parameters:
+    ///   - seconds: what the step took.
+    ///   - bytes: weights and cache that it read.
+    /// - Returns: whether there is more to do.
+    /// - Throws: `SigmaError(.damaged)` if no token could be chosen.
+    func finishStep(seconds: Double, bytes: Int) throws -> Bool {
+        let isPrompt = statistics.generatedTokens == 0
+        let isLast = piece.count == pending.count
         timeline.tokens += piece
         pending = pending.dropFirst(piece.count)
-        let now = monotonicTime()
         if isPrompt {
-            statistics.promptTime += now - before
-            onEvent(.prefill(done: timeline.tokens.count, total: statistics.promptTokens))
+            statistics.promptTime += seconds
+            let total = statistics.promptTokens
+            onEvent(.prefill(done: min(timeline.tokens.count, total), total: total))
         } else {
-            statistics.generationTime += now - before
+            statistics.generationTime += seconds
             statistics.generationSteps += 1
-            statistics.generationBytes += engine.backend.stepBytes
+            statistics.generationBytes += bytes
         }
         guard isLast else { return true }
-        if isPrompt { statistics.timeToFirstToken = now - startTime }
+        if isPrompt { statistics.timeToFirstToken = monotonicTime() - startTime }
         if request.options.maximumTokens == 0 {
             if wantsPromptPositions { onEvent(.promptLogProbabilities(promptPositions)) }
             return finish(.length)
@@ -162,8 +175,11 @@ package final class Generation: @unchecked Sendable {
                 .damaged, "no token can be chosen: the logits are not finite numbers, or no row has a token",
                 path: engine.modelPath, remedy: "Check the model file with: sigma-convert --inspect FILE --verify")
         }
-        return accept(next, token)
+        return accept(next)
     }
+
+    /// The end of a generation that was cancelled before or in a step.
+    func endInterrupted() { _ = finish(.interrupted) }
 
     private func start() {
         hasStarted = true
@@ -185,19 +201,20 @@ package final class Generation: @unchecked Sendable {
         }
     }
 
-    private var wantsPromptPositions: Bool {
+    var wantsPromptPositions: Bool {
         request.options.maximumTokens == 0 && request.logProbabilityCount != nil
     }
 
     /// Logits of a long prompt would not fit into memory at once.
     private static let rowsPerHead = 16
 
-    private func readPromptPositions(_ backend: any Backend, _ piece: ArraySlice<Int32>) {
+    /// Reads the distributions of all rows of the piece, whose first row in the step is `firstRow`.
+    func readPromptPositions(_ backend: any Backend, firstRow: Int) {
         let vocabulary = engine.vocabularySize
         var row = 0
         while row < piece.count {
             let rows = row..<min(row + Self.rowsPerHead, piece.count)
-            let logits = backend.head(rows: rows)
+            let logits = backend.head(rows: (firstRow + rows.lowerBound)..<(firstRow + rows.upperBound))
             for r in rows {
                 let start = (r - row) * vocabulary
                 let distribution = LogProbabilities(UnsafeBufferPointer(rebasing: logits[start..<(start + vocabulary)]))
@@ -215,11 +232,11 @@ package final class Generation: @unchecked Sendable {
     // MARK: - Tokens and text
 
     /// Takes the chosen token into the sequence and decides how it goes on.
-    private func accept(_ id: Int32, _ withLogProbabilities: GeneratedToken?) -> Bool {
-        if engine.stopTokens.contains(id) { return finish(.stop) }
-        var token = withLogProbabilities ?? GeneratedToken(id: id, phase: .answer, text: "")
+    private func accept(_ chosen: GeneratedToken) -> Bool {
+        if engine.stopTokens.contains(chosen.id) { return finish(.stop) }
+        var token = chosen
         let stateBefore = splitter.state
-        let (thinking, answerPart) = splitter.append(decoder?.append(id) ?? "")
+        let (thinking, answerPart) = splitter.append(decoder?.append(token.id) ?? "")
         let (answer, isStopped) = stopMatcher.append(answerPart)
         // The token that completes `</think>` still counts as thinking; answer text in it goes to the next token.
         if stateBefore == .answer || (stateBefore == .undetermined && splitter.state == .answer) {
@@ -233,7 +250,7 @@ package final class Generation: @unchecked Sendable {
             token.text = thinking
             carried += answer
         }
-        pending = [id]
+        pending = [token.id]
         onEvent(.token(token))
 
         if isStopped { return finish(.stop, atStopString: true) }
