@@ -25,6 +25,7 @@ struct TokenizerJSON {
         guard let vocabulary = model["vocab"]?.object else { throw failure("model.vocab", "expected an object") }
         var collection = TokenCollection()
         try addNamedTokens(to: &collection)
+        try addTokensOfSettings(settings, to: &collection)
         try addVocabulary(vocabulary, to: &collection)
         let template = try templateBos(json["post_processor"])
         return try collection.definition(
@@ -74,6 +75,21 @@ struct TokenizerJSON {
             guard collection.addNamed(id, text, isSpecial: token["special"]?.bool ?? false) else {
                 throw failure("added_tokens", "two tokens have the id \(id)")
             }
+        }
+    }
+
+    /// Hugging Face adds what `added_tokens_decoder` lists and the file itself doesn't.
+    private func addTokensOfSettings(_ settings: TokenizerSettings, to collection: inout TokenCollection) throws {
+        guard let object = settings.json["added_tokens_decoder"]?.object else { return }
+        for (name, token) in zip(object.keys, object.values) {
+            guard let id = Int(name), (0..<TokenCollection.idLimit).contains(id),
+                let text = token["content"]?.string, !text.isEmpty
+            else {
+                throw SigmaError(
+                    .damaged, "expected an id and a token with content, found '\(name)'", path: settings.path,
+                    item: "added_tokens_decoder")
+            }
+            _ = collection.addNamed(id, text, isSpecial: token["special"]?.bool ?? false)
         }
     }
 

@@ -96,6 +96,16 @@ import Testing
         expectRefused("model.vocab", "added token too")
     }
 
+    @Test func addedTokensOfTheSettings() throws {
+        try write()
+        try scratch.write(
+            "tokenizer_config.json",
+            #"{"added_tokens_decoder":{"7":{"content":"<|endoftext|>","special":true},"9":{"content":"<|x|>","special":true}}}"#)
+        let read = try definition()
+        #expect(read.kinds[7...] == [.control, .added, .control])
+        #expect(Array(read.tokens[9]) == Array("<|x|>".utf8))
+    }
+
     static let o200k =
         #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
     static let qwen2 =
