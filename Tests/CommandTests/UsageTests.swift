@@ -1,0 +1,162 @@
+import Foundation
+import Sigma
+import Testing
+
+/// Exit codes, and errors of one or two lines.
+@Suite struct UsageTests {
+    static let wrong: [[String]] = [
+        [],
+        ["--prompt", "a", "--tokens", "1"],
+        ["--prompt", "a", "file.txt"],
+        ["--tokens", "1", "file.txt"],
+        ["--prompt", ""],
+        ["--tokens", ""],
+        ["--tokens", "1,x"],
+        ["--tokens", "1,,2"],
+        ["--tokens", "-1"],
+        ["--tokens", "99999999999"],
+        ["--prompt", "a", "--temperature", "-1"],
+        ["--prompt", "a", "--temperature", "nan"],
+        ["--prompt", "a", "--top-k", "-1"],
+        ["--prompt", "a", "--top-p", "0"],
+        ["--prompt", "a", "--top-p", "1.5"],
+        ["--prompt", "a", "--min-p", "2"],
+        ["--prompt", "a", "--max-tokens", "-1"],
+        ["--prompt", "a", "--thinking-budget", "-1"],
+        ["--prompt", "a", "--logprobs", "-1"],
+        ["--prompt", "a", "--seed", "-1"],
+        ["--prompt", "a", "--threads", "0"],
+        ["--prompt", "a", "--context", "0"],
+        ["--prompt", "a", "--stop", ""],
+        ["--prompt", "a", "--kv-type", "f64"],
+        ["--prompt", "a", "--thinking", "here"],
+        ["--prompt", "a", "--memory", "lots"],
+        ["--prompt", "a", "--expert-cache", "some"],
+        ["--prompt", "a", "--backend", "abacus"],
+        ["--prompt", "a", "--system", "b", "--system-file", "c"],
+        ["--prompt", "a", "--raw", "--system", "b"],
+        ["-", "--system-file", "-"],
+        ["--no-such-option"],
+    ]
+
+    @Test(arguments: wrong) func wrongUsage(arguments: [String]) throws {
+        let result = try Subprocess.run("sigma-run", arguments + ["--model", TestModels.demo])
+        #expect(result.code == 64, "\(result.errors)")
+        #expect(result.output.isEmpty)
+        #expect(!result.errors.isEmpty)
+    }
+
+    @Test func wrongUsageThatTheModelShows() throws {
+        for (arguments, word) in [
+            (["--tokens", "1,96"], "96"), (["--tokens", "1", "--logprobs", "97"], "96"),
+            (["--tokens", "1,2,3,4", "--context", "3"], "context"),
+        ] {
+            let result = try Subprocess.run("sigma-run", arguments + ["--model", TestModels.bare])
+            #expect(result.code == 64)
+            expectShort(result.errors, word)
+        }
+    }
+
+    @Test func argumentsThatAreNotUTF8() throws {
+        // Through a shell, since Swift strings cannot hold it.
+        let command = try Subprocess.path(of: "sigma-run")
+        let file = try Scratch.file("script", Array("exec '\(command)' --prompt 'a".utf8) + [0xff] + Array("'".utf8))
+        let result = try Subprocess.run("/bin/sh", [file])
+        #expect(result.code == 64)
+        expectShort(result.errors, "UTF-8")
+    }
+
+    @Test func inputs() throws {
+        let missing = Scratch.path("missing.txt")
+        let notText = try Scratch.file("bytes.txt", [0x61, 0x62, 0xc3, 0x28])
+        for (arguments, code, word) in [
+            ([missing], 66, missing), ([Scratch.folder], 65, "folder"), ([notText], 65, "byte 2"),
+            (["--prompt", "a", "--system-file", missing], 66, missing),
+        ] as [([String], Int32, String)] {
+            let result = try Subprocess.run("sigma-run", arguments + ["--model", TestModels.demo])
+            #expect(result.code == code)
+            expectShort(result.errors, word)
+        }
+    }
+
+    @Test func models() throws {
+        let whole = Array(try Data(contentsOf: URL(fileURLWithPath: TestModels.bare)))
+        var foreign = GGUFWriter(architecture: "qwen3moe", alignment: 32)
+        foreign.set("general.name", "foreign")
+        let foreignFile = try Scratch.file("foreign.gguf", foreign.layout().header)
+        let checkpoint = packageRoot + "/Tests/Fixtures/reference/sigma-top1"
+        for (path, code, word) in [
+            (Scratch.path("missing.gguf"), 66, "missing.gguf"),
+            (checkpoint, 65, "sigma-convert"),
+            (foreignFile, 65, "sigma-convert"),
+            (try Scratch.file("empty.gguf", []), 65, "empty"),
+            (try Scratch.file("text.gguf", "This is no model."), 65, "text.gguf"),
+            (try Scratch.file("short.gguf", Array(whole.prefix(whole.count / 2))), 65, "short.gguf"),
+            (try Scratch.file("header.gguf", Array(whole.prefix(100))), 65, "header.gguf"),
+        ] as [(String, Int32, String)] {
+            for (command, arguments) in [
+                ("sigma-run", ["--tokens", "1"]), ("sigma-eval", ["perplexity", checkpoint + "/config.json"]),
+                ("sigma-eval", ["tokenize", checkpoint + "/config.json"]),
+            ] {
+                let result = try Subprocess.run(command, arguments + ["--model", path])
+                #expect(result.code == code, "\(command) \(path)")
+                #expect(result.output.isEmpty)
+                expectShort(result.errors, word)
+            }
+        }
+    }
+
+    @Test func modelsWithoutTokenizer() throws {
+        for arguments in [["--prompt", "a"], ["--raw", "--prompt", "a"]] {
+            let result = try Subprocess.run("sigma-run", arguments + ["--model", TestModels.bare])
+            #expect(result.code == 65)
+            expectShort(result.errors, "tokenizer")
+        }
+    }
+
+    @Test func whatIsNotAvailable() throws {
+        for arguments in [["--backend", "cuda"], ["--expert-cache", "1KiB"], ["--memory", "1KiB"]] {
+            let result = try Subprocess.run("sigma-run", ["--tokens", "1", "--model", TestModels.bare] + arguments)
+            #expect(result.code == 69)
+            expectShort(result.errors, "")
+        }
+        let result = try Subprocess.run(
+            "sigma-run", ["--tokens", "1", "--model", TestModels.bare], environment: ["SIGMA_INSTRUCTION_SET": "abacus"])
+        #expect(result.code == 69)
+    }
+
+    @Test(arguments: [
+        ["--backend", "cpu"], ["--backend", "auto"], ["--expert-cache", "all"], ["--expert-cache", "auto"],
+        ["--expert-cache", "8GiB"], ["--memory", "4GiB"], ["--kv-type", "q8_0"], ["--kv-type", "f32"], ["--threads", "3"],
+    ]) func whatIsAvailable(arguments: [String]) throws {
+        let run = try JSONRun(["--tokens", "1,2", "--max-tokens", "3", "--model", TestModels.bare] + arguments)
+        #expect(run.ids.count == 3)
+    }
+
+    @Test func theModelOfTheEnvironment() throws {
+        let arguments = ["--tokens", "1", "--max-tokens", "2"]
+        let named = try Subprocess.run("sigma-run", arguments, environment: ["SIGMA_MODEL": TestModels.bare])
+        #expect(named.code == 0)
+        let missing = try Subprocess.run("sigma-run", arguments, environment: ["SIGMA_MODEL": Scratch.path("none.gguf")])
+        #expect(missing.code == 66)
+        let both = try Subprocess.run(
+            "sigma-run", arguments + ["--model", TestModels.bare], environment: ["SIGMA_MODEL": Scratch.path("none.gguf")])
+        #expect(both.code == 0)
+    }
+
+    @Test(arguments: ["sigma-run", "sigma-eval", "sigma-convert"]) func helpAndVersion(command: String) throws {
+        for option in ["--help", "--version"] {
+            let result = try Subprocess.run(command, [option])
+            #expect(result.code == 0)
+            #expect(!result.output.isEmpty)
+            #expect(result.errors.isEmpty)
+        }
+    }
+
+    /// `error: ...`, at most two lines, naming `word`; no trace of a crash.
+    func expectShort(_ errors: String, _ word: String, location: SourceLocation = #_sourceLocation) {
+        #expect(errors.hasPrefix("error: "), sourceLocation: location)
+        #expect(errors.split(separator: "\n").count <= 2, sourceLocation: location)
+        #expect(word.isEmpty || errors.contains(word), "\(errors)", sourceLocation: location)
+    }
+}
