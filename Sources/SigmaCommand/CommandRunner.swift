@@ -52,7 +52,7 @@ public func usageError(_ message: String, remedy: String? = nil) -> SigmaError {
 /// `warning: ...` on stderr.
 public func warn(_ message: String) {
     ProgressBar.clearLine()
-    StandardError.write(Terminal.yellow("warning: ") + message + "\n")
+    StandardError.write(Terminal.yellow("warning: ") + SigmaError.printable(message) + "\n")
 }
 
 /// A line for the person at the terminal, on stderr.
@@ -64,6 +64,8 @@ public func note(_ message: String) {
 private func prepareProcess() {
     // A closed pipe is then an error of write, which ends the command quietly but lets it clean up.
     signal(SIGPIPE, SIG_IGN)
+    // The same for a file that grows beyond the process's limit.
+    signal(SIGXFSZ, SIG_IGN)
 }
 
 private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any Error) -> Never {
@@ -80,16 +82,17 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
         try? StandardOutput.flush()
         endProcess(SigmaError.Kind.interrupted.rawValue)
     default:
-        // Usage errors (64), --help and --version (0).
-        let code = type.exitCode(for: error)
-        let message = type.fullMessage(for: error)
-        if code.isSuccess {
-            try? StandardOutput.write(message + "\n")
+        // --help and --version are errors to the parser, too.
+        guard type.exitCode(for: error) != .success else {
+            try? StandardOutput.write(type.fullMessage(for: error) + "\n")
             try? StandardOutput.flush()
-        } else if !message.isEmpty {
-            StandardError.write(message + "\n")
+            endProcess(0)
         }
-        endProcess(code.rawValue)
+        let name = type.configuration.commandName ?? type._commandName
+        StandardError.write(
+            Terminal.red("error: ") + SigmaError.printable(type.message(for: error)) + "\n"
+                + "The options are listed by: \(name) --help\n")
+        endProcess(SigmaError.Kind.usage.rawValue)
     }
 }
 

@@ -13,7 +13,8 @@ public struct ComputeOptions: ParsableArguments {
         help: ArgumentHelp("Limit on the tokens of a sequence (default: what the model states).", valueName: "n"))
     public var context: Int?
 
-    @Option(help: ArgumentHelp("Type of the key-value cache: f16, q8_0 or f32 (for checking numbers).", valueName: "type"))
+    @Option(
+        help: ArgumentHelp("Type of the key-value cache: f16, q8_0 or f32 (for checking numbers).", valueName: "type"))
     public var kvType: KVType = .f16
 
     @Option(

@@ -31,23 +31,29 @@ public struct ModelOption: ParsableArguments {
 /// - Throws: `SigmaError` (`.noInput`) if there is none.
 public func defaultModelPath() throws -> String {
     if let named = getenv("SIGMA_MODEL").map({ String(cString: $0) }), !named.isEmpty { return named }
+    if let found = demoFile(installed: "demo.gguf", inPackage: "Models/demo.gguf") { return found }
+    throw SigmaError(
+        .noInput, "no model was named, and there is no demo model",
+        remedy: "Name one with --model or SIGMA_MODEL, or make the demo model: make demo")
+}
+
+/// A file that comes with the demo model: in `../share/sigma` beside the executable, or in the package that the executable was built
+/// in, or in the working directory; nil where there is none.
+public func demoFile(installed: String, inPackage path: String) -> String? {
     var candidates: [String] = []
     if let executable = executablePath() {
         var folder = parent(executable)
-        candidates.append(parent(folder) + "/share/sigma/demo.gguf")
+        candidates.append(parent(folder) + "/share/sigma/" + installed)
         while folder.count > 1 {
             if exists(folder + "/Package.swift") {
-                candidates.append(folder + "/Models/demo.gguf")
+                candidates.append(folder + "/" + path)
                 break
             }
             folder = parent(folder)
         }
     }
-    candidates.append("Models/demo.gguf")
-    if let found = candidates.first(where: exists) { return found }
-    throw SigmaError(
-        .noInput, "no model was named, and there is no demo model",
-        remedy: "Name one with --model or SIGMA_MODEL, or make the demo model: make demo")
+    candidates.append(path)
+    return candidates.first(where: exists)
 }
 
 private func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }

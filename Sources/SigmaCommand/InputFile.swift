@@ -87,6 +87,7 @@ func checkArgumentsAreUTF8() throws {
         let bytes = UnsafeRawBufferPointer(start: argument, count: strlen(argument))
         guard !isValidUTF8(bytes) else { continue }
         let offset = InputFile.firstInvalidByte(of: Array(bytes)) ?? 0
-        throw usageError("argument \(index) is not UTF-8 text: byte \(offset) of it is 0x\(String(bytes[offset], radix: 16))")
+        throw usageError(
+            "argument \(index) is not UTF-8 text: byte \(offset) of it is 0x\(String(bytes[offset], radix: 16))")
     }
 }

@@ -14,7 +14,9 @@ struct ChatImport {
         var style: ChatFormat.Style = configuration.family == .sigma ? .sigma : .chatml
         if style == .sigma, specials["<|user|>"] == nil, specials["<|im_start|>"] != nil {
             style = .chatml
-            warnings.append("the tokenizer has <|im_start|> but no <|user|>: turns are written as chatml (--override chat.style=sigma)")
+            warnings.append(
+                "the tokenizer has <|im_start|> but no <|user|>: turns are written as chatml (--override chat.style=sigma)"
+            )
         }
         if let given = overrides.text("chat.style") {
             guard let known = ChatFormat.Style(rawValue: given) else {
@@ -29,19 +31,23 @@ struct ChatImport {
             }
         let lacking = markup.filter { specials[$0] == nil }
         if definition != nil, !lacking.isEmpty {
-            warnings.append("the tokenizer has no \(lacking.joined(separator: ", ")): the model will only take raw text and token ids")
+            warnings.append(
+                "the tokenizer has no \(lacking.joined(separator: ", ")): the model will only take raw text and token ids"
+            )
         }
 
         let own = settings.json["sigma_chat"]
         func setting(_ key: String) throws -> JSONValue? {
             guard let own, !own.isNull else { return nil }
             guard own.object != nil else {
-                throw SigmaError(.damaged, "expected an object, found \(own.kind)", path: settings.path, item: "sigma_chat")
+                throw SigmaError(
+                    .damaged, "expected an object, found \(own.kind)", path: settings.path, item: "sigma_chat")
             }
             return own[key].flatMap { $0.isNull ? nil : $0 }
         }
         func wrong(_ key: String, _ expected: String, _ value: JSONValue) -> SigmaError {
-            SigmaError(.damaged, "expected \(expected), found \(value.kind)", path: settings.path, item: "sigma_chat.\(key)")
+            SigmaError(
+                .damaged, "expected \(expected), found \(value.kind)", path: settings.path, item: "sigma_chat.\(key)")
         }
         func text(_ key: String, _ standard: String) throws -> String {
             if let given = overrides.text("chat." + key) { return given }
@@ -60,7 +66,9 @@ struct ChatImport {
         var stops = ((style == .sigma ? ["<|end|>"] : ["<|im_end|>"]) + ["<|endoftext|>"]).compactMap { specials[$0] }
         let listed = try configuration.endTokens + Self.generationEndTokens(folder)
         let isUnused = { (id: Int) in definition.map { id < $0.kinds.count && $0.kinds[id] == .unused } ?? false }
-        for id in listed where (0..<configuration.model.vocabularySize).contains(id) && !isUnused(id) { stops.append(Int32(id)) }
+        for id in listed where (0..<configuration.model.vocabularySize).contains(id) && !isUnused(id) {
+            stops.append(Int32(id))
+        }
         if let eos = definition?.eos { stops.append(eos) }
         var unique: [Int32] = []
         for stop in stops where !unique.contains(stop) { unique.append(stop) }

@@ -44,7 +44,8 @@ package final class Checkpoint: Sendable {
         } else if fileExists(indexPath) {
             shards = try Self.shards(index: indexPath, folder: folder)
         } else {
-            let isPickle = fileExists(folder + "/pytorch_model.bin") || fileExists(folder + "/pytorch_model.bin.index.json")
+            let isPickle =
+                fileExists(folder + "/pytorch_model.bin") || fileExists(folder + "/pytorch_model.bin.index.json")
             throw SigmaError(
                 .noInput, "no model.safetensors and no model.safetensors.index.json here", path: folder,
                 remedy: isPickle ? "PyTorch's own files are not read: save the checkpoint as safetensors." : nil)
@@ -56,7 +57,8 @@ package final class Checkpoint: Sendable {
             for (t, tensor) in shard.tensors.enumerated() {
                 if let other = places.updateValue((s, t), forKey: ByteKey(text: tensor.name)) {
                     throw SigmaError(
-                        .damaged, "the tensor is in \(shards[other.shard].file.path) too", path: shard.file.path, item: tensor.name)
+                        .damaged, "the tensor is in \(shards[other.shard].file.path) too", path: shard.file.path,
+                        item: tensor.name)
                 }
             }
         }
@@ -113,7 +115,8 @@ package final class Checkpoint: Sendable {
         var tensorsOf: [[String]] = []
         for (tensor, value) in zip(map.keys, map.values) {
             // A name with a path in it would read files outside the folder.
-            guard let name = value.string, !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.utf8.contains(0),
+            guard let name = value.string, !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")),
+                !name.utf8.contains(0),
                 name != ".", name != ".."
             else { throw SigmaError(.damaged, "expected a file name, found \(value.kind)", path: index, item: tensor) }
             if numbers[name] == nil {
@@ -134,7 +137,8 @@ package final class Checkpoint: Sendable {
             let file = try SafetensorsFile(path: path)
             let present = Set(file.tensors.map { ByteKey(text: $0.name) })
             if let lost = tensorsOf[numbers[name]!].first(where: { !present.contains(ByteKey(text: $0)) }) {
-                throw SigmaError(.damaged, "the tensor is missing, but the index says that it is here", path: path, item: lost)
+                throw SigmaError(
+                    .damaged, "the tensor is missing, but the index says that it is here", path: path, item: lost)
             }
             return file
         }

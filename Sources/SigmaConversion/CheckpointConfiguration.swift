@@ -38,10 +38,12 @@ package struct CheckpointConfiguration: Sendable {
         let query = try Self.shape(checkpoint, "model.layers.0.self_attn.q_proj.weight")
         let headCount = try reader.count("num_attention_heads")
         guard query[0] % headCount == 0 else {
-            throw reader.failure("num_attention_heads", "\(query[0]) rows of q_proj are no multiple of \(headCount) heads")
+            throw reader.failure(
+                "num_attention_heads", "\(query[0]) rows of q_proj are no multiple of \(headCount) heads")
         }
         let headDim = query[0] / headCount
-        try reader.warnIfDifferent("vocab_size", from: embedding[0], "the embedding has \(embedding[0]) rows; these count")
+        try reader.warnIfDifferent(
+            "vocab_size", from: embedding[0], "the embedding has \(embedding[0]) rows; these count")
         try reader.warnIfDifferent("head_dim", from: headDim, "q_proj has \(query[0]) rows, so it is \(headDim)")
 
         let layerCount = try reader.count("num_hidden_layers")
@@ -49,7 +51,8 @@ package struct CheckpointConfiguration: Sendable {
         guard layerCount <= 1024 else {
             throw reader.failure("num_hidden_layers", "expected at most 1024, found \(layerCount)")
         }
-        let expertCount = try reader.count(family == .sigma ? "n_routed_experts" : reader.has("num_experts") ? "num_experts" : "num_local_experts")
+        let expertCount = try reader.count(
+            family == .sigma ? "n_routed_experts" : reader.has("num_experts") ? "num_experts" : "num_local_experts")
         let perLayer = try Self.expertsPerToken(&reader, family, layerCount: layerCount, expertCount: expertCount)
         let normalises: Bool
         if let given = try reader.bool("norm_topk_prob") {
@@ -72,7 +75,8 @@ package struct CheckpointConfiguration: Sendable {
                         + " (--override rope_theta=1000000 if this is a post-trained model)")
             }
             if let window = try reader.integer("sliding_window") {
-                reader.warnings.append("sliding_window \(window) is ignored: attention is full, as in the authors' code")
+                reader.warnings.append(
+                    "sliding_window \(window) is ignored: attention is full, as in the authors' code")
             }
         }
         let tied = try reader.bool("tie_word_embeddings") ?? false
@@ -235,10 +239,13 @@ package struct CheckpointConfiguration: Sendable {
         if kind == "linear" { return (theta, .linear(factor: Float(factor))) }
         let original = try number("original_max_position_embeddings") ?? Double(contextLength)
         guard let originalContext = Int(exactly: original) else {
-            throw reader.failure("\(section).original_max_position_embeddings", "expected an integer, found \(original)")
+            throw reader.failure(
+                "\(section).original_max_position_embeddings", "expected an integer, found \(original)")
         }
         var attention = try number("attention_factor")
-        if attention == nil, let over = try number("mscale"), let under = try number("mscale_all_dim"), over != 0, under != 0 {
+        if attention == nil, let over = try number("mscale"), let under = try number("mscale_all_dim"), over != 0,
+            under != 0
+        {
             attention = yarnMagnitude(factor, over) / yarnMagnitude(factor, under)
         }
         if let truncate = scaling["truncate"], truncate.bool == nil {

@@ -60,7 +60,9 @@ package struct Converter {
             ignoresUnknown: ignoresUnknown)
         let tokenizer = try TokenizerImport(checkpoint.folder, configuration, overrides: options.overrides)
         try refuseOverwriting(checkpoint, tokenizer, options.output)
-        for warning in checkpoint.warnings + configuration.warnings + plan.warnings + tokenizer.warnings { warn(warning) }
+        for warning in checkpoint.warnings + configuration.warnings + plan.warnings + tokenizer.warnings {
+            warn(warning)
+        }
 
         var header = GGUFWriter(architecture: ModelFileFormat.architecture, alignment: ModelFileFormat.alignment)
         header.set(ModelFileFormat.Key.version, ModelFileFormat.version)
@@ -96,12 +98,16 @@ package struct Converter {
     }
 
     /// The output must not be one of the files that are read (under whatever name).
-    private static func refuseOverwriting(_ checkpoint: Checkpoint, _ tokenizer: TokenizerImport, _ output: String) throws {
+    private static func refuseOverwriting(_ checkpoint: Checkpoint, _ tokenizer: TokenizerImport, _ output: String)
+        throws
+    {
         var target = stat()
         guard stat(output, &target) == 0 else { return }
         let inputs =
             checkpoint.shards.map(\.file.path) + tokenizer.files
-            + ["/config.json", "/generation_config.json", "/model.safetensors.index.json"].map { checkpoint.folder + $0 }
+            + ["/config.json", "/generation_config.json", "/model.safetensors.index.json"].map {
+                checkpoint.folder + $0
+            }
         for input in inputs {
             var status = stat()
             if stat(input, &status) == 0, status.st_dev == target.st_dev, status.st_ino == target.st_ino {

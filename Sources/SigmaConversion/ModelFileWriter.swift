@@ -34,7 +34,8 @@ final class AtomicFile {
             let free = UInt64(space.f_bavail).multipliedReportingOverflow(by: UInt64(space.f_frsize))
             if !free.overflow, free.partialValue < UInt64(size) {
                 throw SigmaError(
-                    .inputOutput, "the disk has no room: expected \(size) bytes, found \(free.partialValue) free", path: folder,
+                    .inputOutput, "the disk has no room: expected \(size) bytes, found \(free.partialValue) free",
+                    path: folder,
                     remedy: "Free some space, or write to another disk.")
             }
         }
@@ -151,7 +152,8 @@ struct ModelFileWriter {
                     let range = first..<min(first + step, rows)
                     pieces.append(
                         Piece(
-                            offset: start + first * rowBytes, byteCount: range.count * rowBytes, record: record, output: i,
+                            offset: start + first * rowBytes, byteCount: range.count * rowBytes, record: record,
+                            output: i,
                             range: range))
                 }
                 record += 1
@@ -181,7 +183,9 @@ struct ModelFileWriter {
             // A wave: as many pieces as the buffer holds.
             var offsets: [Int] = []
             var size = 0
-            while first + offsets.count < pieces.count, size + pieces[first + offsets.count].byteCount <= buffer.bytes.count {
+            while first + offsets.count < pieces.count,
+                size + pieces[first + offsets.count].byteCount <= buffer.bytes.count
+            {
                 offsets.append(size)
                 size += pieces[first + offsets.count - 1].byteCount
             }

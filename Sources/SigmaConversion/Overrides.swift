@@ -4,18 +4,22 @@ import Sigma
 package struct Overrides: Sendable {
     /// Keys of `config.json` for each family of models.
     static let commonKeys: Set<String> = [
-        "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "moe_intermediate_size",
+        "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+        "moe_intermediate_size",
         "intermediate_size", "num_experts_per_tok", "norm_topk_prob", "hidden_act", "rms_norm_eps", "rope_theta",
-        "rope_scaling", "max_position_embeddings", "tie_word_embeddings", "eos_token_id", "bos_token_id", "architectures",
+        "rope_scaling", "max_position_embeddings", "tie_word_embeddings", "eos_token_id", "bos_token_id",
+        "architectures",
     ]
     static let sigmaKeys: Set<String> = [
-        "n_routed_experts", "n_shared_experts", "num_experts_per_tok_layer_wise", "routed_scaling_factor", "scoring_func",
+        "n_routed_experts", "n_shared_experts", "num_experts_per_tok_layer_wise", "routed_scaling_factor",
+        "scoring_func",
         "topk_method", "first_k_dense_replace", "qk_layernorm", "sliding_window",
     ]
     static let qwenKeys: Set<String> = ["num_experts", "mlp_only_layers", "decoder_sparse_step", "use_sliding_window"]
     /// Ours.
     static let otherKeys: Set<String> = [
-        "name", "chat.style", "chat.thinking_prompt", "chat.opens_thinking", "chat.closing_phrase", "tokenizer.specials",
+        "name", "chat.style", "chat.thinking_prompt", "chat.opens_thinking", "chat.closing_phrase",
+        "tokenizer.specials",
         "tokenizer.add_bos", "unknown_tensors",
     ]
 
@@ -61,14 +65,22 @@ package struct Overrides: Sendable {
         let keys = Self.commonKeys.union(Self.sigmaKeys).union(Self.qwenKeys)
         for (key, text) in values where keys.contains(key) {
             // `rope_scaling=on` is a switch: the scaling itself stands in the config.
-            if key == "rope_scaling", text == "on" { continue }
-            if key == "rope_scaling", text == "off" {
-                config.set(key, .null)
+            if key == "rope_scaling", text == "on" || text == "true" { continue }
+            if key == "rope_scaling", text == "off" || text == "false" {
+                for name in ["rope_scaling", "rope_parameters"] { config.set(name, Self.withoutScaling(config[name])) }
                 continue
             }
             config.set(key, (try? JSONValue.parse(text)) ?? .string(text))
         }
         return config
+    }
+
+    /// Newer configs keep RoPE's base beside the scaling.
+    private static func withoutScaling(_ value: JSONValue?) -> JSONValue {
+        var result = JSONObject()
+        guard let theta = value?["rope_theta"] else { return .null }
+        result.set("rope_theta", theta)
+        return .object(result)
     }
 
     /// - Throws: `SigmaError` (`.usage`) if there is a key of the config that models of this family don't have.

@@ -62,7 +62,8 @@ package enum Quantizer {
     /// the bytes come from the product with 1/d, and d is the fp32 number, not the stored one.
     ///
     /// Plain loops over 32 that the compiler makes vectors of; the steps are such that it can: no calls, no branches.
-    private static func encodeQ8_0(_ row: UnsafePointer<Float>, count: Int, to target: UnsafeMutableRawPointer) -> Bool {
+    private static func encodeQ8_0(_ row: UnsafePointer<Float>, count: Int, to target: UnsafeMutableRawPointer) -> Bool
+    {
         var fits = true
         // Adding 2^23 to a smaller number that is not negative rounds it to an integer, ties to even.
         let magic: Float = 0x1p23

@@ -34,7 +34,9 @@ package final class SafetensorsFile: Sendable {
         guard bytes.count >= 8 else { throw failure("the file ends inside the header's length", at: 0) }
         let length = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
         guard length <= UInt64(Self.headerLimit) else {
-            throw failure("not a safetensors file: expected a header of at most \(Self.headerLimit) bytes, found \(length)", at: 0)
+            throw failure(
+                "not a safetensors file: expected a header of at most \(Self.headerLimit) bytes, found \(length)", at: 0
+            )
         }
         guard length <= UInt64(bytes.count - 8) else {
             throw failure("the file of \(bytes.count) bytes ends inside its header of \(length) bytes", at: 0)
@@ -48,7 +50,9 @@ package final class SafetensorsFile: Sendable {
             error.message = "the header is " + error.message
             throw error
         }
-        guard let entries = header.object else { throw failure("expected a header that is a JSON object, found \(header.kind)", at: 8) }
+        guard let entries = header.object else {
+            throw failure("expected a header that is a JSON object, found \(header.kind)", at: 8)
+        }
         var tensors: [Tensor] = []
         for (name, description) in zip(entries.keys, entries.values) {
             if name == "__metadata__" {

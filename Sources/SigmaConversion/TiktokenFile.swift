@@ -58,7 +58,8 @@ struct TiktokenFile {
         var collection = ranks
         for (id, text, isSpecial) in try specials(settings, overrides) {
             guard collection.addNamed(id, text, isSpecial: isSpecial) else {
-                throw SigmaError(.damaged, "the special token '\(text)' has the id \(id), which has a token already", path: path)
+                throw SigmaError(
+                    .damaged, "the special token '\(text)' has the id \(id), which has a token already", path: path)
             }
         }
         return try collection.definition(
@@ -72,7 +73,8 @@ struct TiktokenFile {
             if given == "sigma" { return table }
             guard let object = (try? JSONValue.parse(given))?.object else {
                 throw SigmaError(
-                    .usage, "expected --override tokenizer.specials=sigma or a JSON object of names and ids, found '\(given)'")
+                    .usage,
+                    "expected --override tokenizer.specials=sigma or a JSON object of names and ids, found '\(given)'")
             }
             return try zip(object.keys, object.values).map { text, value in
                 guard let id = value.integer, (0..<Int64(TokenCollection.idLimit)).contains(id), !text.isEmpty else {
@@ -87,7 +89,9 @@ struct TiktokenFile {
                 guard let id = Int(name), (0..<TokenCollection.idLimit).contains(id),
                     let text = token["content"]?.string, !text.isEmpty
                 else {
-                    throw SigmaError(.damaged, "expected an id and a token with content, found '\(name)'", path: settings.path, item: key)
+                    throw SigmaError(
+                        .damaged, "expected an id and a token with content, found '\(name)'", path: settings.path,
+                        item: key)
                 }
                 return (id, text, token["special"]?.bool ?? true)
             }
@@ -97,7 +101,8 @@ struct TiktokenFile {
                 .damaged,
                 "the chat template uses <|im_start|>, which belongs to an older numbering of the specials, and added_tokens_decoder is empty",
                 path: settings.path, item: "chat_template",
-                remedy: "Give the numbering: --override 'tokenizer.specials={\"<|endoftext|>\":199999,\"<|im_start|>\":ID,\"<|im_end|>\":ID}', "
+                remedy:
+                    "Give the numbering: --override 'tokenizer.specials={\"<|endoftext|>\":199999,\"<|im_start|>\":ID,\"<|im_end|>\":ID}', "
                     + "or --override tokenizer.specials=sigma for the current one.")
         }
         return table

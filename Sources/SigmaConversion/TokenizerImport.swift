@@ -28,7 +28,8 @@ package struct TokenizerImport: Sendable {
         if fileExists(jsonPath) {
             if let other = tiktokenFiles.first { warnings.append("tokenizer.json is used; \(other) is there too") }
             if overrides.text("tokenizer.specials") != nil {
-                throw SigmaError(.usage, "tokenizer.specials is for .tiktoken files; here tokenizer.json names the specials")
+                throw SigmaError(
+                    .usage, "tokenizer.specials is for .tiktoken files; here tokenizer.json names the specials")
             }
             let file = try TokenizerJSON(path: jsonPath)
             warnings += file.warnings
@@ -61,7 +62,8 @@ package struct TokenizerImport: Sendable {
     }
 
     /// The definition without ids that the embedding has no rows for, as long as no token is lost.
-    private static func fitted(_ definition: TokenizerDefinition, rows: Int, path: String) throws -> TokenizerDefinition {
+    private static func fitted(_ definition: TokenizerDefinition, rows: Int, path: String) throws -> TokenizerDefinition
+    {
         guard definition.tokens.count > rows else { return definition }
         if let lost = (rows..<definition.tokens.count).first(where: { definition.kinds[$0] != .unused }) {
             let name = String(decoding: definition.tokens[lost], as: UTF8.self)
@@ -182,7 +184,8 @@ struct TokenCollection {
         func named(_ key: String) throws -> Int? {
             guard let text = settings.tokenText(key) else { return nil }
             guard let id = id(of: text) else {
-                throw SigmaError(.damaged, "the token '\(text)' is not in the vocabulary", path: settings.path, item: key)
+                throw SigmaError(
+                    .damaged, "the token '\(text)' is not in the vocabulary", path: settings.path, item: key)
             }
             return id
         }

@@ -25,6 +25,7 @@ struct TokenizerJSON {
         guard let vocabulary = model["vocab"]?.object else { throw failure("model.vocab", "expected an object") }
         var collection = TokenCollection()
         try addNamedTokens(to: &collection)
+        try addTokensOfSettings(settings, to: &collection)
         try addVocabulary(vocabulary, to: &collection)
         let template = try templateBos(json["post_processor"])
         return try collection.definition(
@@ -48,7 +49,9 @@ struct TokenizerJSON {
             throw failure("model.type", "expected BPE, found \(type.kind)")
         }
         for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-            if let text = model[key]?.string, !text.isEmpty { throw failure("model." + key, "expected none, found '\(text)'") }
+            if let text = model[key]?.string, !text.isEmpty {
+                throw failure("model." + key, "expected none, found '\(text)'")
+            }
         }
         if model["byte_fallback"]?.bool == true { throw failure("model.byte_fallback", "expected false, found true") }
     }
@@ -72,6 +75,21 @@ struct TokenizerJSON {
             guard collection.addNamed(id, text, isSpecial: token["special"]?.bool ?? false) else {
                 throw failure("added_tokens", "two tokens have the id \(id)")
             }
+        }
+    }
+
+    /// Hugging Face adds what `added_tokens_decoder` lists and the file itself doesn't.
+    private func addTokensOfSettings(_ settings: TokenizerSettings, to collection: inout TokenCollection) throws {
+        guard let object = settings.json["added_tokens_decoder"]?.object else { return }
+        for (name, token) in zip(object.keys, object.values) {
+            guard let id = Int(name), (0..<TokenCollection.idLimit).contains(id),
+                let text = token["content"]?.string, !text.isEmpty
+            else {
+                throw SigmaError(
+                    .damaged, "expected an id and a token with content, found '\(name)'", path: settings.path,
+                    item: "added_tokens_decoder")
+            }
+            _ = collection.addNamed(id, text, isSpecial: token["special"]?.bool ?? false)
         }
     }
 
@@ -110,7 +128,9 @@ struct TokenizerJSON {
             if let text = merge.string {
                 // The byte alphabet has no space, so the only one is between the two.
                 let parts = text.split(separator: " ", omittingEmptySubsequences: false)
-                guard parts.count == 2 else { throw failure("model.merges", "merge \(number): expected two tokens, found '\(text)'") }
+                guard parts.count == 2 else {
+                    throw failure("model.merges", "merge \(number): expected two tokens, found '\(text)'")
+                }
                 (left, right) = (String(parts[0]), String(parts[1]))
             } else if let parts = merge.array, parts.count == 2, let a = parts[0].string, let b = parts[1].string {
                 (left, right) = (a, b)
@@ -160,7 +180,9 @@ struct TokenizerJSON {
         var hasByteLevel = false
         for step in steps {
             // Each known expression matches every character, so splitting again would be another tokenizer.
-            guard !hasByteLevel else { throw failure(item, "expected nothing after ByteLevel, found \(step["type"]?.kind ?? step.kind)") }
+            guard !hasByteLevel else {
+                throw failure(item, "expected nothing after ByteLevel, found \(step["type"]?.kind ?? step.kind)")
+            }
             switch step["type"]?.string {
             case "Split"?:
                 guard pattern == nil else { throw failure(item, "expected one Split, found two") }
@@ -183,13 +205,17 @@ struct TokenizerJSON {
                     throw failure(item, "expected ByteLevel with add_prefix_space false, found true")
                 }
                 if step["use_regex"]?.bool ?? true {
-                    guard pattern == nil else { throw failure(item, "expected ByteLevel with use_regex false after a Split") }
+                    guard pattern == nil else {
+                        throw failure(item, "expected ByteLevel with use_regex false after a Split")
+                    }
                     pattern = .gpt2
                 }
             default: throw failure(item, "expected Split or ByteLevel, found \(step["type"]?.kind ?? step.kind)")
             }
         }
-        guard hasByteLevel, let pattern else { throw failure(item, "expected a Split by a known pattern, then ByteLevel") }
+        guard hasByteLevel, let pattern else {
+            throw failure(item, "expected a Split by a known pattern, then ByteLevel")
+        }
         return pattern
     }
 
@@ -206,7 +232,8 @@ struct TokenizerJSON {
             return nil
         case "TemplateProcessing"?:
             let single = value["single"]?.array ?? []
-            guard let place = single.firstIndex(where: { $0["Sequence"] != nil }), place <= 1, place == single.count - 1 else {
+            guard let place = single.firstIndex(where: { $0["Sequence"] != nil }), place <= 1, place == single.count - 1
+            else {
                 throw failure(item, "expected a template of at most one token and then the text")
             }
             if place == 0 { return nil }
@@ -214,7 +241,8 @@ struct TokenizerJSON {
             let ids = value["special_tokens"]?[name]?["ids"]?.array ?? []
             guard ids.count == 1 else { throw failure(item, "expected one id for '\(name)'") }
             return try tokenID(ids[0], item)
-        default: throw failure(item, "expected ByteLevel or TemplateProcessing, found \(value["type"]?.kind ?? value.kind)")
+        default:
+            throw failure(item, "expected ByteLevel or TemplateProcessing, found \(value["type"]?.kind ?? value.kind)")
         }
     }
 }

@@ -61,8 +61,10 @@ package struct WeightPlan: Sendable {
         func name(_ part: String) -> String { ModelFileFormat.layer(layer, part) }
         try addVector(name(ModelFileFormat.attentionNorm), source + "input_layernorm.weight", c.hiddenSize)
         for (part, target, rows, columns) in [
-            ("q", ModelFileFormat.query, c.queryWidth, c.hiddenSize), ("k", ModelFileFormat.key, c.kvWidth, c.hiddenSize),
-            ("v", ModelFileFormat.value, c.kvWidth, c.hiddenSize), ("o", ModelFileFormat.output, c.hiddenSize, c.queryWidth),
+            ("q", ModelFileFormat.query, c.queryWidth, c.hiddenSize),
+            ("k", ModelFileFormat.key, c.kvWidth, c.hiddenSize),
+            ("v", ModelFileFormat.value, c.kvWidth, c.hiddenSize),
+            ("o", ModelFileFormat.output, c.hiddenSize, c.queryWidth),
         ] {
             let projection = source + "self_attn.\(part)_proj"
             try addMatrix(name(target + ".weight"), projection + ".weight", rows, columns, type)
@@ -74,7 +76,9 @@ package struct WeightPlan: Sendable {
             for (part, target) in [("q", ModelFileFormat.queryNorm), ("k", ModelFileFormat.keyNorm)] {
                 let long = source + "self_attn.\(part)_layernorm.weight"
                 let short = source + "self_attn.\(part)_norm.weight"
-                try addVector(name(target), checkpoint.tensor(long) == nil && checkpoint.tensor(short) != nil ? short : long, c.headDim)
+                try addVector(
+                    name(target), checkpoint.tensor(long) == nil && checkpoint.tensor(short) != nil ? short : long,
+                    c.headDim)
             }
         }
         try addVector(name(ModelFileFormat.feedForwardNorm), source + "post_attention_layernorm.weight", c.hiddenSize)
@@ -85,7 +89,8 @@ package struct WeightPlan: Sendable {
         outputs.append(
             Output(
                 name: name(ModelFileFormat.router),
-                content: .rows(router, rows: c.expertCount, columns: c.hiddenSize, type: router.type!, isVector: false)))
+                content: .rows(router, rows: c.expertCount, columns: c.hiddenSize, type: router.type!, isVector: false))
+        )
         let bias = source + "mlp.gate.e_score_correction_bias"
         if checkpoint.tensor(bias) != nil { try addVector(name(ModelFileFormat.selectionBias), bias, c.expertCount) }
         try addExperts(layer, source)
@@ -129,7 +134,8 @@ package struct WeightPlan: Sendable {
             ("down", ModelFileFormat.down, hidden, intermediate),
         ] {
             try addMatrix(
-                ModelFileFormat.layer(layer, target + suffix + ".weight"), source + part + "_proj.weight", rows, columns, type)
+                ModelFileFormat.layer(layer, target + suffix + ".weight"), source + part + "_proj.weight", rows,
+                columns, type)
         }
     }
 
@@ -163,7 +169,9 @@ package struct WeightPlan: Sendable {
         let wanted = wanted ?? type
         if columns % wanted.blockLength == 0 { return wanted }
         let type: WeightType = source.type == .f32 ? .f32 : .bf16
-        if !fallbacks.contains(where: { $0.name == pattern && $0.type == type }) { fallbacks.append((pattern, columns, type)) }
+        if !fallbacks.contains(where: { $0.name == pattern && $0.type == type }) {
+            fallbacks.append((pattern, columns, type))
+        }
         return type
     }
 
@@ -177,7 +185,9 @@ package struct WeightPlan: Sendable {
             return true
         }
         let normNames = ["q_layernorm.weight", "k_layernorm.weight", "q_norm.weight", "k_norm.weight"]
-        let norms = unused.filter { name in !configuration.qkNorm && normNames.contains { name.hasSuffix("self_attn." + $0) } }
+        let norms = unused.filter { name in
+            !configuration.qkNorm && normNames.contains { name.hasSuffix("self_attn." + $0) }
+        }
         if !norms.isEmpty {
             warnings.append("qk_layernorm is false: \(norms.count) tensors such as \(norms[0]) are ignored")
         }

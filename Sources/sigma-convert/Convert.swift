@@ -50,16 +50,21 @@ struct Convert: ParsableCommand {
 
     func run() throws {
         if imatrix != nil { throw notYet("--imatrix") }
-        if synthetic != nil || plainGGUF || layers != nil || seed != nil || predictability != nil { throw notYet("--synthetic") }
+        if synthetic != nil || plainGGUF || layers != nil || seed != nil || predictability != nil {
+            throw notYet("--synthetic")
+        }
         if let inspect {
             guard input == nil, output == nil else { throw usageError("--inspect takes one file and nothing else") }
             return try Inspection(path: inspect, verifies: verify).run()
         }
         guard !verify else { throw usageError("--verify goes with --inspect FILE") }
         guard let input, let output else {
-            throw usageError("expected INPUT and OUTPUT", remedy: "For example: sigma-convert ./Sigma-MoE-Tiny sigma.gguf")
+            throw usageError(
+                "expected INPUT and OUTPUT", remedy: "For example: sigma-convert ./Sigma-MoE-Tiny sigma.gguf")
         }
-        if let threads, !(1...1024).contains(threads) { throw usageError("expected --threads from 1 to 1024, found \(threads)") }
+        if let threads, !(1...1024).contains(threads) {
+            throw usageError("expected --threads from 1 to 1024, found \(threads)")
+        }
         try convert(input, output)
     }
 

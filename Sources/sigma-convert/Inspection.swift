@@ -16,7 +16,8 @@ struct Inspection {
             gguf = try GGUFFile(path: path)
             guard !verifies else { throw SigmaError(.damaged, "only native model files have checksums", path: path) }
             try line("file", "\(path) (\(ByteSize.text(gguf.file.bytes.count)))")
-            try line("format", "GGUF \(gguf.version), architecture \(gguf["general.architecture"]?.string ?? "not named")")
+            try line(
+                "format", "GGUF \(gguf.version), architecture \(gguf["general.architecture"]?.string ?? "not named")")
             try listKeys(gguf)
         }
         try listTensors(gguf)
@@ -53,12 +54,14 @@ struct Inspection {
         try line("layers", "\(c.layerCount), hidden size \(c.hiddenSize), context \(c.contextLength)")
         try line(
             "attention",
-            "\(c.headCount) query heads, \(c.kvHeadCount) key-value heads of \(c.headDim)\(c.qkNorm ? ", q/k norm" : "")")
+            "\(c.headCount) query heads, \(c.kvHeadCount) key-value heads of \(c.headDim)\(c.qkNorm ? ", q/k norm" : "")"
+        )
         try line("rope", "base \(c.ropeTheta)\(ropeScaling(c.ropeScaling))")
         try line("experts", experts(c))
         try line("router", router(c))
         if c.expertsPerToken.contains(0) {
-            try line("dense", "\(c.expertsPerToken.count { $0 == 0 }) layers, intermediate size \(c.denseIntermediateSize)")
+            try line(
+                "dense", "\(c.expertsPerToken.count { $0 == 0 }) layers, intermediate size \(c.denseIntermediateSize)")
         }
         try line("vocabulary", "\(c.vocabularySize)\(c.tiedEmbeddings ? ", the embedding is the output head" : "")")
         try line("tokenizer", try tokenizer(file))
@@ -110,7 +113,8 @@ struct Inspection {
         let used = definition.kinds.count { $0 != .unused }
         let bos = definition.bos.map { ", bos \($0)\(definition.addsBos ? " (added)" : "")" } ?? ""
         let eos = definition.eos.map { ", eos \($0)" } ?? ""
-        return "\(used) tokens, pattern \(definition.pattern.rawValue), \(rule), normalizer \(definition.normalizer.rawValue)\(bos)\(eos)"
+        return
+            "\(used) tokens, pattern \(definition.pattern.rawValue), \(rule), normalizer \(definition.normalizer.rawValue)\(bos)\(eos)"
     }
 
     /// Weights in all, and those that one token multiplies with (the embedding's rows are only looked up).
@@ -155,11 +159,13 @@ struct Inspection {
             try StandardOutput.write(
                 row(
                     SigmaError.printable(tensor.name), tensor.type.name,
-                    tensor.dimensions.map { "\($0)" }.joined(separator: " x "), "\(tensor.byteCount)", "\(tensor.offset)"))
+                    tensor.dimensions.map { "\($0)" }.joined(separator: " x "), "\(tensor.byteCount)",
+                    "\(tensor.offset)"))
         }
     }
 
-    private func row(_ name: String, _ type: String, _ dimensions: String, _ bytes: String, _ offset: String) -> String {
+    private func row(_ name: String, _ type: String, _ dimensions: String, _ bytes: String, _ offset: String) -> String
+    {
         name.padded(to: 32) + type.padded(to: 8) + dimensions.padded(to: 20) + bytes.padded(to: 14, right: true)
             + offset.padded(to: 16, right: true) + "\n"
     }

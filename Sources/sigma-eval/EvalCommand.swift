@@ -12,9 +12,10 @@ struct EvalCommand: ParsableCommand {
               sigma-eval compare --model sigma-q8_0.gguf --reference sigma-bf16.gguf book.txt
               sigma-eval tokenize --model sigma.gguf book.txt > ids.json
               sigma-eval tokenize --model sigma.gguf --decode ids.json
+              sigma-eval task --json
             """,
         version: sigmaVersion,
-        subcommands: [PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self])
+        subcommands: [PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self])
 }
 
 /// A text, cut into windows.

@@ -100,9 +100,12 @@ import Testing
         #expect(try read("sigma-top1", [:], ["rope_scaling=\(yarn)"]).model.ropeScaling == expected)
 
         #expect(try read("qwen3moe", ["rope_scaling": yarn]).model.ropeScaling == expected)
-        #expect(try read("qwen3moe", ["rope_scaling": #"{"type":"linear","factor":2}"#]).model.ropeScaling == .linear(factor: 2))
+        #expect(
+            try read("qwen3moe", ["rope_scaling": #"{"type":"linear","factor":2}"#]).model.ropeScaling
+                == .linear(factor: 2))
         #expect(try read("qwen3moe", ["rope_scaling": #"{"rope_type":"default"}"#]).model.ropeScaling == .none)
-        let newer = try read("qwen3moe-mixed-layers", ["rope_parameters": #"{"rope_theta":5e5,"rope_type":"linear","factor":8}"#])
+        let newer = try read(
+            "qwen3moe-mixed-layers", ["rope_parameters": #"{"rope_theta":5e5,"rope_type":"linear","factor":8}"#])
         #expect(newer.model.ropeScaling == .linear(factor: 8))
         #expect(newer.model.ropeTheta == 500_000)
         expectRefused("qwen3moe", ["rope_scaling": #"{"rope_type":"llama3","factor":8}"#], item: "rope_scaling")

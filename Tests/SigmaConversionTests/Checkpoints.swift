@@ -41,7 +41,8 @@ final class Scratch: Sendable {
 
     /// Copies a reference checkpoint here.
     func copyFixture(_ name: String) throws {
-        for file in try FileManager.default.contentsOfDirectory(atPath: fixtureFolder + "/" + name) where !file.hasPrefix("expected") {
+        for file in try FileManager.default.contentsOfDirectory(atPath: fixtureFolder + "/" + name)
+        where !file.hasPrefix("expected") {
             try FileManager.default.copyItem(atPath: fixtureFolder + "/\(name)/\(file)", toPath: self / file)
         }
     }
@@ -50,7 +51,9 @@ final class Scratch: Sendable {
         let object = try #require(try JSONValue.parse(file: self / "config.json").object)
         var json = JSONWriter()
         try json.object { json in
-            for (key, value) in zip(object.keys, object.values) where !changes.keys.contains(key) { try json.member(key, value) }
+            for (key, value) in zip(object.keys, object.values) where !changes.keys.contains(key) {
+                try json.member(key, value)
+            }
             for (key, text) in changes { if let text { try json.member(key, JSONValue.parse(text)) } }
         }
         try write("config.json", json.text)
@@ -60,7 +63,8 @@ final class Scratch: Sendable {
     }
     @discardableResult
     func convert(
-        to output: String = "out.gguf", type: WeightType = .q8_0, outputType: WeightType? = nil, overrides: [String] = [],
+        to output: String = "out.gguf", type: WeightType = .q8_0, outputType: WeightType? = nil,
+        overrides: [String] = [],
         threads: Int = 2, isCancelled: @escaping () -> Bool = { false }
     ) throws -> (warnings: [String], path: String) {
         var warnings: [String] = []
@@ -109,7 +113,10 @@ func safetensors(_ tensors: [(name: String, shape: [Int], values: [Float])]) -> 
             json.object(tensor.name) {
                 $0.field("dtype", "F32")
                 $0.array("shape") { for extent in tensor.shape { $0.value(extent) } }
-                $0.array("data_offsets") { $0.value(begin); $0.value(data.count) }
+                $0.array("data_offsets") {
+                    $0.value(begin)
+                    $0.value(data.count)
+                }
             }
         }
     }

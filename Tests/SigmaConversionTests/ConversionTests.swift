@@ -80,7 +80,9 @@ import Testing
         }
     }
 
-    @Test(arguments: ["sigma-top1", "sigma-f16", "sigma-f32", "sigma-odd-sizes", "qwen3moe-mixed-layers"], WeightType.allCases)
+    @Test(
+        arguments: ["sigma-top1", "sigma-f16", "sigma-f32", "sigma-odd-sizes", "qwen3moe-mixed-layers"],
+        WeightType.allCases)
     func weightsAreTheCheckpoints(_ fixture: String, _ type: WeightType) throws {
         let scratch = try scratch(fixture)
         let model = try ModelFile(path: scratch.convert(type: type).path)
@@ -88,7 +90,9 @@ import Testing
         func check(_ matrix: WeightMatrix, _ name: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
             let source = try #require(checkpoint.tensor(name))
             let fallback: WeightType = source.type == .f32 ? .f32 : .bf16
-            #expect(matrix.type == (matrix.columns % type.blockLength == 0 ? type : fallback), sourceLocation: sourceLocation)
+            #expect(
+                matrix.type == (matrix.columns % type.blockLength == 0 ? type : fallback),
+                sourceLocation: sourceLocation)
             let want = expected(values(source), columns: matrix.columns, matrix.type)
             #expect(values(matrix) == want, "\(name)", sourceLocation: sourceLocation)
         }
@@ -124,7 +128,9 @@ import Testing
     }
 
     @Test func configurationReadsBack() throws {
-        for fixture in ["sigma-shared-experts", "sigma-dense-layers", "sigma-tied", "sigma-rope-yarn-override", "qwen3moe"] {
+        for fixture in [
+            "sigma-shared-experts", "sigma-dense-layers", "sigma-tied", "sigma-rope-yarn-override", "qwen3moe",
+        ] {
             let scratch = try scratch(fixture)
             let overrides = fixture.contains("override") ? ["rope_scaling=on"] : []
             let model = try ModelFile(path: scratch.convert(overrides: overrides).path)
@@ -227,7 +233,9 @@ import Testing
         let error = sigmaError { try scratch.convert(type: type) }
         #expect(error?.kind == .damaged, sourceLocation: sourceLocation)
         #expect(error?.item == item, sourceLocation: sourceLocation)
-        #expect(error?.message.contains(message) == true, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+        #expect(
+            error?.message.contains(message) == true, "\(error?.description ?? "no error")",
+            sourceLocation: sourceLocation)
         #expect(scratch.files == before, "something was left behind", sourceLocation: sourceLocation)
     }
 
@@ -250,12 +258,16 @@ import Testing
         let extra = (name: "model.layers.0.mlp.secret.weight", shape: [1], values: [Float(1)])
         try expectRefused(extra.name, "no place") { $0 + [extra] }
         let scratch = try scratch("sigma-top1")
-        try replaceTensors(scratch) { $0 + [extra, (name: "model.layers.0.self_attn.rotary_emb.inv_freq", shape: [1], values: [1])] }
+        try replaceTensors(scratch) {
+            $0 + [extra, (name: "model.layers.0.self_attn.rotary_emb.inv_freq", shape: [1], values: [1])]
+        }
         let warnings = try scratch.convert(overrides: ["unknown_tensors=ignore"]).warnings
         #expect(warnings.contains { $0.contains("secret") })
         #expect(!warnings.contains { $0.contains("inv_freq") })
     }
-    @Test(arguments: [Float.nan, .infinity, -.infinity], WeightType.allCases) func notFinite(_ value: Float, _ type: WeightType) throws {
+    @Test(arguments: [Float.nan, .infinity, -.infinity], WeightType.allCases) func notFinite(
+        _ value: Float, _ type: WeightType
+    ) throws {
         let name = "model.layers.0.mlp.experts.3.down_proj.weight"
         try expectRefused(name, "finite", type: type) { tensors in
             tensors.map { tensor in
@@ -314,7 +326,8 @@ import Testing
             #expect(sigmaError { try scratch.convert(to: name) }?.kind == .usage)
             #expect(try scratch.read(name) == before)
         }
-        try FileManager.default.createSymbolicLink(atPath: scratch / "link.gguf", withDestinationPath: scratch / "model.safetensors")
+        try FileManager.default.createSymbolicLink(
+            atPath: scratch / "link.gguf", withDestinationPath: scratch / "model.safetensors")
         #expect(sigmaError { try scratch.convert(to: "link.gguf") }?.kind == .usage)
     }
 

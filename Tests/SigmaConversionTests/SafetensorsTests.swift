@@ -19,25 +19,31 @@ import Testing
             _ = try open(safetensors(header, data: [UInt8](repeating: 0, count: dataSize), length: length))
         }
         #expect(error?.kind == .damaged, sourceLocation: sourceLocation)
-        #expect(error?.message.contains(message) == true, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+        #expect(
+            error?.message.contains(message) == true, "\(error?.description ?? "no error")",
+            sourceLocation: sourceLocation)
     }
     private func entry(_ name: String, _ dtype: String, _ shape: String, _ begin: Int, _ end: Int) -> String {
         "\"\(name)\":{\"dtype\":\"\(dtype)\",\"shape\":\(shape),\"data_offsets\":[\(begin),\(end)]}"
     }
 
     @Test func intact() throws {
-        let header = "{\"__metadata__\":{\"format\":\"pt\"},\(entry("b", "BF16", "[2,2]", 8, 16)),\(entry("a", "F32", "[]", 0, 4))}   "
+        let header =
+            "{\"__metadata__\":{\"format\":\"pt\"},\(entry("b", "BF16", "[2,2]", 8, 16)),\(entry("a", "F32", "[]", 0, 4))}   "
         let file = try open(safetensors(header, data: [UInt8](repeating: 0, count: 16)))
         #expect(file.tensors.map(\.name) == ["b", "a"])
         #expect(file.tensors[0].shape == [2, 2])
         #expect(file.tensors[0].offset == 8 + header.utf8.count + 8)
         // Tensors without elements may lie anywhere.
-        let empty = safetensors("{\(entry("z", "F32", "[0]", 0, 0)),\(entry("a", "F32", "[1]", 0, 4))}", data: [0, 0, 0, 0])
+        let empty = safetensors(
+            "{\(entry("z", "F32", "[0]", 0, 0)),\(entry("a", "F32", "[1]", 0, 4))}", data: [0, 0, 0, 0])
         #expect(try open(empty).tensors.count == 2)
     }
 
     @Test func shorterThanALength() { #expect(sigmaError { _ = try open([1, 2, 3]) }?.kind == .damaged) }
-    @Test func headerBeyondTheEnd() { expectDamaged("{}", dataSize: 0, length: 1000, message: "ends inside its header") }
+    @Test func headerBeyondTheEnd() {
+        expectDamaged("{}", dataSize: 0, length: 1000, message: "ends inside its header")
+    }
     @Test func hugeHeader() { expectDamaged("{}", length: .max, message: "at most") }
     @Test func notJSON() { expectDamaged("{\"a\":", message: "not valid JSON") }
     @Test func headerThatIsAList() { expectDamaged("[]", message: "JSON object") }
@@ -121,7 +127,8 @@ import Testing
         #expect(error?.item == "z")
     }
 
-    @Test(arguments: ["../a.safetensors", "/etc/passwd", "..", ""]) func indexThatPointsElsewhere(_ name: String) throws {
+    @Test(arguments: ["../a.safetensors", "/etc/passwd", "..", ""]) func indexThatPointsElsewhere(_ name: String) throws
+    {
         try scratch.write("config.json", "{}")
         try scratch.write("model.safetensors.index.json", "{\"weight_map\":{\"x\":\"\(name)\"}}")
         #expect(sigmaError { _ = try Checkpoint(folder: scratch.path) }?.kind == .damaged)

@@ -21,7 +21,9 @@ import Testing
         let error = sigmaError { _ = try read(overrides) }
         #expect(error?.kind == kind, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
         #expect(error?.item == item, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
-        #expect(error?.message.contains(message) != false, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+        #expect(
+            error?.message.contains(message) != false, "\(error?.description ?? "no error")",
+            sourceLocation: sourceLocation)
     }
 
     // MARK: tokenizer.json
@@ -57,7 +59,11 @@ import Testing
     @Test func tokensAndMerges() throws {
         try write()
         let read = try definition()
-        #expect(read.tokens == [[0x61], [0x62], [0x20], [0x61, 0x62], [0x20, 0x61, 0x62], [0xc3], [0xa9], Array("<|endoftext|>".utf8), Array("<tool>".utf8)])
+        #expect(
+            read.tokens == [
+                [0x61], [0x62], [0x20], [0x61, 0x62], [0x20, 0x61, 0x62], [0xc3], [0xa9], Array("<|endoftext|>".utf8),
+                Array("<tool>".utf8),
+            ])
         #expect(read.kinds == [.normal, .normal, .normal, .normal, .normal, .normal, .normal, .control, .added])
         #expect(read.mergeRule == .listed([.init(0, 1), .init(2, 3)], ignoringMerges: false))
         #expect(read.pattern == .gpt2)
@@ -73,7 +79,10 @@ import Testing
     }
 
     @Test func holesAndDummies() throws {
-        try write { $0.added = #"[{"id":9,"content":"<|end|>","special":true},{"id":10,"content":"<|dummy_3|>","special":true}]"# }
+        try write {
+            $0.added =
+                #"[{"id":9,"content":"<|end|>","special":true},{"id":10,"content":"<|dummy_3|>","special":true}]"#
+        }
         let read = try definition()
         #expect(read.tokens.count == 11)
         #expect(read.kinds[7...] == [.unused, .unused, .control, .unused])
@@ -87,12 +96,24 @@ import Testing
         expectRefused("model.vocab", "added token too")
     }
 
+    @Test func addedTokensOfTheSettings() throws {
+        try write()
+        try scratch.write(
+            "tokenizer_config.json",
+            #"{"added_tokens_decoder":{"7":{"content":"<|endoftext|>","special":true},"9":{"content":"<|x|>","special":true}}}"#)
+        let read = try definition()
+        #expect(read.kinds[7...] == [.control, .added, .control])
+        #expect(Array(read.tokens[9]) == Array("<|x|>".utf8))
+    }
+
     static let o200k =
         #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
     static let qwen2 =
         #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
 
-    private func split(_ expression: String, behavior: String = "Isolated", invert: Bool = false, useRegex: Bool = false) -> String {
+    private func split(
+        _ expression: String, behavior: String = "Isolated", invert: Bool = false, useRegex: Bool = false
+    ) -> String {
         var json = JSONWriter()
         json.object {
             $0.field("type", "Sequence")
@@ -124,7 +145,8 @@ import Testing
 
     @Test func otherSplitsAreRefused() throws {
         for other in [
-            split(#"\w+"#), split(Self.o200k + " "), split(Self.o200k, behavior: "Removed"), split(Self.o200k, behavior: "MergedWithNext"),
+            split(#"\w+"#), split(Self.o200k + " "), split(Self.o200k, behavior: "Removed"),
+            split(Self.o200k, behavior: "MergedWithNext"),
             split(Self.qwen2, useRegex: true), #"{"type":"Whitespace"}"#, "null", #"{"type":"ByteLevel"}"#,
             #"{"type":"ByteLevel","add_prefix_space":true}"#, #"{"type":"Sequence","pretokenizers":[]}"#,
             #"{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}"#,
@@ -138,7 +160,8 @@ import Testing
 
     @Test func normalizers() throws {
         for (text, expected) in [
-            (#"{"type":"NFC"}"#, TokenizerDefinition.Normalizer.nfc), (#"{"type":"Sequence","normalizers":[{"type":"NFC"}]}"#, .nfc),
+            (#"{"type":"NFC"}"#, TokenizerDefinition.Normalizer.nfc),
+            (#"{"type":"Sequence","normalizers":[{"type":"NFC"}]}"#, .nfc),
             (#"{"type":"Sequence","normalizers":[]}"#, .none),
         ] {
             try write { $0.normalizer = text }
@@ -149,7 +172,8 @@ import Testing
     }
 
     @Test func beginningOfText() throws {
-        let template = #"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<|endoftext|>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{"<|endoftext|>":{"id":"<|endoftext|>","ids":[7],"tokens":["<|endoftext|>"]}}}"#
+        let template =
+            #"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<|endoftext|>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{"<|endoftext|>":{"id":"<|endoftext|>","ids":[7],"tokens":["<|endoftext|>"]}}}"#
         try write { $0.postProcessor = template }
         #expect(try definition().addsBos)
         #expect(try definition().bos == 7)
@@ -161,7 +185,10 @@ import Testing
         try scratch.write("tokenizer_config.json", #"{"add_bos_token":true,"bos_token":{"content":"<tool>"}}"#)
         #expect(try definition().addsBos)
         #expect(try definition().bos == 8)
-        try write { $0.postProcessor = #"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"x"}}]}"# }
+        try write {
+            $0.postProcessor =
+                #"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"x"}}]}"#
+        }
         expectRefused("post_processor")
         try scratch.write("tokenizer_config.json", #"{"bos_token":"<nothing>"}"#)
         try write()
@@ -196,7 +223,9 @@ import Testing
     @Test func tokensBeyondTheEmbedding() throws {
         try write { $0.added = #"[{"id":96,"content":"<|end|>","special":true}]"# }
         expectRefused(nil, "no row in the embedding")
-        try write { $0.added = #"[{"id":95,"content":"<|end|>","special":true},{"id":96,"content":"<|dummy|>","special":true}]"# }
+        try write {
+            $0.added = #"[{"id":95,"content":"<|end|>","special":true},{"id":96,"content":"<|dummy|>","special":true}]"#
+        }
         #expect(try definition().tokens.count == 96)
     }
 
@@ -215,9 +244,14 @@ import Testing
         try scratch.write("x.tiktoken", ranks)
         try scratch.write(
             "tokenizer_config.json",
-            #"{"added_tokens_decoder":{"4":{"content":"<|endoftext|>","special":true},"5":{"content":"<|user|>","special":true},"6":{"content":"<|dummy_0|>","special":true},"8":{"content":"<x>","special":false}}}"#)
+            #"{"added_tokens_decoder":{"4":{"content":"<|endoftext|>","special":true},"5":{"content":"<|user|>","special":true},"6":{"content":"<|dummy_0|>","special":true},"8":{"content":"<x>","special":false}}}"#
+        )
         let read = try definition()
-        #expect(read.tokens == [[0x21], [0x61], [0x20, 0x61], [], Array("<|endoftext|>".utf8), Array("<|user|>".utf8), [], [], Array("<x>".utf8)])
+        #expect(
+            read.tokens == [
+                [0x21], [0x61], [0x20, 0x61], [], Array("<|endoftext|>".utf8), Array("<|user|>".utf8), [], [],
+                Array("<x>".utf8),
+            ])
         #expect(read.kinds == [.normal, .normal, .normal, .unused, .control, .control, .unused, .unused, .added])
         #expect(read.mergeRule == .byRank)
         #expect(read.pattern == .o200k)
@@ -237,14 +271,18 @@ import Testing
 
     @Test func olderTablesAreRefused() throws {
         try scratch.write("x.tiktoken", ranks)
-        try scratch.write("tokenizer_config.json", #"{"chat_template":"{{ '<|im_start|>' }}","added_tokens_decoder":{}}"#)
+        try scratch.write(
+            "tokenizer_config.json", #"{"chat_template":"{{ '<|im_start|>' }}","added_tokens_decoder":{}}"#)
         expectRefused("chat_template")
         let error = sigmaError { _ = try read() }
         #expect(error?.remedy?.contains("--override") == true)
         _ = try definition([#"tokenizer.specials={"<|endoftext|>":3}"#])
     }
 
-    @Test(arguments: ["", "IQ==", "IQ== x", "IQ== -1", "IQ= 0", "I!== 0", "IR== 0", " 0", "IQ== 0\nIQ== 0", "IQ== 99999999", "====  0"])
+    @Test(arguments: [
+        "", "IQ==", "IQ== x", "IQ== -1", "IQ= 0", "I!== 0", "IR== 0", " 0", "IQ== 0\nIQ== 0", "IQ== 99999999",
+        "====  0",
+    ])
     func damagedTiktoken(_ text: String) throws {
         try scratch.write("x.tiktoken", text)
         #expect(sigmaError { _ = try read() }?.kind == .damaged)
@@ -273,15 +311,18 @@ import Testing
         try write { $0.added = markup }
         let read = try read()
         #expect(read.warnings.isEmpty)
-        #expect(read.chatFormat == ChatFormat(
-            style: .sigma, opensThinking: true, thinkingPrompt: ChatFormat.defaultThinkingPrompt,
-            closingPhrase: ChatFormat.defaultClosingPhrase, stopTokens: [11, 7]))
+        #expect(
+            read.chatFormat
+                == ChatFormat(
+                    style: .sigma, opensThinking: true, thinkingPrompt: ChatFormat.defaultThinkingPrompt,
+                    closingPhrase: ChatFormat.defaultClosingPhrase, stopTokens: [11, 7]))
     }
 
     @Test func chatSettings() throws {
         try write { $0.added = markup }
         try scratch.write(
-            "tokenizer_config.json", #"{"sigma_chat":{"thinking_prompt":"Think.","opens_thinking":false,"closing_phrase":"Done."}}"#)
+            "tokenizer_config.json",
+            #"{"sigma_chat":{"thinking_prompt":"Think.","opens_thinking":false,"closing_phrase":"Done."}}"#)
         var format = try read().chatFormat
         #expect(format.thinkingPrompt == "Think.")
         #expect(!format.opensThinking)
@@ -307,7 +348,8 @@ import Testing
         let qwen = try Scratch()
         try qwen.copyFixture("qwen3moe")
         var parts = Parts()
-        parts.added = #"[{"id":7,"content":"<|endoftext|>","special":true},{"id":8,"content":"<|im_start|>","special":true},{"id":9,"content":"<|im_end|>","special":true}]"#
+        parts.added =
+            #"[{"id":7,"content":"<|endoftext|>","special":true},{"id":8,"content":"<|im_start|>","special":true},{"id":9,"content":"<|im_end|>","special":true}]"#
         try qwen.write("tokenizer.json", parts.text)
         try qwen.write("tokenizer_config.json", #"{"eos_token":"<|im_end|>","bos_token":null}"#)
         let read = try TokenizerImport(qwen.path, qwen.configuration(), overrides: Overrides())
@@ -325,7 +367,10 @@ import Testing
     }
 
     @Test func olderSigmaTokenizersSpeakChatml() throws {
-        try write { $0.added = #"[{"id":8,"content":"<|im_start|>","special":true},{"id":9,"content":"<|im_end|>","special":true}]"# }
+        try write {
+            $0.added =
+                #"[{"id":8,"content":"<|im_start|>","special":true},{"id":9,"content":"<|im_end|>","special":true}]"#
+        }
         #expect(try read().chatFormat.style == .chatml)
         #expect(try read(["chat.style=sigma"]).chatFormat.style == .sigma)
     }

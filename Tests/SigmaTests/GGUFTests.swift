@@ -39,12 +39,15 @@ struct GGUFBytes {
     var alignment = 32
     var data = [UInt8](repeating: 7, count: 256)
 
-    static func number<T: FixedWidthInteger>(_ value: T) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+    static func number<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
+        withUnsafeBytes(of: value.littleEndian) { Array($0) }
+    }
     static func string(_ text: String) -> [UInt8] { string(Array(text.utf8)) }
     static func string(_ text: [UInt8]) -> [UInt8] { number(UInt64(text.count)) + text }
     static func key(_ name: String, _ kind: UInt32, _ value: [UInt8]) -> [UInt8] { string(name) + number(kind) + value }
     static func tensor(_ name: String, _ dimensions: [UInt64], type: UInt32 = 0, offset: UInt64) -> [UInt8] {
-        string(name) + number(UInt32(dimensions.count)) + dimensions.flatMap { number($0) } + number(type) + number(offset)
+        string(name) + number(UInt32(dimensions.count)) + dimensions.flatMap { number($0) } + number(type)
+            + number(offset)
     }
 
     /// Two keys and two tensors, all in order.
@@ -67,7 +70,9 @@ struct GGUFBytes {
 
 /// Every way in which a GGUF file can be damaged has a test that names it.
 @Suite struct GGUFTests {
-    private func open(_ bytes: GGUFBytes) throws -> GGUFFile { try withTemporaryFile(bytes.bytes) { try GGUFFile(path: $0) } }
+    private func open(_ bytes: GGUFBytes) throws -> GGUFFile {
+        try withTemporaryFile(bytes.bytes) { try GGUFFile(path: $0) }
+    }
     private func error(_ change: (inout GGUFBytes) -> Void) -> SigmaError? {
         var bytes = GGUFBytes.good
         change(&bytes)
@@ -79,7 +84,9 @@ struct GGUFBytes {
     ) {
         let error = error(change)
         #expect(error?.kind == .damaged, sourceLocation: sourceLocation)
-        #expect(error?.message.contains(message) == true, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+        #expect(
+            error?.message.contains(message) == true, "\(error?.description ?? "no error")",
+            sourceLocation: sourceLocation)
         if let item { #expect(error?.item == item, sourceLocation: sourceLocation) }
         #expect(error?.offset != nil, sourceLocation: sourceLocation)
     }
@@ -116,7 +123,9 @@ struct GGUFBytes {
             G.key("f32", 6, G.number(Float(1.5).bitPattern)), G.key("bool", 7, [1]),
             G.key("u64", 10, G.number(UInt64(1) << 40)), G.key("huge", 10, G.number(UInt64.max)),
             G.key("i64", 11, G.number(Int64.min)), G.key("f64", 12, G.number(Double.pi.bitPattern)),
-            G.key("strings", 9, G.number(UInt32(8)) + G.number(UInt64(3)) + G.string("") + G.string("é") + G.string("abc")),
+            G.key(
+                "strings", 9, G.number(UInt32(8)) + G.number(UInt64(3)) + G.string("") + G.string("é") + G.string("abc")
+            ),
             G.key("ints", 9, G.number(UInt32(5)) + G.number(UInt64(2)) + G.number(Int32(-1)) + G.number(Int32(9))),
             G.key("none", 9, G.number(UInt32(8)) + G.number(UInt64(0))),
         ]
@@ -181,7 +190,9 @@ struct GGUFBytes {
         let whole = bytes.bytes
         let dataEnd = whole.count - bytes.data.count + 64
         for length in 0..<dataEnd {
-            let error = try withTemporaryFile(Array(whole[..<length])) { path in sigmaError { _ = try GGUFFile(path: path) } }
+            let error = try withTemporaryFile(Array(whole[..<length])) { path in
+                sigmaError { _ = try GGUFFile(path: path) }
+            }
             #expect(error?.kind == .damaged, "\(length) bytes")
         }
     }
@@ -195,10 +206,14 @@ struct GGUFBytes {
     }
     @Test func emptyKey() { expectDamaged("empty") { $0.keys[0] = GGUFBytes.key("", 4, [0, 0, 0, 0]) } }
     @Test func keyIsNotUTF8() {
-        expectDamaged("UTF-8") { $0.keys[0] = GGUFBytes.string([0x61, 0xff]) + GGUFBytes.number(UInt32(4)) + [0, 0, 0, 0] }
+        expectDamaged("UTF-8") {
+            $0.keys[0] = GGUFBytes.string([0x61, 0xff]) + GGUFBytes.number(UInt32(4)) + [0, 0, 0, 0]
+        }
     }
     @Test func duplicateKey() { expectDamaged("twice", item: "x.count") { $0.keys.append($0.keys[1]) } }
-    @Test func unknownValueKind() { expectDamaged("kind", item: "k") { $0.keys[1] = GGUFBytes.key("k", 13, [0, 0, 0, 0]) } }
+    @Test func unknownValueKind() {
+        expectDamaged("kind", item: "k") { $0.keys[1] = GGUFBytes.key("k", 13, [0, 0, 0, 0]) }
+    }
     @Test func boolThatIsTwo() { expectDamaged("0 or 1", item: "k") { $0.keys[1] = GGUFBytes.key("k", 7, [2]) } }
     @Test func hugeString() {
         expectDamaged("the text", item: "k") { $0.keys[1] = GGUFBytes.key("k", 8, GGUFBytes.number(UInt64(1) << 62)) }
@@ -235,12 +250,18 @@ struct GGUFBytes {
     @Test func alignmentThatIsText() {
         expectDamaged("power of two") { $0.keys.append(GGUFBytes.key("general.alignment", 8, GGUFBytes.string("32"))) }
     }
-    @Test func duplicateTensor() { expectDamaged("twice", item: "a") { $0.tensors[1] = GGUFBytes.tensor("a", [8], offset: 32) } }
-    @Test func noDimensions() { expectDamaged("dimensions", item: "a") { $0.tensors[0] = GGUFBytes.tensor("a", [], offset: 0) } }
+    @Test func duplicateTensor() {
+        expectDamaged("twice", item: "a") { $0.tensors[1] = GGUFBytes.tensor("a", [8], offset: 32) }
+    }
+    @Test func noDimensions() {
+        expectDamaged("dimensions", item: "a") { $0.tensors[0] = GGUFBytes.tensor("a", [], offset: 0) }
+    }
     @Test func fiveDimensions() {
         expectDamaged("dimensions", item: "a") { $0.tensors[0] = GGUFBytes.tensor("a", [1, 1, 1, 1, 1], offset: 0) }
     }
-    @Test func zeroDimension() { expectDamaged("dimension", item: "a") { $0.tensors[0] = GGUFBytes.tensor("a", [4, 0], offset: 0) } }
+    @Test func zeroDimension() {
+        expectDamaged("dimension", item: "a") { $0.tensors[0] = GGUFBytes.tensor("a", [4, 0], offset: 0) }
+    }
     @Test func overflowingDimensions() {
         expectDamaged("dimension", item: "a") { $0.tensors[0] = GGUFBytes.tensor("a", [1 << 40, 1 << 40], offset: 0) }
     }
@@ -259,7 +280,9 @@ struct GGUFBytes {
     @Test func offsetOutside() {
         expectDamaged("outside", item: "b") { $0.tensors[1] = GGUFBytes.tensor("b", [8], offset: 1 << 40) }
     }
-    @Test func hugeOffset() { expectDamaged("outside", item: "b") { $0.tensors[1] = GGUFBytes.tensor("b", [8], offset: .max - 31) } }
+    @Test func hugeOffset() {
+        expectDamaged("outside", item: "b") { $0.tensors[1] = GGUFBytes.tensor("b", [8], offset: .max - 31) }
+    }
     @Test func tensorBeyondTheEnd() {
         expectDamaged("beyond", item: "b") { $0.tensors[1] = GGUFBytes.tensor("b", [16], offset: 224) }
     }
@@ -285,14 +308,19 @@ struct GGUFBytes {
     /// Names come from hostile files: what is printed has no control characters.
     @Test func errorsAreFitForATerminal() throws {
         let error = try #require(self.error { $0.tensors[1] = GGUFBytes.tensor("a\u{1b}[2J\u{9b}b", [9], offset: 36) })
-        #expect(!error.description.unicodeScalars.contains { $0.value < 0x20 && $0 != "\n" || (0x7f..<0xa0).contains($0.value) })
+        #expect(
+            !error.description.unicodeScalars.contains {
+                $0.value < 0x20 && $0 != "\n" || (0x7f..<0xa0).contains($0.value)
+            })
     }
 
     @Test func damagedHeadersOnlyGiveErrors() throws {
         typealias G = GGUFBytes
         var good = G.good
         good.keys += [
-            G.key("strings", 9, G.number(UInt32(8)) + G.number(UInt64(3)) + G.string("") + G.string("é") + G.string("abc")),
+            G.key(
+                "strings", 9, G.number(UInt32(8)) + G.number(UInt64(3)) + G.string("") + G.string("é") + G.string("abc")
+            ),
             G.key("general.alignment", 4, G.number(UInt32(32))),
         ]
         let whole = good.bytes
@@ -305,7 +333,8 @@ struct GGUFBytes {
                 let place = Int.random(in: 0..<headerSize, using: &generator)
                 bytes[place] =
                     Bool.random(using: &generator)
-                    ? UInt8.random(in: 0...255, using: &generator) : [0, 1, 0x7f, 0x80, 0xff].randomElement(using: &generator)!
+                    ? UInt8.random(in: 0...255, using: &generator)
+                    : [0, 1, 0x7f, 0x80, 0xff].randomElement(using: &generator)!
             }
             try withTemporaryFile(bytes) { path in
                 if let error = sigmaError({ _ = try GGUFFile(path: path) }) {

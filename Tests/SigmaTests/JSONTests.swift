@@ -56,10 +56,14 @@ import Testing
     }
 
     @Test(arguments: [
-        "", " ", "{", "[", "[1", "[1,", "[1,]", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}", "{,}", "{a:1}", "{'a':1}", "[1 2]",
-        "\"", "\"a", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\u{1}\"", "\"\n\"", "01", "-", "-a", "1.", ".5", "1e",
-        "1e+", "+1", "0x1", "NaN", "Infinity", "-Infinity", "nul", "nulll", "tru", "True", "1 1", "[]]", "{}{}", "// x\n1",
-        "[1]/**/", "1e999", "\"\\ud83d\"", "\"\\ude42\"", "\"\\ud83d\\u0041\"", "\u{feff}1", "{\"a\":1,\"a\":2}", "\u{a0}1",
+        "", " ", "{", "[", "[1", "[1,", "[1,]", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}", "{,}", "{a:1}",
+        "{'a':1}", "[1 2]",
+        "\"", "\"a", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\u{1}\"", "\"\n\"", "01", "-", "-a", "1.",
+        ".5", "1e",
+        "1e+", "+1", "0x1", "NaN", "Infinity", "-Infinity", "nul", "nulll", "tru", "True", "1 1", "[]]", "{}{}",
+        "// x\n1",
+        "[1]/**/", "1e999", "\"\\ud83d\"", "\"\\ude42\"", "\"\\ud83d\\u0041\"", "\u{feff}1", "{\"a\":1,\"a\":2}",
+        "\u{a0}1",
     ])
     func isRefused(_ text: String) throws {
         let error = try #require(failure(text))
@@ -74,10 +78,11 @@ import Testing
         #expect(failure("[\"abc\u{1}\"]")?.offset == 5)
     }
 
-    @Test(arguments: [
-        [0x22, 0x80, 0x22], [0x22, 0xc0, 0xaf, 0x22], [0x22, 0xe2, 0x82, 0x22], [0x22, 0xed, 0xa0, 0x80, 0x22],
-        [0x22, 0xf4, 0x90, 0x80, 0x80, 0x22], [0x22, 0x5c, 0x6e, 0xff, 0x22], [0xff, 0xfe], [0x31, 0x00],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0x22, 0x80, 0x22], [0x22, 0xc0, 0xaf, 0x22], [0x22, 0xe2, 0x82, 0x22], [0x22, 0xed, 0xa0, 0x80, 0x22],
+            [0x22, 0xf4, 0x90, 0x80, 0x80, 0x22], [0x22, 0x5c, 0x6e, 0xff, 0x22], [0xff, 0xfe], [0x31, 0x00],
+        ] as [[UInt8]])
     func notUTF8IsRefused(_ bytes: [UInt8]) { #expect(failure(bytes)?.kind == .damaged) }
 
     @Test func depthIsLimited() throws {
@@ -90,7 +95,8 @@ import Testing
     @Test func longNumbersAreRefused() { #expect(failure("1" + String(repeating: "0", count: 1_000_000)) != nil) }
 
     @Test func damagedTextsOnlyGiveErrors() throws {
-        let text = Array(#"{"model":{"vocab":{"a":0,"\u0120b":1},"merges":[["a","b"],"c d"]},"x":[1.5e3,-2,true,null]}"#.utf8)
+        let text = Array(
+            #"{"model":{"vocab":{"a":0,"\u0120b":1},"merges":[["a","b"],"c d"]},"x":[1.5e3,-2,true,null]}"#.utf8)
         var generator = SeededGenerator(state: 1)
         for _ in 0..<20_000 {
             var bytes = text
@@ -121,7 +127,8 @@ import Testing
         }
         #expect(
             json.text
-                == #"{"event":"token","id":-7,"logprob":-0.250000,"bad":null,"flag":true,"top":[{"id":0},{"id":1},null,1.5],"empty":{}}"#)
+                == #"{"event":"token","id":-7,"logprob":-0.250000,"bad":null,"flag":true,"top":[{"id":0},{"id":1},null,1.5],"empty":{}}"#
+        )
         #expect(try JSONValue.parse(json.text)["top"]?.array?.count == 4)
     }
 

@@ -128,7 +128,8 @@ package final class GGUFFile: Sendable {
     static func double(_ kind: GGUFKind, _ bytes: UnsafeRawBufferPointer, _ offset: Int) -> Double? {
         switch kind {
         case .float32:
-            Double(Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))))
+            Double(
+                Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))))
         case .float64:
             Double(bitPattern: UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)))
         default: nil

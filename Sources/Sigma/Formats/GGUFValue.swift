@@ -1,6 +1,7 @@
 /// The kinds of values that GGUF metadata has, with the format's numbers.
 package enum GGUFKind: UInt32, Sendable {
-    case uint8 = 0, int8, uint16, int16, uint32, int32, float32, bool, string, array, uint64, int64, float64
+    case uint8 = 0
+    case int8, uint16, int16, uint32, int32, float32, bool, string, array, uint64, int64, float64
 
     /// Bytes of a value; nil where they vary.
     package var byteCount: Int? {

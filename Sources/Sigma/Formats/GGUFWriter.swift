@@ -41,19 +41,27 @@ package struct GGUFWriter: Sendable {
         begin(key, .int32) { $0.append(number: UInt32(bitPattern: value)) }
     }
     package mutating func set(_ key: String, _ value: UInt64) { begin(key, .uint64) { $0.append(number: value) } }
-    package mutating func set(_ key: String, _ value: Float) { begin(key, .float32) { $0.append(number: value.bitPattern) } }
+    package mutating func set(_ key: String, _ value: Float) {
+        begin(key, .float32) { $0.append(number: value.bitPattern) }
+    }
     package mutating func set(_ key: String, _ value: Bool) { begin(key, .bool) { $0.append(value ? 1 : 0) } }
     package mutating func set(_ key: String, _ value: String) { begin(key, .string) { $0.append(string: value.utf8) } }
-    package mutating func set(_ key: String, _ values: [UInt32]) { array(key, .uint32, values.count) { bytes in
-        for value in values { bytes.append(number: value) }
-    } }
-    package mutating func set(_ key: String, _ values: [Int32]) { array(key, .int32, values.count) { bytes in
-        for value in values { bytes.append(number: UInt32(bitPattern: value)) }
-    } }
+    package mutating func set(_ key: String, _ values: [UInt32]) {
+        array(key, .uint32, values.count) { bytes in
+            for value in values { bytes.append(number: value) }
+        }
+    }
+    package mutating func set(_ key: String, _ values: [Int32]) {
+        array(key, .int32, values.count) { bytes in
+            for value in values { bytes.append(number: UInt32(bitPattern: value)) }
+        }
+    }
     /// Strings as UTF-8 bytes, which must be valid.
-    package mutating func set(_ key: String, strings: some Collection<[UInt8]>) { array(key, .string, strings.count) { bytes in
-        for string in strings { bytes.append(string: string) }
-    } }
+    package mutating func set(_ key: String, strings: some Collection<[UInt8]>) {
+        array(key, .string, strings.count) { bytes in
+            for string in strings { bytes.append(string: string) }
+        }
+    }
 
     /// - Parameter dimensions: fastest varying first.
     package mutating func addTensor(_ name: String, dimensions: [Int], type: GGMLType) {

@@ -47,7 +47,8 @@ private struct JSONParser {
     var found: String {
         guard position < bytes.count else { return "the end" }
         let byte = bytes[position]
-        return (0x21...0x7e).contains(byte) ? "'\(Character(UnicodeScalar(byte)))'" : "byte 0x" + String(byte, radix: 16)
+        return (0x21...0x7e).contains(byte)
+            ? "'\(Character(UnicodeScalar(byte)))'" : "byte 0x" + String(byte, radix: 16)
     }
 
     mutating func parseText() throws -> JSONValue {
@@ -159,14 +160,18 @@ private struct JSONParser {
         guard position - start <= 1024 else { throw failure("a number of more than 1024 characters", at: start) }
         let text = String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<position]), as: UTF8.self)
         if isInteger, let value = Int64(text) { return .integer(value) }
-        guard let value = Double(text), value.isFinite else { throw failure("the number \(text) is too large", at: start) }
+        guard let value = Double(text), value.isFinite else {
+            throw failure("the number \(text) is too large", at: start)
+        }
         return .number(value)
     }
 
     /// - Returns: how many there were.
     mutating func skipDigits() -> Int {
         let start = position
-        while position < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[position]) { position += 1 }
+        while position < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[position]) {
+            position += 1
+        }
         return position - start
     }
 

@@ -30,10 +30,22 @@ package struct JSONWriter: Sendable {
 
     // MARK: members of an object
 
-    package mutating func field(_ key: String, _ value: String) { self.key(key); self.value(value) }
-    package mutating func field(_ key: String, _ value: Bool) { self.key(key); self.value(value) }
-    package mutating func field(_ key: String, _ value: some FixedWidthInteger) { self.key(key); self.value(value) }
-    package mutating func field(_ key: String, _ value: Double) { self.key(key); self.value(value) }
+    package mutating func field(_ key: String, _ value: String) {
+        self.key(key)
+        self.value(value)
+    }
+    package mutating func field(_ key: String, _ value: Bool) {
+        self.key(key)
+        self.value(value)
+    }
+    package mutating func field(_ key: String, _ value: some FixedWidthInteger) {
+        self.key(key)
+        self.value(value)
+    }
+    package mutating func field(_ key: String, _ value: Double) {
+        self.key(key)
+        self.value(value)
+    }
     package mutating func field(_ key: String, _ value: Double, decimals: Int) {
         self.key(key)
         self.value(value, decimals: decimals)

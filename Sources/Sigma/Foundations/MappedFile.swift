@@ -21,7 +21,8 @@ package final class MappedFile: @unchecked Sendable {
     ///   device or an empty file, `.unavailable` where it cannot be mapped.
     package init(path: String) throws {
         self.path = path
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // Not blocking: a pipe without a writer would otherwise hold us forever.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: path)
         }

@@ -99,7 +99,8 @@ package final class ModelFile: Sendable {
         if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
             let isCheckpoint = access(path + "/config.json", F_OK) == 0
             throw SigmaError(
-                .damaged, "expected a native model file, found a \(isCheckpoint ? "checkpoint " : "")folder", path: path,
+                .damaged, "expected a native model file, found a \(isCheckpoint ? "checkpoint " : "")folder",
+                path: path,
                 remedy: isCheckpoint ? conversionRemedy(input: path) : "Name a model file that sigma-convert made.")
         }
         let file = try MappedFile(path: path)
@@ -148,7 +149,8 @@ package final class ModelFile: Sendable {
         let architecture = try keys.string("general.architecture")
         guard architecture == ModelFileFormat.architecture else {
             throw SigmaError(
-                .damaged, "expected a native model file, found a GGUF file of architecture '\(architecture)'", path: path,
+                .damaged, "expected a native model file, found a GGUF file of architecture '\(architecture)'",
+                path: path,
                 item: "general.architecture", remedy: conversionRemedy(input: path))
         }
         let version = try keys.integer(ModelFileFormat.Key.version)
@@ -159,7 +161,9 @@ package final class ModelFile: Sendable {
                 remedy: (version > Int(ModelFileFormat.version) ? "Update Sigma, or convert" : "Convert")
                     + " the checkpoint again: sigma-convert CHECKPOINT_FOLDER \(shellQuoted(path))")
         }
-        guard gguf.version == 3 else { throw SigmaError(.damaged, "expected GGUF version 3, found 2", path: path, offset: 4) }
+        guard gguf.version == 3 else {
+            throw SigmaError(.damaged, "expected GGUF version 3, found 2", path: path, offset: 4)
+        }
         guard gguf.alignment == ModelFileFormat.alignment else {
             throw keys.failure(
                 "general.alignment", "expected \(ModelFileFormat.alignment), found \(gguf.alignment)")

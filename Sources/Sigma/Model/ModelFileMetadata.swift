@@ -78,7 +78,8 @@ package enum ModelFileMetadata {
         for key in ["sigma.attention.value_length", "sigma.rope.dimension_count"] {
             let length = try keys.integer(key)
             guard length == configuration.headDim else {
-                throw keys.failure(key, "expected the same as sigma.attention.key_length, \(configuration.headDim), found \(length)")
+                throw keys.failure(
+                    key, "expected the same as sigma.attention.key_length, \(configuration.headDim), found \(length)")
             }
         }
         return configuration

@@ -105,7 +105,9 @@ package enum ModelFileTokenizer {
     private static func tokenID(_ keys: KeyReader, _ key: String, count: Int) throws -> Int32? {
         guard keys.has(key) else { return nil }
         let id = try keys.integer(key)
-        guard (0..<count).contains(id) else { throw keys.failure(key, "expected a token id below \(count), found \(id)") }
+        guard (0..<count).contains(id) else {
+            throw keys.failure(key, "expected a token id below \(count), found \(id)")
+        }
         return Int32(id)
     }
 

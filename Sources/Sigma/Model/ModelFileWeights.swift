@@ -102,7 +102,8 @@ private struct Finder {
 
     private func type(_ tensor: GGUFFile.Tensor, floatOnly: Bool) throws -> WeightType {
         guard let type = WeightType(rawValue: tensor.type.number), !(floatOnly && type.isQuantized) else {
-            let expected = WeightType.allCases.filter { !(floatOnly && $0.isQuantized) }.map(\.name).joined(separator: ", ")
+            let expected = WeightType.allCases.filter { !(floatOnly && $0.isQuantized) }.map(\.name).joined(
+                separator: ", ")
             throw failure(tensor, "expected type \(expected), found \(tensor.type.name)")
         }
         return type
@@ -144,7 +145,8 @@ private struct Finder {
                 }
             guard value.isFinite else {
                 throw SigmaError(
-                    .damaged, "expected finite numbers, found \(value) as element \(i)", path: gguf.file.path, item: name,
+                    .damaged, "expected finite numbers, found \(value) as element \(i)", path: gguf.file.path,
+                    item: name,
                     offset: UInt64(tensor.offset + i * type.blockBytes))
             }
             vector.values[i] = value
