@@ -62,6 +62,10 @@ public func note(_ message: String) {
 }
 
 private func prepareProcess() {
+    // A standard stream that was closed would be the next file that is opened. In its place goes one that fails as it did.
+    for descriptor in Int32(0)...2 where fcntl(descriptor, F_GETFD) < 0 {
+        _ = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY)
+    }
     // A closed pipe is then an error of write, which ends the command quietly but lets it clean up.
     signal(SIGPIPE, SIG_IGN)
     // The same for a file that grows beyond the process's limit.

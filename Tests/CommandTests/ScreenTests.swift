@@ -131,4 +131,14 @@ import Testing
         #expect(result.code == 74)
         #expect(result.errors.contains("standard output"))
     }
+
+    @Test func closedStandardStreams() throws {
+        let command = try Subprocess.path(of: "sigma-run")
+        for (arguments, code) in [("- <&-", 74), ("--tokens 1 --max-tokens 3 >&-", 74), ("--tokens 1 --max-tokens 3 2>&-", 0)]
+            as [(String, Int32)]
+        {
+            let script = "exec '\(command)' --model '\(TestModels.bare)' \(arguments)"
+            #expect(try Subprocess.run("/bin/sh", ["-c", script]).code == code)
+        }
+    }
 }

@@ -135,6 +135,19 @@ import Testing
         #expect(run.ids.count == 3)
     }
 
+    @Test func extremeValues() throws {
+        let most = "\(Int.max)"
+        for arguments in [
+            ["--max-tokens", most, "--context", "5"], ["--context", most], ["--top-k", most], ["--thinking-budget", most],
+            ["--seed", "\(UInt64.max)"], ["--temperature", "1e308"], ["--temperature", "1e-308"], ["--top-p", "1e-300"],
+            ["--min-p", "1"], ["--memory", "4000000000GiB"], ["--expert-cache", "4000000000GiB"], ["--threads", "256"],
+        ] {
+            let result = try Subprocess.run(
+                "sigma-run", ["--tokens", "1,2", "--max-tokens", "2", "--model", TestModels.bare] + arguments)
+            #expect(result.code == 0, "\(arguments): \(result.errors)")
+        }
+    }
+
     @Test func theModelOfTheEnvironment() throws {
         let arguments = ["--tokens", "1", "--max-tokens", "2"]
         let named = try Subprocess.run("sigma-run", arguments, environment: ["SIGMA_MODEL": TestModels.bare])
