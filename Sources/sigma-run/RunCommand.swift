@@ -91,7 +91,7 @@ struct RunCommand: ParsableCommand {
         if engine.contextLength > stated {
             warn("the model states a context of \(stated) tokens; beyond it answers may be wrong")
         }
-        if let wanted = answer.maxTokens, prompt.tokens.count + wanted > engine.contextLength {
+        if let wanted = answer.maxTokens, wanted > engine.contextLength - prompt.tokens.count {
             warn(
                 "the prompt's \(prompt.tokens.count) tokens and --max-tokens \(wanted) are more than the context of \(engine.contextLength)")
         }
