@@ -28,6 +28,7 @@ install: $(DEMO) ## the commands and the demo model into PREFIX (/usr/local)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
 	install -m 755 $(addprefix $(BIN)/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
+	install -m 644 Models/demo/questions.jsonl "$(DESTDIR)$(PREFIX)/share/sigma/questions.jsonl"
 
 format: ## swift format, in place
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests

@@ -66,10 +66,12 @@ struct CompareCommand: ParsableCommand {
         let (size, otherSize) = (engine.vocabularySize, other.vocabularySize)
         guard size == otherSize else {
             throw SigmaError(
-                .usage, "the reference has a vocabulary of \(otherSize) rows, and the model one of \(size)", path: reference,
+                .usage, "the reference has a vocabulary of \(otherSize) rows, and the model one of \(size)",
+                path: reference,
                 remedy: "Compare files that were made from one checkpoint.")
         }
-        guard let definition = try engine.model.tokenizerDefinition(), let otherDefinition = try other.model.tokenizerDefinition()
+        guard let definition = try engine.model.tokenizerDefinition(),
+            let otherDefinition = try other.model.tokenizerDefinition()
         else { return }
         guard definition == otherDefinition else {
             throw SigmaError(

@@ -41,8 +41,11 @@ struct TaskCommand: ParsableCommand {
     func run() throws {
         try compute.check()
         guard count > 0 else { throw usageError("--count must be at least 1, and is \(count)") }
-        guard let path = questions ?? demoFile(installed: "questions.jsonl", inPackage: "Models/demo/questions.jsonl") else {
-            throw SigmaError(.noInput, "no questions were named, and there are none beside the demo model", remedy: "Name a file with --questions.")
+        guard let path = questions ?? demoFile(installed: "questions.jsonl", inPackage: "Models/demo/questions.jsonl")
+        else {
+            throw SigmaError(
+                .noInput, "no questions were named, and there are none beside the demo model",
+                remedy: "Name a file with --questions.")
         }
         let chosen = try Question.read(path, kinds: kind).sampled(count, seed: seed)
         let engine = try SigmaModel.loadEngine(path: compute.model.path, configuration: compute.configuration)
@@ -77,17 +80,21 @@ struct Question: Sendable {
         var all: [Question] = []
         for (number, line) in lines.enumerated() where !line.isEmpty {
             let object = try JSONValue.parse(String(line), path: path)
-            guard let kind = object["kind"]?.string, let text = object["question"]?.string, let answer = object["answer"]?.string
+            guard let kind = object["kind"]?.string, let text = object["question"]?.string,
+                let answer = object["answer"]?.string
             else {
                 throw SigmaError(
-                    .damaged, "expected an object with the strings kind, question and answer", path: path, item: "line \(number + 1)")
+                    .damaged, "expected an object with the strings kind, question and answer", path: path,
+                    item: "line \(number + 1)")
             }
             all.append(Question(kind: kind, text: text, answer: answer))
         }
         guard !all.isEmpty else { throw SigmaError(.damaged, "there are no questions", path: path) }
         let known = Set(all.map(\.kind))
         if let unknown = kinds.first(where: { !known.contains($0) }) {
-            throw usageError("there are no questions of kind '\(unknown)'", remedy: "Kinds: \(known.sorted().joined(separator: ", ")).")
+            throw usageError(
+                "there are no questions of kind '\(unknown)'",
+                remedy: "Kinds: \(known.sorted().joined(separator: ", ")).")
         }
         return kinds.isEmpty ? all : all.filter { kinds.contains($0.kind) }
     }
@@ -196,7 +203,9 @@ struct TaskReport {
     }
 
     var table: String {
-        func cell(_ text: String, _ width: Int) -> String { String(repeating: " ", count: max(0, width - text.count)) + text }
+        func cell(_ text: String, _ width: Int) -> String {
+            String(repeating: " ", count: max(0, width - text.count)) + text
+        }
         func share(_ value: Double?) -> String { value.map { JSONWriter.fixed($0 * 100, decimals: 1) + " %" } ?? "" }
         let width = max(4, rows.map(\.kind.count).max() ?? 0)
         var text = String(repeating: " ", count: width) + " questions  thinking    direct\n"
@@ -212,7 +221,9 @@ struct TaskReport {
         for kind in questions.kinds {
             let wrong = questions.indices.filter { questions[$0].kind == kind && thought[$0] != questions[$0].answer }
             for index in wrong.prefix(count) {
-                note("\(kind): \(questions[index].text)\n  expected \(questions[index].answer)\n  found    \(thought[index])")
+                note(
+                    "\(kind): \(questions[index].text)\n  expected \(questions[index].answer)\n  found    \(thought[index])"
+                )
             }
         }
     }

@@ -66,7 +66,8 @@ struct AnswerArguments: ParsableArguments {
 
     @Option(
         parsing: .unconditional,
-        help: ArgumentHelp("Choose among the likeliest tokens that together have probability p; 1: all.", valueName: "p"))
+        help: ArgumentHelp(
+            "Choose among the likeliest tokens that together have probability p; 1: all.", valueName: "p"))
     var topP = 0.95
 
     @Option(
@@ -103,7 +104,9 @@ struct EngineArguments: ParsableArguments {
     @Option(help: ArgumentHelp("cpu, cuda or auto.", valueName: "name"))
     var backend: SigmaModel.Configuration.Backend = .auto
 
-    @Option(help: ArgumentHelp("All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
+    @Option(
+        help: ArgumentHelp(
+            "All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
     var memory: ByteSize?
 
     @Option(help: ArgumentHelp("Memory for experts: a size, all or auto.", valueName: "size"))
@@ -124,7 +127,9 @@ struct EngineArguments: ParsableArguments {
 struct OutputArguments: ParsableArguments {
     enum ThinkingPlace: String, ExpressibleByArgument, CaseIterable { case stderr, stdout, none }
 
-    @Option(help: ArgumentHelp("Where thinking is shown: stderr (dimmed on a terminal), stdout or none.", valueName: "place"))
+    @Option(
+        help: ArgumentHelp(
+            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none.", valueName: "place"))
     var thinking: ThinkingPlace = .stderr
 
     @Option(

@@ -14,7 +14,8 @@ enum PromptSource {
             arguments.tokens.map { _ in "--tokens" },
         ].compactMap { $0 }
         guard given.count <= 1 else {
-            throw usageError("expected one prompt, found \(given.joined(separator: " and "))", remedy: "Give one of them.")
+            throw usageError(
+                "expected one prompt, found \(given.joined(separator: " and "))", remedy: "Give one of them.")
         }
         guard !given.isEmpty else {
             throw usageError(
@@ -22,7 +23,8 @@ enum PromptSource {
                 remedy: "Give one: sigma-run --prompt TEXT, sigma-run FILE, or sigma-run - for standard input.")
         }
         guard arguments.system == nil || arguments.systemFile == nil else {
-            throw usageError("expected one system prompt, found --system and --system-file", remedy: "Give one of them.")
+            throw usageError(
+                "expected one system prompt, found --system and --system-file", remedy: "Give one of them.")
         }
         let hasTemplate = !arguments.raw && arguments.tokens == nil
         guard hasTemplate || (arguments.system == nil && arguments.systemFile == nil) else {

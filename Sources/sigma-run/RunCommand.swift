@@ -46,18 +46,20 @@ struct RunCommand: ParsableCommand {
         let engine = try engine.load()
         if let count = output.logprobs, count > engine.vocabularySize {
             throw usageError(
-                "--logprobs \(count) is more than the vocabulary", remedy: "The model has \(engine.vocabularySize) tokens.")
+                "--logprobs \(count) is more than the vocabulary",
+                remedy: "The model has \(engine.vocabularySize) tokens.")
         }
         let prompt = try source.prompt(for: engine, thinks: options.thinks)
         let request = GenerationRequest(
             tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs)
+        giveAdvice(engine, prompt: prompt)
         let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
-        let reporter = Reporter(presenter: presenter, promptTokens: prompt.tokens.count, rowLimit: engine.backend.rowLimit)
+        let reporter = Reporter(
+            presenter: presenter, promptTokens: prompt.tokens.count, rowLimit: engine.backend.rowLimit)
         let timeline = try engine.makeTimeline(kvType: self.engine.compute.kvType)
         let generation = try Generation(request, on: timeline, engine: engine) { event in
             reporter.receive(event, stopper: stopper)
         }
-        giveAdvice(engine, prompt: prompt)
         try presenter.begin(promptTokens: prompt.tokens)
 
         stopper.start(generation)
@@ -93,7 +95,8 @@ struct RunCommand: ParsableCommand {
         }
         if let wanted = answer.maxTokens, wanted > engine.contextLength - prompt.tokens.count {
             warn(
-                "the prompt's \(prompt.tokens.count) tokens and --max-tokens \(wanted) are more than the context of \(engine.contextLength)")
+                "the prompt's \(prompt.tokens.count) tokens and --max-tokens \(wanted) are more than the context of \(engine.contextLength)"
+            )
         }
     }
 

@@ -34,7 +34,9 @@ import Testing
         let count = tokenizer.encode(text, recognizingSpecials: false).count
         let file = try Scratch.file("text.txt", text)
         for context in [2, 7, 100, 1000] {
-            let found = try object(["perplexity", file, "--json", "--model", TestModels.demo, "--context", "\(context)"])
+            let found = try object([
+                "perplexity", file, "--json", "--model", TestModels.demo, "--context", "\(context)",
+            ])
             // With bos every token is scored; without, all but each window's first.
             let windows = (count + context - 1) / context
             #expect(found["tokens"] == Double(tokenizer.addsBos ? count : count - windows), "\(context)")
@@ -60,7 +62,8 @@ import Testing
             (["compare", file], 64), (["compare", file, "--reference", Scratch.path("missing")], 66),
             (["compare", file, "--reference", TestModels.bare], 64),
             (["tokenize", file, "--special", "--decode"], 64), (["tokenize", Scratch.path("missing")], 66),
-            (["tokenize", "--decode", file], 65), (["tokenize", "--decode", try Scratch.file("ids", "[1,100000]")], 65),
+            (["tokenize", "--decode", file], 65),
+            (["tokenize", "--decode", try Scratch.file("ids", "[1,100000]")], 65),
             (["tokenize", "--decode", try Scratch.file("ids", "[1,\"a\"]")], 65),
             (["tokenize", "--decode", try Scratch.file("ids", "{}")], 65),
         ] as [([String], Int32)] {
@@ -92,7 +95,9 @@ import Testing
         #expect(found["top1_agreement"]! > 0.8 && found["top1_agreement"]! <= 1)
         #expect(try object(arguments + ["--threads", "1"]) == found)
         // The other direction is another number.
-        let back = try object(["compare", file, "--json", "--model", TestModels.demoFloat, "--reference", TestModels.demo])
+        let back = try object([
+            "compare", file, "--json", "--model", TestModels.demoFloat, "--reference", TestModels.demo,
+        ])
         #expect(back["kl_mean"]! != mean)
     }
 
@@ -138,7 +143,8 @@ import Testing
         #expect(special.text == "[" + ids.map(String.init).joined(separator: ",") + "]\n")
         #expect(ids.count == 3)
         #expect(plain.text != special.text)
-        let back = try Subprocess.run("sigma-eval", ["tokenize", "--decode", "-", "--model", TestModels.demo], input: special.output)
+        let back = try Subprocess.run(
+            "sigma-eval", ["tokenize", "--decode", "-", "--model", TestModels.demo], input: special.output)
         #expect(back.text == "<|user|>a<|end|>")
     }
 }

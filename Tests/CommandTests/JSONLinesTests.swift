@@ -40,7 +40,8 @@ import Testing
 
     @Test func theSeedDecides() throws {
         let arguments = [
-            "--model", TestModels.bare, "--tokens", "5,6,7", "--max-tokens", "40", "--temperature", "1", "--top-k", "0", "--top-p", "1",
+            "--model", TestModels.bare, "--tokens", "5,6,7", "--max-tokens", "40", "--temperature", "1", "--top-k", "0",
+            "--top-p", "1",
         ]
         let first = try JSONRun(arguments + ["--seed", "1"])
         #expect(try JSONRun(arguments + ["--seed", "1"]).ids == first.ids)
@@ -82,13 +83,17 @@ import Testing
         // At least six decimals.
         let result = try Subprocess.run("sigma-run", Self.bare + ["--json", "--logprobs", "1"])
         for line in result.lines.dropFirst().dropLast() {
-            let number = try #require(line.split(separator: "\"logprob\":").dropFirst().first?.prefix { !",}".contains($0) })
+            let number = try #require(
+                line.split(separator: "\"logprob\":").dropFirst().first?.prefix { !",}".contains($0) })
             #expect(try #require(number.split(separator: ".").last).count >= 6)
         }
     }
 
     @Test func greedyTakesTheLikeliest() throws {
-        let arguments = ["--model", TestModels.bare, "--tokens", "5,6,7", "--max-tokens", "20", "--temperature", "0", "--logprobs", "1"]
+        let arguments = [
+            "--model", TestModels.bare, "--tokens", "5,6,7", "--max-tokens", "20", "--temperature", "0", "--logprobs",
+            "1",
+        ]
         let run = try JSONRun(arguments + ["--seed", "1"])
         #expect(run.tokens.count == 20)
         for token in run.tokens { #expect(token.id == token.top.first?.id) }
@@ -108,7 +113,10 @@ import Testing
         for (index, position) in positions.enumerated() {
             let prefix = (5...(5 + index)).map(String.init).joined(separator: ",")
             let next = try JSONRun(
-                ["--model", TestModels.bareFloat, "--kv-type", "f32", "--tokens", prefix, "--max-tokens", "1", "--logprobs", "4"])
+                [
+                    "--model", TestModels.bareFloat, "--kv-type", "f32", "--tokens", prefix, "--max-tokens", "1",
+                    "--logprobs", "4",
+                ])
             let top = try #require(next.tokens.first).top
             #expect(top.map(\.id) == position.top.map(\.id))
             for (a, b) in zip(top, position.top) { #expect(abs(a.logprob - b.logprob) < 1e-5) }
@@ -133,7 +141,8 @@ import Testing
     @Test func theThinkingBudget() throws {
         let phrase = "\nThat is enough.\n"
         for budget in [0, 1, 4] {
-            let run = try JSONRun(Self.question + ["--seed", "3", "--thinking-budget", "\(budget)", "--closing-phrase", phrase])
+            let run = try JSONRun(
+                Self.question + ["--seed", "3", "--thinking-budget", "\(budget)", "--closing-phrase", phrase])
             #expect(run.done["thinking_cut"] as? Bool == true)
             #expect(run.done.stat("thinking_tokens") == budget)
             #expect(run.events.map(\.name).filter { $0 == "closing" }.count == 1)
@@ -143,7 +152,9 @@ import Testing
             #expect(run.events[..<place].dropFirst().allSatisfy { $0.phase == "thinking" })
             #expect(run.events[(place + 1)...].dropLast().allSatisfy { $0.phase == "answer" })
             let tokenizer = try TestModels.tokenizer()
-            #expect(run.events[place].ids == tokenizer.encode(phrase + "</think>", recognizingSpecials: false).map(Int.init))
+            #expect(
+                run.events[place].ids == tokenizer.encode(phrase + "</think>", recognizingSpecials: false).map(Int.init)
+            )
         }
         let uncut = try JSONRun(Self.question + ["--seed", "3"])
         #expect(uncut.done["thinking_cut"] as? Bool == false)

@@ -32,7 +32,9 @@ import Testing
     }
 
     @Test func rawTextIsLeftAsItIs() throws {
-        let arguments = ["--model", TestModels.demo, "--raw", "--prompt", "<|user|>2 + 2", "--max-tokens", "9", "--seed", "1"]
+        let arguments = [
+            "--model", TestModels.demo, "--raw", "--prompt", "<|user|>2 + 2", "--max-tokens", "9", "--seed", "1",
+        ]
         #expect(try Subprocess.run("sigma-run", arguments).text == JSONRun(arguments).text("answer"))
     }
 
@@ -71,7 +73,9 @@ import Testing
 
     // MARK: - Interrupts and closed pipes
 
-    static let endless = ["--model", TestModels.bare, "--tokens", "1,2", "--context", "4000000", "--max-tokens", "4000000"]
+    static let endless = [
+        "--model", TestModels.bare, "--tokens", "1,2", "--context", "4000000", "--max-tokens", "4000000",
+    ]
 
     @Test func interruptsEndTheGeneration() throws {
         let process = try Subprocess("sigma-run", Self.endless + ["--json"])

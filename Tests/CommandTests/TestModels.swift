@@ -21,7 +21,9 @@ enum TestModels {
         let path = Scratch.path("model.gguf")
         do {
             try Converter.convert(
-                .init(input: packageRoot + "/" + source, output: path, type: type, overrides: try Overrides([]), threads: 1))
+                .init(
+                    input: packageRoot + "/" + source, output: path, type: type, overrides: try Overrides([]),
+                    threads: 1))
         } catch {
             Issue.record("\(source) cannot be converted: \(error)")
         }

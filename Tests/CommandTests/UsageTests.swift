@@ -121,13 +121,15 @@ import Testing
             expectShort(result.errors, "")
         }
         let result = try Subprocess.run(
-            "sigma-run", ["--tokens", "1", "--model", TestModels.bare], environment: ["SIGMA_INSTRUCTION_SET": "abacus"])
+            "sigma-run", ["--tokens", "1", "--model", TestModels.bare], environment: ["SIGMA_INSTRUCTION_SET": "abacus"]
+        )
         #expect(result.code == 69)
     }
 
     @Test(arguments: [
         ["--backend", "cpu"], ["--backend", "auto"], ["--expert-cache", "all"], ["--expert-cache", "auto"],
-        ["--expert-cache", "8GiB"], ["--memory", "4GiB"], ["--kv-type", "q8_0"], ["--kv-type", "f32"], ["--threads", "3"],
+        ["--expert-cache", "8GiB"], ["--memory", "4GiB"], ["--kv-type", "q8_0"], ["--kv-type", "f32"],
+        ["--threads", "3"],
     ]) func whatIsAvailable(arguments: [String]) throws {
         let run = try JSONRun(["--tokens", "1,2", "--max-tokens", "3", "--model", TestModels.bare] + arguments)
         #expect(run.ids.count == 3)
@@ -137,10 +139,12 @@ import Testing
         let arguments = ["--tokens", "1", "--max-tokens", "2"]
         let named = try Subprocess.run("sigma-run", arguments, environment: ["SIGMA_MODEL": TestModels.bare])
         #expect(named.code == 0)
-        let missing = try Subprocess.run("sigma-run", arguments, environment: ["SIGMA_MODEL": Scratch.path("none.gguf")])
+        let missing = try Subprocess.run(
+            "sigma-run", arguments, environment: ["SIGMA_MODEL": Scratch.path("none.gguf")])
         #expect(missing.code == 66)
         let both = try Subprocess.run(
-            "sigma-run", arguments + ["--model", TestModels.bare], environment: ["SIGMA_MODEL": Scratch.path("none.gguf")])
+            "sigma-run", arguments + ["--model", TestModels.bare],
+            environment: ["SIGMA_MODEL": Scratch.path("none.gguf")])
         #expect(both.code == 0)
     }
 

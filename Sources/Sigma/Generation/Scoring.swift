@@ -58,7 +58,8 @@ package final class Scorer {
     /// The other model's step runs inside this one's, so that both hold their activations and no logits are stored.
     package func score(
         _ window: [Int32], beside other: Scorer, isCancelled: () -> Bool,
-        visit: (_ position: Int, _ logits: UnsafeBufferPointer<Float>, _ others: UnsafeBufferPointer<Float>) throws -> Void
+        visit: (_ position: Int, _ logits: UnsafeBufferPointer<Float>, _ others: UnsafeBufferPointer<Float>) throws ->
+            Void
     ) throws {
         precondition(engine !== other.engine && engine.vocabularySize == other.engine.vocabularySize)
         sequence.truncate(to: 0)
