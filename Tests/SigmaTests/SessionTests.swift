@@ -100,8 +100,9 @@ import Testing
     }
 
     @Test func theThinkingBudgetEndsWithTheClosingPhrase() async throws {
-        let session = DemoModel.session(try DemoModel.engine())
+        let engine = try DemoModel.engine()
         for budget in [0, 1, 4] {
+            let session = DemoModel.session(engine)
             let options = GenerationOptions(
                 temperature: 0, thinkingBudget: budget, maximumTokens: 20, closingPhrase: " Enough.")
             let answer = try await Answer(session, Self.question, options: options)
@@ -110,7 +111,6 @@ import Testing
             #expect(answer.reasoning.hasSuffix(" Enough."))
             #expect(statistics.answerTokens <= 20)
             // The phrase and the tag were really read: a raw prompt of the same text goes on in the same way.
-            let engine = try DemoModel.engine()
             let tokenizer = try #require(engine.tokenizer)
             let thought = answer.reasoning.dropLast(" Enough.".count)
             let prompt = try engine.prompt(turns: [Turn(.user, Self.question)], system: "", thinks: true)
