@@ -65,7 +65,7 @@ func readBandwidth(threads: Int) -> Double {
     init(model: ModelFile, threads: Int?, repetitions: Int) throws {
         self.model = model
         self.repetitions = repetitions
-        backend = CPUBackend(model: model, threadCount: threads, instructionSet: try .fromEnvironment())
+        backend = try CPUBackend(model: model, threadCount: threads, instructionSet: try .fromEnvironment())
         pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
     }
 

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { slot_count = 256 };
+enum { slot_count = 1024 };
 
 struct guarded_range {
     atomic_uintptr_t base;  // 0: free or being filled
@@ -36,11 +36,17 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
         if (atomic_exchange(&ranges[i].damaged, 1) == 0) atomic_store(&ranges[i].damaged_offset, page - base);
         return;
     }
+    if (info->si_code <= 0 && !(previous_action.sa_flags & SA_SIGINFO) && previous_action.sa_handler == SIG_DFL) {
+        // Sent by a process, not by a fault: nothing would run again, so it is sent on.
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+        return;
+    }
     if (previous_action.sa_flags & SA_SIGINFO) {
         previous_action.sa_sigaction(signal_number, info, context);
     } else if (previous_action.sa_handler == SIG_DFL || previous_action.sa_handler == SIG_IGN) {
-        // Returning runs the faulting instruction again, now with the default action.
-        signal(signal_number, SIG_DFL);
+        // Returning runs the faulting instruction again, now with the default action. A signal that was only sent is ignored.
+        if (info->si_code > 0) signal(signal_number, SIG_DFL);
     } else {
         previous_action.sa_handler(signal_number);
     }
@@ -53,7 +59,7 @@ int sigma_guard_add(const void *base, size_t length) {
         page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
         struct sigaction action = {0};
         action.sa_sigaction = on_bus_error;
-        action.sa_flags = SA_SIGINFO | SA_NODEFER;
+        action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
         sigemptyset(&action.sa_mask);
         installed = sigaction(SIGBUS, &action, &previous_action) == 0;
     }

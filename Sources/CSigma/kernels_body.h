@@ -32,7 +32,7 @@ INLINE float lane_max(vf v) {
     return t[0];
 }
 
-// e^x with a relative error below 2^-22 (about 2 ulp); 0 below -87.3, exactly 1 at 0. x <= 88.
+// e^x with a relative error below 2^-22 (about 2 ulp); 0 below -87.3, exactly 1 at 0. x <= 88. Not-a-number stays.
 INLINE vf vexp(vf x) {
     const vf clamped = vmax(x, splat(-87.3f));
     // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
@@ -56,7 +56,10 @@ INLINE vf vexp(vf x) {
     vf result = p * scale;
     vi masked;
     __builtin_memcpy(&masked, &result, sizeof masked);
-    masked &= keep;
+    const vi is_number = x == x;
+    vi bits_of_x;
+    __builtin_memcpy(&bits_of_x, &x, sizeof bits_of_x);
+    masked = (masked & keep & is_number) | (bits_of_x & ~is_number);
     __builtin_memcpy(&result, &masked, sizeof result);
     return result;
 }
@@ -89,9 +92,18 @@ INLINE float load_float1(const void *p, int type, ptrdiff_t i) {
 
 static void quantize_activations(const float *x, int8_t *quants, float *scales, int k) {
     for (int block = 0; block < k / 32; block++, x += 32, quants += 32) {
-        vf most = splat(0);
-        for (int i = 0; i < 32; i += LANES) most = vmax(most, __builtin_elementwise_abs(load(x + i)));
-        const float amax = lane_max(most);
+        // The maximum of magnitudes as integers has the same order, and not-a-number above all: it makes the scale so too.
+        vi most = {0};
+        for (int i = 0; i < 32; i += LANES) {
+            vi magnitude;
+            const vf value = load(x + i);
+            __builtin_memcpy(&magnitude, &value, sizeof magnitude);
+            most = __builtin_elementwise_max(most, magnitude & 0x7fffffff);
+        }
+        int32_t largest = most[0];
+        for (int i = 1; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
+        float amax;
+        __builtin_memcpy(&amax, &largest, sizeof amax);
         const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
         scales[block] = amax / 127.0f;
         for (int i = 0; i < 32; i += LANES) {

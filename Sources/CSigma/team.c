@@ -57,10 +57,30 @@ int sigma_team_has_threads(void) {
     return omp.available;
 }
 
+static void *wait_for_all(void *gate) {
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+
+// libomp ends the process where it cannot start a thread, so that is tried first: `count` threads that live at the same time.
+static int can_start_threads(int32_t count) {
+    pthread_t threads[256];
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    int32_t started = 0;
+    pthread_mutex_lock(&gate);
+    while (started < count && pthread_create(&threads[started], NULL, wait_for_all, &gate) == 0) started++;
+    pthread_mutex_unlock(&gate);
+    for (int32_t i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    return started == count;
+}
+
 sigma_team *sigma_team_create(int32_t members) {
+    if (members > 256) members = 256;
+    if (sigma_team_has_threads() && members > 1 && !can_start_threads(members - 1)) return NULL;
     sigma_team *team = aligned_alloc(64, (sizeof(sigma_team) + 63) / 64 * 64);
     if (!team) return NULL;
-    team->members = sigma_team_has_threads() && members > 1 ? (members < 256 ? members : 256) : 1;
+    team->members = sigma_team_has_threads() && members > 1 ? members : 1;
     for (int i = 0; i < counter_count; i++) atomic_init(&team->counters[i].next, 0);
     return team;
 }

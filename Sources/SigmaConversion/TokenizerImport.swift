@@ -157,11 +157,14 @@ struct TokenCollection {
         return true
     }
 
+    /// Tags that are text to read and to write, also where a checkpoint has made special tokens of them.
+    private static let tags = ["<think>", "</think>"]
+
     /// Adds a special or added token; it may take the place of a normal token with the same text. Dummies become unused.
     mutating func addNamed(_ id: Int, _ text: String, isSpecial: Bool) -> Bool {
         let bytes = Array(text.utf8)
         if id < tokens.count, kinds[id] == .normal, tokens[id] == bytes { tokens[id] = [] }
-        return add(id, bytes, text.hasPrefix("<|dummy") ? .unused : isSpecial ? .control : .added)
+        return add(id, bytes, text.hasPrefix("<|dummy") ? .unused : isSpecial && !Self.tags.contains(text) ? .control : .added)
     }
 
     /// The id of a special or added token; else of a normal one.

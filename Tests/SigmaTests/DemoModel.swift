@@ -26,7 +26,7 @@ enum DemoModel {
 
     static func engine(threads: Int = 2, rowLimit: Int = 512, level: String? = nil, context: Int? = nil) throws -> Engine {
         let model = try file()
-        let backend = CPUBackend(
+        let backend = try CPUBackend(
             model: model, threadCount: threads, instructionSet: level.flatMap { InstructionSet(named: $0) }, rowLimit: rowLimit)
         return try Engine(model: model, backend: backend, contextLength: context)
     }

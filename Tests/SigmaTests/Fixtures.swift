@@ -15,7 +15,9 @@ struct ReferenceFixture: Sendable, CustomTestStringConvertible {
 
     static let all: [ReferenceFixture] = {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-        return names.filter { !$0.hasPrefix(".") }.sorted().map(ReferenceFixture.init)
+        let found = names.filter { !$0.hasPrefix(".") }.sorted().map(ReferenceFixture.init)
+        precondition(found.count >= 21, "the reference fixtures are missing: \(folder)")
+        return found
     }()
     static func named(_ name: String) -> ReferenceFixture { ReferenceFixture(name: name) }
 
@@ -64,8 +66,8 @@ struct Runner {
     let pass: ForwardPass
     let vocabulary: Int
 
-    init(_ model: ModelFile, threads: Int = 2, level: String? = nil) {
-        backend = CPUBackend(
+    init(_ model: ModelFile, threads: Int = 2, level: String? = nil) throws {
+        backend = try CPUBackend(
             model: model, threadCount: threads, instructionSet: level.flatMap { InstructionSet(named: $0) })
         pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
         vocabulary = model.configuration.vocabularySize

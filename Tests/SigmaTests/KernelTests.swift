@@ -90,6 +90,13 @@ import Testing
         var (quants, scale) = ([Int8](repeating: 1, count: 32), Float(1))
         kernels.quantize_activations([Float](repeating: 0, count: 32), &quants, &scale, 32)
         #expect(quants.allSatisfy { $0 == 0 } && scale == 0)
+        // What is not a number must not become one.
+        for place in 0..<32 {
+            var broken = Self.values(32, seed: 3)
+            broken[place] = place % 2 == 0 ? .nan : -.nan
+            kernels.quantize_activations(broken, &quants, &scale, 32)
+            #expect(scale.isNaN)
+        }
     }
 
     @Test(arguments: levels) func q8ProductsMatchTheScalarTwin(level: String) throws {

@@ -65,25 +65,28 @@ import Testing
     }
 
     @Test func abandonedStreamsLeaveTheSessionValid() async throws {
-        let session = DemoModel.session(try DemoModel.engine())
-        let reference = try await Answer(DemoModel.session(try DemoModel.engine()), Self.question)
+        let engine = try DemoModel.engine()
+        var session = DemoModel.session(engine)
+        let reference = try await Answer(DemoModel.session(engine), Self.question)
         for stopAfter in [1, 2, 5, 9] {
             var count = 0
             for try await _ in session.stream(to: "What is 5 + 6?") {
                 count += 1
                 if count == stopAfter { break }
             }
-            // The engine ends the abandoned work before its next step; until then the session is busy.
-            var answer: Answer?
-            while answer == nil {
-                do {
-                    answer = try await Answer(session, Self.question)
-                } catch let error as SigmaError where error.message.contains("still making") {
-                    await Task.yield()
-                }
+            // The abandoned work ends before its next step; the next request waits for that.
+            #expect(try await Answer(session, Self.question) == reference)
+            // That one became part of the conversation: from here on the reference is another.
+            session = DemoModel.session(engine)
+        }
+    }
+
+    @Test func theSessionIsFreeWhenTheEndIsSeen() async throws {
+        let session = DemoModel.session(try DemoModel.engine())
+        for _ in 0..<20 {
+            for try await update in session.stream(to: "What is 1 + 1?", options: GenerationOptions(thinks: false, maximumTokens: 1)) {
+                if case .finished = update { break }
             }
-            #expect(answer == reference)
-            break
         }
     }
 
@@ -97,8 +100,9 @@ import Testing
     }
 
     @Test func theThinkingBudgetEndsWithTheClosingPhrase() async throws {
-        let session = DemoModel.session(try DemoModel.engine())
+        let engine = try DemoModel.engine()
         for budget in [0, 1, 4] {
+            let session = DemoModel.session(engine)
             let options = GenerationOptions(
                 temperature: 0, thinkingBudget: budget, maximumTokens: 20, closingPhrase: " Enough.")
             let answer = try await Answer(session, Self.question, options: options)
@@ -106,6 +110,18 @@ import Testing
             #expect(statistics.thinkingWasCut && statistics.thinkingTokens == budget)
             #expect(answer.reasoning.hasSuffix(" Enough."))
             #expect(statistics.answerTokens <= 20)
+            // The phrase and the tag were really read: a raw prompt of the same text goes on in the same way.
+            let tokenizer = try #require(engine.tokenizer)
+            let thought = answer.reasoning.dropLast(" Enough.".count)
+            let prompt = try engine.prompt(turns: [Turn(.user, Self.question)], system: "", thinks: true)
+            let made = tokenizer.encode(String(thought), recognizingSpecials: false)
+            try #require(made.count == budget, "the tokenizer splits the thinking as the model did")
+            let raw = prompt.tokens + made + tokenizer.encode(" Enough.</think>", recognizingSpecials: false)
+            let result = try await Self.run(
+                engine,
+                GenerationRequest(
+                    tokens: raw, start: .answer, options: GenerationOptions(temperature: 0, maximumTokens: 20)))
+            #expect(result.text == answer.text)
         }
     }
 
@@ -115,9 +131,20 @@ import Testing
             options: GenerationOptions(temperature: 0, thinks: false, maximumTokens: 3))
         #expect(short.statistics?.reason == .length && short.statistics?.answerTokens == 3 && short.reasoning.isEmpty)
 
-        let cut = try await Answer(DemoModel.session(try DemoModel.engine(context: 60)), Self.question)
-        let statistics = try #require(cut.statistics)
-        #expect(statistics.reason == .context && statistics.promptTokens + statistics.generatedTokens == 60)
+        let prompt = try DemoModel.engine().prompt(turns: [Turn(.user, Self.question)], system: "", thinks: true).tokens.count
+        for context in [prompt, prompt + 1, prompt + 2, 60] {
+            let cut = try await Answer(DemoModel.session(try DemoModel.engine(context: context)), Self.question)
+            let statistics = try #require(cut.statistics)
+            #expect(statistics.reason == .context && statistics.promptTokens + statistics.generatedTokens == context)
+        }
+        // A closing phrase that has no room is not put in.
+        for budget in [0, 2] {
+            let options = GenerationOptions(temperature: 0, thinkingBudget: budget)
+            let cut = try await Answer(
+                DemoModel.session(try DemoModel.engine(context: prompt + 4)), Self.question, options: options)
+            let statistics = try #require(cut.statistics)
+            #expect(statistics.reason == .context && !statistics.thinkingWasCut && statistics.generatedTokens == budget)
+        }
 
         let error = await #expect(throws: SigmaError.self) {
             try await Answer(DemoModel.session(try DemoModel.engine(context: 5)), Self.question)
@@ -131,7 +158,8 @@ import Testing
         let answer = try await Answer(
             DemoModel.session(try DemoModel.engine()), Self.question,
             options: GenerationOptions(temperature: 0, stopStrings: [stop]))
-        #expect(whole.text.hasPrefix(answer.text) && !answer.text.contains(stop))
+        let place = try #require(Array(whole.text).indices.first { Array(whole.text)[$0...].starts(with: Array(stop)) })
+        #expect(answer.text == String(whole.text.prefix(place)) && !answer.text.isEmpty)
         #expect(answer.statistics?.reason == .stop)
     }
 
@@ -158,8 +186,12 @@ import Testing
     }
 
     @Test func promptLogProbabilitiesCoverEveryPosition() async throws {
-        let engine = try DemoModel.engine(rowLimit: 7)
-        let prompt = try engine.prompt(turns: [Turn(.user, Self.question)], system: "", thinks: true)
+        let engine = try DemoModel.engine(rowLimit: 40)
+        let question = "If Anna has 12 apples, gets 30 more and then loses 5, how many apples does Anna have?"
+        let prompt = try engine.prompt(turns: [Turn(.user, question)], system: "", thinks: true)
+        try #require(prompt.tokens.count > 40)
+        let runner = try Runner(DemoModel.file())
+        let reference = logSoftmax(try runner.logits(prompt.tokens, kvType: .f16), width: runner.vocabulary)
         let options = GenerationOptions(maximumTokens: 0)
         let result = try await Self.run(
             engine, GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: 3))
@@ -167,6 +199,10 @@ import Testing
         for (index, position) in result.positions.enumerated() {
             #expect(position.top.count == 3)
             #expect(position.next?.id == (index + 1 < prompt.tokens.count ? prompt.tokens[index + 1] : nil))
+            for candidate in position.top + [position.next].compactMap({ $0 }) {
+                let expected = reference[index * runner.vocabulary + Int(candidate.id)]
+                #expect(abs(candidate.logProbability - expected) < 1e-9)
+            }
         }
     }
 

@@ -39,6 +39,14 @@ import Testing
         }
     }
 
+    @Test func theStateTellsWhetherThereWasThinking() {
+        for (text, thought) in [("<think>a</think>b", true), ("<think></think>", true), ("plain", false), ("<thin", false)] {
+            var splitter = ThinkingSplitter(.undetermined)
+            _ = splitter.append(text)
+            #expect(splitter.hasThought == thought, "\(text)")
+        }
+    }
+
     @Test(arguments: [1, 2, 3, 100]) func stopStringsEndTheText(piece: Int) {
         func run(_ text: String, _ stops: [String]) -> (String, Bool) {
             var matcher = StopMatcher(stops)

@@ -14,7 +14,7 @@ typedef void (*sigma_team_body)(void *context, int32_t member);
 int32_t sigma_processor_count(void);
 // Whether libomp was found.
 int sigma_team_has_threads(void);
-// A team of `members` (1 to 256) threads, or of one without libomp. NULL if memory ends.
+// A team of `members` (1 to 256) threads, or of one without libomp. NULL if memory or threads cannot be had.
 sigma_team *sigma_team_create(int32_t members);
 void sigma_team_destroy(sigma_team *team);
 int32_t sigma_team_members(const sigma_team *team);

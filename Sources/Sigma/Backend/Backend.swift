@@ -59,6 +59,8 @@ package protocol Backend: AnyObject, Sendable {
     var name: String { get }
     /// The largest number of rows that one step should have.
     var rowLimit: Int { get }
+    /// The largest number of rows that `head` takes at once.
+    var headRowLimit: Int { get }
     /// Whether a row's results are the same bytes whatever rows are beside it.
     var rowsAreIndependent: Bool { get }
 
@@ -74,7 +76,7 @@ package protocol Backend: AnyObject, Sendable {
     func attend(layer: Int)
     /// residual += moe(rmsnorm(residual)), or the dense MLP: routing, choice and experts in one.
     func feedForward(layer: Int)
-    /// Logits [rows, vocabulary] of a range of rows (final norm and output head), valid until the next call.
+    /// Logits [rows, vocabulary] of at most `headRowLimit` rows (final norm and output head), valid until the next call.
     func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>
     /// Bytes of weights and cache that the current or last step read.
     var stepBytes: Int { get }

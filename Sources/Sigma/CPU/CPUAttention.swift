@@ -37,7 +37,7 @@ extension CPUBackend {
 
     /// Cuts the batch's attention into items. A segment with few rows is split over positions, so that all members have work
     /// at depth; one with many is split over rows. The arithmetic is the same.
-    func planAttention() {
+    func planAttention() throws {
         attentionItems.removeAll(keepingCapacity: true)
         mergeItems.removeAll(keepingCapacity: true)
         var states = 0
@@ -73,8 +73,8 @@ extension CPUBackend {
                 }
             }
         }
-        workspace.splitStates.reserve(states * headsPerGroup * 2)
-        workspace.splitOutputs.reserve(states * headsPerGroup * paddedHeadDim)
+        try workspace.splitStates.reserve(states * headsPerGroup * 2)
+        try workspace.splitOutputs.reserve(states * headsPerGroup * paddedHeadDim)
     }
 
     package func attend(layer: Int) {
@@ -84,10 +84,10 @@ extension CPUBackend {
         for segment in batch.segments {
             stepBytes += (segment.position + segment.count) * configuration.kvHeadCount * 2 * cache(of: segment).rowBytes
         }
-        run { backend, member in backend.attentionBody(member) }
+        run(.attention)
     }
 
-    private func attentionBody(_ member: Int32) {
+    func attentionBody(_ member: Int32) {
         let layer = weights.layers[layerIndex]
         let c = configuration
         let width = c.queryWidth + 2 * c.kvWidth

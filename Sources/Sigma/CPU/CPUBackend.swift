@@ -13,13 +13,15 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     /// Float products go through OpenBLAS only where no weight is quantized: its sums depend on the shape of the call.
     let usesBLAS: Bool
     var workspace = Workspace()
-    /// Scratch of each member, `scratchLength` floats apart.
-    let scratch: UnsafeMutablePointer<Float>
+    /// Floats of scratch that each member has.
     let scratchLength: Int
+    /// The widest MLP of the model.
+    let gatedWidth: Int
 
     // What the members of the team work on in the current operation.
     var batch = Batch()
     var rowCount = 0
+    var operation = Operation.head
     var layerIndex = 0
     var headRows = 0..<0
     var attentionItems: [AttentionItem] = []
@@ -31,30 +33,29 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     ///   - threadCount: members of the team; nil: the processors that this process may use.
     ///   - instructionSet: nil: the best one.
     ///   - rowLimit: rows of a step; more read each expert fewer times and need more memory.
+    /// - Throws: `SigmaError(.unavailable)` if memory or threads cannot be had.
     package init(
         model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil, rowLimit: Int = 512
-    ) {
+    ) throws {
         self.model = model
         self.rowLimit = rowLimit
         configuration = model.configuration
         weights = model.weights
-        team = ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
+        team = try ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
         self.instructionSet = instructionSet ?? .best
         rotary = RotaryEmbedding(
             headDim: configuration.headDim, theta: configuration.ropeTheta, scaling: configuration.ropeScaling)
         paddedHeadDim = (configuration.headDim + 15) & ~15
         usesBLAS = !model.weights.hasQuantizedMatrix
-        scratchLength = Self.scratchLength(configuration, paddedHeadDim: paddedHeadDim)
-        scratch = UnsafeMutableRawPointer.allocate(byteCount: scratchLength * team.memberCount * 4, alignment: 64)
-            .bindMemory(to: Float.self, capacity: scratchLength * team.memberCount)
+        gatedWidth = model.weights.widestMLP
+        scratchLength = Self.scratchLength(configuration, gatedWidth: gatedWidth, paddedHeadDim: paddedHeadDim)
+        try workspace.scratch.reserve(scratchLength * team.memberCount)
     }
 
-    deinit {
-        workspace.release()
-        scratch.deallocate()
-    }
+    deinit { workspace.release() }
 
     package var name: String { "cpu" }
+    package var headRowLimit: Int { 32 }
     package var threadCount: Int { team.memberCount }
     package let rowLimit: Int
     package var rowsAreIndependent: Bool { !usesBLAS }
@@ -79,8 +80,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         self.batch = batch
         rowCount = batch.tokens.count
         stepBytes = rowCount * weights.embedding.rowBytes
-        reserveWorkspace(rows: rowCount)
-        planAttention()
+        try reserveWorkspace(rows: rowCount)
+        try planAttention()
         for segment in batch.segments {
             for index in 0..<segment.count {
                 let offset = (segment.firstRow + index) * configuration.headDim / 2
@@ -101,11 +102,10 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     }
 
     package func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
-        precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
+        precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount && rows.count <= headRowLimit)
         headRows = rows
         stepBytes += weights.head.byteCount
-        workspace.logits.reserve(rows.count * configuration.vocabularySize)
-        run { backend, member in backend.headBody(member) }
+        run(.head)
         return UnsafeBufferPointer(start: workspace.logits.base, count: rows.count * configuration.vocabularySize)
     }
 
@@ -120,17 +120,22 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     func cache(of segment: Batch.Segment) -> KVCache { unsafeDowncast(segment.sequence, to: KVCache.self) }
 
-    /// Runs `body` on every member of the team; it must not capture anything.
-    func run(_ body: @escaping @convention(thin) (CPUBackend, Int32) -> Void) {
-        operation = body
+    enum Operation { case attention, feedForward, head }
+
+    /// Runs an operation on every member of the team.
+    func run(_ operation: Operation) {
+        self.operation = operation
         team.run(Unmanaged.passUnretained(self).toOpaque()) { context, member in
             let backend = Unmanaged<CPUBackend>.fromOpaque(context!).takeUnretainedValue()
-            backend.operation(backend, member)
+            switch backend.operation {
+            case .attention: backend.attentionBody(member)
+            case .feedForward: backend.feedForwardBody(member)
+            case .head: backend.headBody(member)
+            }
         }
     }
-    var operation: @convention(thin) (CPUBackend, Int32) -> Void = { _, _ in }
 
-    func scratch(_ member: Int32) -> UnsafeMutablePointer<Float> { scratch + Int(member) * scratchLength }
+    func scratch(_ member: Int32) -> UnsafeMutablePointer<Float> { workspace.scratch.base + Int(member) * scratchLength }
 
     /// normed = rmsnorm(residual) for one row, and its 8-bit form where a product needs it.
     func normalize(row: Int, to normedRow: Int, _ norm: FloatVector, quantized: Bool) {
@@ -157,7 +162,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
             index: index)
     }
 
-    private func headBody(_ member: Int32) {
+    func headBody(_ member: Int32) {
         let head = weights.head
         while let index = team.take(0, of: headRows.count) {
             normalize(row: headRows.lowerBound + index, to: index, weights.finalNorm, quantized: head.type.isQuantized)
@@ -183,27 +188,29 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     /// Rows from which a float product goes through OpenBLAS.
     static let blasMinimum = 8
 
-    private static func scratchLength(_ configuration: ModelConfiguration, paddedHeadDim: Int) -> Int {
-        let widest = max(
-            configuration.hiddenSize, configuration.queryWidth, configuration.denseIntermediateSize,
-            configuration.expertIntermediateSize * max(1, configuration.sharedExpertCount))
+    private static func scratchLength(
+        _ configuration: ModelConfiguration, gatedWidth: Int, paddedHeadDim: Int
+    ) -> Int {
+        let widest = max(configuration.hiddenSize, configuration.queryWidth, gatedWidth)
         // A float product: gathered rows and a widened tile of weights; beside it the tiles that its caller holds.
         let product = (blasRows + headTile) * widest + 2 * rowPiece * outputTile
-        return (max(product, attentionScratch(configuration, paddedHeadDim: paddedHeadDim)) + 15) & ~15
+        let attention = attentionScratch(configuration, paddedHeadDim: paddedHeadDim)
+        return (max(product, attention, configuration.expertCount) + 15) & ~15
     }
 
-    private func reserveWorkspace(rows: Int) {
+    private func reserveWorkspace(rows: Int) throws {
         let c = configuration
-        workspace.residual.reserve(rows * c.hiddenSize)
-        workspace.normed.reserve(rows * c.hiddenSize)
-        workspace.normedQuantized.reserve(rows, c.hiddenSize)
-        workspace.cosines.reserve(rows * c.headDim / 2)
-        workspace.sines.reserve(rows * c.headDim / 2)
-        workspace.projections.reserve(rows * (c.queryWidth + 2 * c.kvWidth))
-        workspace.queries.reserve(rows * c.headCount * paddedHeadDim)
-        workspace.attended.reserve(rows * c.queryWidth)
-        workspace.attendedQuantized.reserve(rows, c.queryWidth)
-        reserveFeedForward(rows: rows)
+        try workspace.residual.reserve(rows * c.hiddenSize)
+        try workspace.normed.reserve(rows * c.hiddenSize)
+        try workspace.normedQuantized.reserve(rows, c.hiddenSize)
+        try workspace.cosines.reserve(rows * c.headDim / 2)
+        try workspace.sines.reserve(rows * c.headDim / 2)
+        try workspace.projections.reserve(rows * (c.queryWidth + 2 * c.kvWidth))
+        try workspace.queries.reserve(rows * c.headCount * paddedHeadDim)
+        try workspace.attended.reserve(rows * c.queryWidth)
+        try workspace.attendedQuantized.reserve(rows, c.queryWidth)
+        try workspace.logits.reserve(min(rows, headRowLimit) * c.vocabularySize)
+        try reserveFeedForward(rows: rows)
     }
 }
 
@@ -224,5 +231,15 @@ extension ModelWeights {
                         || (shared.map(isQuantized) ?? false)
                 }
             }
+    }
+
+    /// Outputs of the widest gate projection.
+    var widestMLP: Int {
+        layers.map { layer in
+            switch layer.feedForward {
+            case .dense(let mlp): mlp.gate.rows
+            case .mixture(_, _, let experts, let shared): max(experts.layout.intermediate, shared?.gate.rows ?? 0)
+            }
+        }.max() ?? 0
     }
 }

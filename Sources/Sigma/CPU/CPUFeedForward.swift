@@ -41,35 +41,28 @@ extension CPUBackend {
     /// Rows of a product that are held beside each other before they are used up.
     static let rowPiece = 256
 
-    /// The widest MLP of the model.
-    private var gatedWidth: Int {
-        max(
-            configuration.denseIntermediateSize,
-            configuration.expertIntermediateSize * max(1, configuration.sharedExpertCount))
-    }
-
-    func reserveFeedForward(rows: Int) {
+    func reserveFeedForward(rows: Int) throws {
         let c = configuration
         let choices = c.expertsPerToken.max() ?? 0
         // A dense layer and the shared experts use one slot a row.
         let slots = rows * (choices + 1)
-        workspace.scores.reserve(rows * c.expertCount)
-        workspace.chosen.reserve(rows * choices)
-        workspace.weights.reserve(rows * choices)
-        workspace.slots.reserve(rows * choices)
-        workspace.slotRows.reserve(slots)
-        workspace.gated.reserve(slots * gatedWidth)
-        workspace.gatedQuantized.reserve(slots, gatedWidth)
-        workspace.expertOutputs.reserve(slots * c.hiddenSize)
-        workspace.feedForward.reserve(rows * c.hiddenSize)
+        try workspace.scores.reserve(rows * c.expertCount)
+        try workspace.chosen.reserve(rows * choices)
+        try workspace.weights.reserve(rows * choices)
+        try workspace.slots.reserve(rows * choices)
+        try workspace.slotRows.reserve(slots)
+        try workspace.gated.reserve(slots * gatedWidth)
+        try workspace.gatedQuantized.reserve(slots, gatedWidth)
+        try workspace.expertOutputs.reserve(slots * c.hiddenSize)
+        try workspace.feedForward.reserve(rows * c.hiddenSize)
     }
 
     package func feedForward(layer: Int) {
         layerIndex = layer
-        run { backend, member in backend.feedForwardBody(member) }
+        run(.feedForward)
     }
 
-    private func feedForwardBody(_ member: Int32) {
+    func feedForwardBody(_ member: Int32) {
         let layer = weights.layers[layerIndex]
         while let row = team.take(0, of: rowCount) {
             normalize(row: row, to: row, layer.feedForwardNorm, quantized: needsQuantizedInput(layer.feedForward))
@@ -115,7 +108,8 @@ extension CPUBackend {
         Routing.choose(
             scores: scores, bias: bias?.pointer, count: c.expertCount, choices: choices, normalizes: normalizes,
             scalingFactor: c.routedScalingFactor, chosen: workspace.chosen.base + row * choices,
-            weights: workspace.weights.base + row * choices)
+            weights: workspace.weights.base + row * choices,
+            isTaken: UnsafeMutableRawPointer(scratch(member)).assumingMemoryBound(to: Bool.self))
     }
 
     /// Groups the rows by expert: a counting sort, rows in order inside an expert.

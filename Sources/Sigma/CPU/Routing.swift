@@ -26,23 +26,25 @@ enum Routing {
     }
 
     /// Chooses the `choices` experts with the largest score + bias, ties to the lowest index, largest first, and weighs each by its
-    /// unbiased score. A score that is not a number is never preferred to one that is.
+    /// unbiased score. A score that is not a number is never preferred to one that is. `isTaken` [count] is scratch.
     static func choose(
         scores: UnsafePointer<Float>, bias: UnsafePointer<Float>?, count: Int, choices: Int, normalizes: Bool,
-        scalingFactor: Float, chosen: UnsafeMutablePointer<Int32>, weights: UnsafeMutablePointer<Float>
+        scalingFactor: Float, chosen: UnsafeMutablePointer<Int32>, weights: UnsafeMutablePointer<Float>,
+        isTaken: UnsafeMutablePointer<Bool>
     ) {
+        isTaken.update(repeating: false, count: count)
         var sum: Float = 0
         for choice in 0..<choices {
             var best = -1
             var bestScore = -Float.infinity
-            candidates: for expert in 0..<count {
-                for earlier in 0..<choice where chosen[earlier] == Int32(expert) { continue candidates }
+            for expert in 0..<count where !isTaken[expert] {
                 let score = scores[expert] + (bias?[expert] ?? 0)
                 if best < 0 || score > bestScore || (bestScore.isNaN && !score.isNaN) {
                     best = expert
                     bestScore = score
                 }
             }
+            isTaken[best] = true
             chosen[choice] = Int32(best)
             weights[choice] = scores[best]
             sum += scores[best]

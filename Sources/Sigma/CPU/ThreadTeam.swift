@@ -5,9 +5,11 @@ final class ThreadTeam: @unchecked Sendable {
     private let team: OpaquePointer
     let memberCount: Int
 
-    init(memberCount: Int) {
+    /// - Throws: `SigmaError(.unavailable)` if so many threads cannot be had.
+    init(memberCount: Int) throws {
         guard let team = sigma_team_create(Int32(clamping: memberCount)) else {
-            preconditionFailure("no memory for a thread team")
+            throw SigmaError(
+                .unavailable, "the system does not give this process \(memberCount) threads", remedy: "Use fewer: --threads.")
         }
         self.team = team
         self.memberCount = Int(sigma_team_members(team))

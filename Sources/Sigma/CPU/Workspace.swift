@@ -1,6 +1,12 @@
-import CSigma
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
 
-/// Activations of a step. Row-major fp32 unless stated; grows between steps, never during one.
+/// Activations of a step. Row-major fp32 unless stated; grows when a step begins, never during one.
 ///
 /// `slot`: one (row, chosen expert) pair; slots are grouped by expert.
 struct Workspace {
@@ -11,17 +17,23 @@ struct Workspace {
 
         init() { base = UnsafeMutablePointer(bitPattern: 64)! }
 
-        mutating func reserve(_ count: Int) {
+        /// - Throws: `SigmaError(.unavailable)` if memory ends.
+        mutating func reserve(_ count: Int) throws {
             guard count > capacity else { return }
             release()
-            let bytes = max(count, 1) * MemoryLayout<Element>.stride
-            base = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64).bindMemory(
-                to: Element.self, capacity: count)
+            let (bytes, overflows) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
+            var memory: UnsafeMutableRawPointer?
+            guard !overflows, posix_memalign(&memory, 64, bytes) == 0, let memory else {
+                throw SigmaError(
+                    .unavailable, "no memory for \(count) activations",
+                    remedy: "Close other programs, or use fewer sequences at once.")
+            }
+            base = memory.bindMemory(to: Element.self, capacity: count)
             capacity = count
         }
 
         mutating func release() {
-            if capacity > 0 { UnsafeMutableRawPointer(base).deallocate() }
+            if capacity > 0 { free(base) }
             capacity = 0
         }
     }
@@ -30,9 +42,9 @@ struct Workspace {
     struct QuantizedRows {
         var quants = Buffer<Int8>()
         var scales = Buffer<Float>()
-        mutating func reserve(_ rows: Int, _ width: Int) {
-            quants.reserve(rows * width)
-            scales.reserve(rows * (width / 32 + 1))
+        mutating func reserve(_ rows: Int, _ width: Int) throws {
+            try quants.reserve(rows * width)
+            try scales.reserve(rows * (width / 32 + 1))
         }
         mutating func release() {
             quants.release()
@@ -75,13 +87,17 @@ struct Workspace {
     /// [rows, hidden]: weighted sum of the experts' outputs.
     var feedForward = Buffer<Float>()
 
-    /// [rows asked for, vocabulary]
+    /// [rows asked for at once, vocabulary]
     var logits = Buffer<Float>()
+
+    /// Scratch of the team's members, side by side.
+    var scratch = Buffer<Float>()
 
     mutating func release() {
         for keyPath in [
             \Workspace.residual, \.normed, \.cosines, \.sines, \.projections, \.queries, \.attended, \.splitStates,
             \.splitOutputs, \.scores, \.weights, \.gated, \.expertOutputs, \.feedForward, \.logits,
+            \.scratch,
         ] { self[keyPath: keyPath].release() }
         for keyPath in [\Workspace.chosen, \.slots, \.slotRows] { self[keyPath: keyPath].release() }
         for keyPath in [\Workspace.normedQuantized, \.attendedQuantized, \.gatedQuantized] {

@@ -10,12 +10,14 @@ import CSigma
 
 /// A file mapped read-only and shared. It stays mapped as long as the object lives.
 ///
-/// If the file shrinks or cannot be read while it is mapped, reads of the lost pages give zeros and `checkIntact()` throws.
+/// If the file shrinks or cannot be read while it is mapped, reads of what is lost give zeros and `checkIntact()` throws.
 package final class MappedFile: @unchecked Sendable {
     package let path: String
     /// All bytes of the file. Page-aligned; valid as long as `self` lives.
     package let bytes: UnsafeRawBufferPointer
     private let guardSlot: Int32
+    /// Kept open to see whether the file shrinks.
+    private let descriptor: Int32
 
     /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder, a
     ///   device or an empty file, `.unavailable` where it cannot be mapped.
@@ -26,7 +28,8 @@ package final class MappedFile: @unchecked Sendable {
         guard descriptor >= 0 else {
             throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: path)
         }
-        defer { close(descriptor) }
+        var isOpen = false
+        defer { if !isOpen { close(descriptor) } }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else {
             throw SigmaError(.inputOutput, "cannot examine the file: \(systemMessage(errno))", path: path)
@@ -41,20 +44,37 @@ package final class MappedFile: @unchecked Sendable {
             throw SigmaError(.unavailable, "cannot map \(length) bytes: \(systemMessage(errno))", path: path)
         }
         bytes = UnsafeRawBufferPointer(start: base, count: length)
-        guardSlot = sigma_guard_add(base, length)
+        let slot = sigma_guard_add(base, length)
+        guard slot >= 0 else {
+            munmap(base, length)
+            throw SigmaError(.unavailable, "too many files are mapped at once", path: path)
+        }
+        guardSlot = slot
+        self.descriptor = descriptor
+        isOpen = true
     }
 
     deinit {
         sigma_guard_remove(guardSlot)
+        close(descriptor)
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
     }
 
-    /// - Throws: `SigmaError` (`.inputOutput`) if pages were lost since the file was mapped. What was computed from it is then void.
+    /// Cheap: one system call.
+    ///
+    /// - Throws: `SigmaError` (`.inputOutput`) if bytes were lost since the file was mapped. What was computed from it is then void.
     package func checkIntact() throws {
-        guard sigma_guard_is_damaged(guardSlot) == 0 else {
+        var lost: UInt64?
+        var status = stat()
+        if sigma_guard_is_damaged(guardSlot) != 0 {
+            lost = UInt64(sigma_guard_damaged_offset(guardSlot))
+        } else if fstat(descriptor, &status) == 0, status.st_size < bytes.count {
+            // The rest of a page that still exists reads as zeros without a fault.
+            lost = UInt64(max(0, status.st_size))
+        }
+        if let lost {
             throw SigmaError(
-                .inputOutput, "the file was truncated or could not be read while in use", path: path,
-                offset: UInt64(sigma_guard_damaged_offset(guardSlot)),
+                .inputOutput, "the file was truncated or could not be read while in use", path: path, offset: lost,
                 remedy: "Restore the file and load it again.")
         }
     }

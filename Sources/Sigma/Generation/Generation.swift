@@ -76,6 +76,10 @@ package final class Generation: @unchecked Sendable {
     private var hasStarted = false
     /// Answer text that arrived together with the end of thinking.
     private var carried = ""
+    /// Tokens whose phase is not known yet: at most the newest, unless the model has still to decide about thinking.
+    private var undecided: [GeneratedToken] = []
+    private var hasChosen = false
+    private var hasEnded = false
     private var promptPositions: [PromptPosition] = []
     private var statistics = Statistics()
     private var startTime = 0.0
@@ -120,6 +124,7 @@ package final class Generation: @unchecked Sendable {
     /// - Returns: nil if the generation has ended.
     func takePiece(limit: Int) -> ArraySlice<Int32>? {
         if !hasStarted { start() }
+        if hasEnded { return nil }
         if isCancelled {
             endInterrupted()
             return nil
@@ -152,7 +157,7 @@ package final class Generation: @unchecked Sendable {
     /// - Returns: whether there is more to do.
     /// - Throws: `SigmaError(.damaged)` if no token could be chosen.
     func finishStep(seconds: Double, bytes: Int) throws -> Bool {
-        let isPrompt = statistics.generatedTokens == 0
+        let isPrompt = !hasChosen
         let isLast = piece.count == pending.count
         timeline.tokens += piece
         pending = pending.dropFirst(piece.count)
@@ -171,6 +176,7 @@ package final class Generation: @unchecked Sendable {
             if wantsPromptPositions { onEvent(.promptLogProbabilities(promptPositions)) }
             return finish(.length)
         }
+        if timeline.tokens.count >= engine.contextLength { return finish(.context) }
         guard let next else {
             throw SigmaError(
                 .damaged, "no token can be chosen: the logits are not finite numbers, or no row has a token",
@@ -198,7 +204,7 @@ package final class Generation: @unchecked Sendable {
         statistics.reusedPromptTokens = common
         pending = request.tokens[common...]
         if splitter.state == .thinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
-            pending += closeThinking()
+            if !closeThinking() { _ = finish(.context) }
         }
     }
 
@@ -206,15 +212,12 @@ package final class Generation: @unchecked Sendable {
         request.options.maximumTokens == 0 && request.logProbabilityCount != nil
     }
 
-    /// Logits of a long prompt would not fit into memory at once.
-    private static let rowsPerHead = 16
-
     /// Reads the distributions of all rows of the piece, whose first row in the step is `firstRow`.
     func readPromptPositions(_ backend: any Backend, firstRow: Int) {
         let vocabulary = engine.vocabularySize
         var row = 0
         while row < piece.count {
-            let rows = row..<min(row + Self.rowsPerHead, piece.count)
+            let rows = row..<min(row + backend.headRowLimit, piece.count)
             let logits = backend.head(rows: (firstRow + rows.lowerBound)..<(firstRow + rows.upperBound))
             for r in rows {
                 let start = (r - row) * vocabulary
@@ -232,65 +235,95 @@ package final class Generation: @unchecked Sendable {
 
     // MARK: - Tokens and text
 
+    /// Tokens of white space after which a model that was to decide about thinking is taken to be answering.
+    private static let undecidedLimit = 16
+
     /// Takes the chosen token into the sequence and decides how it goes on.
     private func accept(_ chosen: GeneratedToken) -> Bool {
+        hasChosen = true
         if engine.stopTokens.contains(chosen.id) { return finish(.stop) }
-        var token = chosen
-        let stateBefore = splitter.state
-        let (thinking, answerPart) = splitter.append(decoder?.append(token.id) ?? "")
-        let (answer, isStopped) = stopMatcher.append(answerPart)
-        // The token that completes `</think>` still counts as thinking; answer text in it goes to the next token.
-        if stateBefore == .answer || (stateBefore == .undetermined && splitter.state == .answer) {
-            statistics.answerTokens += 1
-            token.phase = .answer
-            token.text = carried + answer
-            carried = ""
-        } else {
-            statistics.thinkingTokens += 1
-            token.phase = .thinking
-            token.text = thinking
+        let before = splitter.state
+        var (thinking, answer) = splitter.append(decoder?.append(chosen.id) ?? "")
+        undecided.append(chosen)
+        let limit = min(Self.undecidedLimit, request.options.maximumTokens)
+        if splitter.state == .undetermined, undecided.count >= limit { answer = beginAnswer() }
+        let isStopped: Bool
+        (answer, isStopped) = stopMatcher.append(answer)
+        if splitter.state != .undetermined {
+            // The token that completes `</think>` still counts as thinking; answer text in it goes to the next token.
+            let isThinking = before == .thinking || (before == .undetermined && splitter.hasThought)
             carried += answer
+            give(isThinking ? .thinking : .answer, isThinking ? thinking : takeCarried())
         }
-        pending = [token.id]
-        onEvent(.token(token))
+        pending = [chosen.id]
 
         if isStopped { return finish(.stop, atStopString: true) }
         if statistics.answerTokens >= request.options.maximumTokens { return finish(.length) }
         if timeline.tokens.count + 1 >= engine.contextLength { return finish(.context) }
         if splitter.state == .thinking && statistics.thinkingTokens >= request.options.thinkingBudget {
-            pending += closeThinking()
-            guard timeline.tokens.count + pending.count < engine.contextLength else { return finish(.context) }
+            return closeThinking() || finish(.context)
         }
         return true
     }
 
-    /// The closing phrase and `</think>` (paper, 4.3), as one text.
-    private func closeThinking() -> [Int32] {
-        var held = splitter.finish()
-        held += decoder?.finish() ?? ""
-        splitter.endThinking()
-        statistics.thinkingWasCut = true
-        guard let tokenizer = engine.tokenizer else { return [] }
+    /// Gives out the tokens since the last, now that their phase is known; the text belongs to the newest.
+    private func give(_ phase: GeneratedToken.Phase, _ text: String) {
+        for index in undecided.indices {
+            undecided[index].phase = phase
+            if index == undecided.indices.last { undecided[index].text = text }
+            if phase == .answer { statistics.answerTokens += 1 } else { statistics.thinkingTokens += 1 }
+            onEvent(.token(undecided[index]))
+        }
+        undecided.removeAll(keepingCapacity: true)
+    }
+
+    private func takeCarried() -> String {
+        defer { carried = "" }
+        return carried
+    }
+
+    /// The model has not said that it thinks: what is held back is its answer.
+    private func beginAnswer() -> String {
+        splitter.beginAnswer()
+        return splitter.finish()
+    }
+
+    /// Puts the closing phrase and `</think>` (paper, 4.3) behind what is pending, as one text.
+    /// - Returns: false, and nothing is changed, if the context has no room for them and a token of the answer.
+    private func closeThinking() -> Bool {
+        guard let tokenizer = engine.tokenizer else { return false }
         let phrase = request.options.closingPhrase ?? engine.chatFormat?.closingPhrase ?? ""
         let ids = tokenizer.encode(phrase + "</think>", recognizingSpecials: false)
+        guard timeline.tokens.count + pending.count + ids.count < engine.contextLength else { return false }
+        let held = splitter.finish() + (decoder?.finish() ?? "")
+        splitter.beginAnswer()
+        statistics.thinkingWasCut = true
+        pending += ids
         onEvent(.closing(ids: ids, text: held + phrase))
-        return ids
+        return true
     }
 
     private func finish(_ reason: FinishReason, atStopString: Bool = false) -> Bool {
+        hasEnded = true
         statistics.reason = reason
         statistics.diskBytes = ProcessUsage.diskBytes - diskBytesBefore
         statistics.peakMemoryBytes = ProcessUsage.peakMemory
+        if splitter.state == .undetermined { carried += stopMatcher.append(beginAnswer()).text }
+        give(.answer, "")
         // Held back text counts after all, unless it lies behind a stop string.
-        var remainder: GeneratedToken?
+        var phase = GeneratedToken.Phase.answer
+        var text = carried
         if !atStopString {
             let (thinking, answer) = splitter.append(decoder?.finish() ?? "")
             let rest = splitter.finish()
-            let isThinking = splitter.state == .thinking
-            let text =
-                isThinking ? thinking + rest : carried + stopMatcher.append(answer + rest).text + stopMatcher.finish()
-            if !text.isEmpty { remainder = GeneratedToken(id: -1, phase: isThinking ? .thinking : .answer, text: text) }
+            if splitter.state == .thinking {
+                phase = .thinking
+                text = thinking + rest
+            } else {
+                text += stopMatcher.append(answer + rest).text + stopMatcher.finish()
+            }
         }
+        let remainder = text.isEmpty ? nil : GeneratedToken(id: -1, phase: phase, text: text)
         onEvent(.finished(statistics, remainder: remainder))
         return false
     }

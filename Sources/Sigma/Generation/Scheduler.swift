@@ -149,6 +149,7 @@ final class Scheduler: @unchecked Sendable {
             }
         } catch {
             // What fails together may succeed alone, where memory ended for one of them.
+            batch.removeAll()
             if members.count > 1 { return members.flatMap { run([$0]) } }
             members[0].job.onEnd(.failure(error))
             return []
@@ -165,9 +166,6 @@ final class Scheduler: @unchecked Sendable {
         }
     }
 
-    /// Rows of logits that are held at a time.
-    private static let rowsPerHead = 32
-
     private func readOut(_ backend: any Backend, _ members: [Member]) {
         var wanted: [(row: Int, generation: Generation)] = []
         var end = 0
@@ -179,7 +177,7 @@ final class Scheduler: @unchecked Sendable {
         var first = 0
         while first < wanted.count {
             var last = first
-            while last + 1 < wanted.count, last + 1 - first < Self.rowsPerHead, wanted[last + 1].row == wanted[last].row + 1 {
+            while last + 1 < wanted.count, last + 1 - first < backend.headRowLimit, wanted[last + 1].row == wanted[last].row + 1 {
                 last += 1
             }
             let logits = backend.head(rows: wanted[first].row..<(wanted[last].row + 1))

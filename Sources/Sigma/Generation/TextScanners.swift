@@ -10,12 +10,17 @@ package struct ThinkingSplitter: Sendable {
     }
 
     package private(set) var state: State
+    /// Whether `<think>` was there, in the text or before it.
+    package private(set) var hasThought: Bool
     private var held: [UInt8] = []
 
     private static let open = Array("<think>".utf8)
     private static let close = Array("</think>".utf8)
 
-    package init(_ state: State) { self.state = state }
+    package init(_ state: State) {
+        self.state = state
+        hasThought = state == .thinking
+    }
 
     /// The parts of the text so far that are certain, in order: thinking, then answer.
     package mutating func append(_ text: String) -> (thinking: String, answer: String) {
@@ -26,6 +31,7 @@ package struct ThinkingSplitter: Sendable {
             if word.starts(with: Self.open) {
                 held.removeFirst(start + Self.open.count)
                 state = .thinking
+                hasThought = true
             } else if Self.open.starts(with: word) {
                 return ("", "")
             } else {
@@ -54,8 +60,8 @@ package struct ThinkingSplitter: Sendable {
         return String(decoding: held, as: UTF8.self)
     }
 
-    /// Thinking is over by decision, not by the model's word.
-    package mutating func endThinking() { state = .answer }
+    /// The answer begins by decision, not by the model's word. What is held back stays for `finish()`.
+    package mutating func beginAnswer() { state = .answer }
 
     private func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0d).contains(byte) }
 }

@@ -20,7 +20,12 @@ public final class Session: Sendable {
     private struct State: Sendable {
         var turns: [Turn] = []
         var timeline: Timeline?
+        /// Counts requests, so that a stream that ends late cannot be taken for the current one.
+        var request = 0
         var isBusy = false
+        /// The current request's stream was dropped: its work ends before the next step, and the next request waits for that.
+        var isAbandoned = false
+        var waiting: (@Sendable () -> Void)?
     }
 
     private let engine: Engine
@@ -69,19 +74,37 @@ public final class Session: Sendable {
         _ message: String, _ options: GenerationOptions,
         _ continuation: AsyncThrowingStream<GenerationUpdate, any Error>.Continuation
     ) throws {
-        let (turns, timeline) = try state.withLock { state in
-            guard !state.isBusy else {
-                throw SigmaError(.usage, "the session is still making an answer", remedy: "Wait for it, or use a second session.")
+        let mustWait = try state.withLock { state in
+            if state.isBusy {
+                guard state.isAbandoned, state.waiting == nil else {
+                    throw SigmaError(
+                        .usage, "the session is still making an answer", remedy: "Wait for it, or use a second session.")
+                }
+                state.waiting = { self.begin(message, options, continuation) }
+                return true
             }
-            let timeline = try state.timeline ?? engine.makeTimeline(kvType: kvType)
-            state.timeline = timeline
             state.isBusy = true
-            return (state.turns + [Turn(.user, message)], timeline)
+            return false
         }
+        if !mustWait { begin(message, options, continuation) }
+    }
+
+    /// Begins the request; the session is marked as busy with it.
+    private func begin(
+        _ message: String, _ options: GenerationOptions,
+        _ continuation: AsyncThrowingStream<GenerationUpdate, any Error>.Continuation
+    ) {
         do {
+            let (turns, timeline, number) = try state.withLock { state in
+                let timeline = try state.timeline ?? engine.makeTimeline(kvType: kvType)
+                state.timeline = timeline
+                state.request += 1
+                return (state.turns + [Turn(.user, message)], timeline, state.request)
+            }
             let prompt = try engine.prompt(turns: turns, system: instructions, thinks: options.thinks)
             let request = GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options)
             let answer = Mutex("")
+            let ending = Mutex<Statistics?>(nil)
             let generation = try Generation(request, on: timeline, engine: engine) { event in
                 switch event {
                 case .prefill(let done, let total): continuation.yield(.prefill(done, total))
@@ -90,24 +113,43 @@ public final class Session: Sendable {
                 case .token(let token): Self.yield(token, to: continuation, collecting: answer)
                 case .finished(let statistics, let remainder):
                     if let remainder { Self.yield(remainder, to: continuation, collecting: answer) }
-                    continuation.yield(.finished(statistics))
-                    if statistics.reason != .interrupted {
-                        self.state.withLock { $0.turns = turns + [Turn(.assistant, answer.withLock { $0 })] }
-                    }
+                    ending.withLock { $0 = statistics }
                 }
             }
-            continuation.onTermination = { _ in generation.cancel() }
+            continuation.onTermination = { _ in
+                generation.cancel()
+                self.state.withLock { if $0.request == number, $0.isBusy { $0.isAbandoned = true } }
+            }
+            // A stream that was dropped while it waited takes nothing any more.
+            if case .terminated = continuation.yield(.prefill(0, prompt.tokens.count)) { generation.cancel() }
             engine.run(generation) { result in
-                self.state.withLock { $0.isBusy = false }
+                // The session is free before its user hears of the end.
+                let statistics = ending.withLock { $0 }
+                let isComplete = statistics.map { $0.reason != .interrupted } ?? false
+                self.end(turns: isComplete ? turns + [Turn(.assistant, answer.withLock { $0 })] : nil)
                 switch result {
-                case .success: continuation.finish()
+                case .success:
+                    if let statistics { continuation.yield(.finished(statistics)) }
+                    continuation.finish()
                 case .failure(let error): continuation.finish(throwing: error)
                 }
             }
         } catch {
-            state.withLock { $0.isBusy = false }
-            throw error
+            end(turns: nil)
+            continuation.finish(throwing: error)
         }
+    }
+
+    /// Ends the current request, and begins the one that waits.
+    private func end(turns: [Turn]?) {
+        let next = state.withLock { state in
+            if let turns { state.turns = turns }
+            state.isAbandoned = false
+            state.isBusy = state.waiting != nil
+            defer { state.waiting = nil }
+            return state.waiting
+        }
+        next?()
     }
 
     private static func yield(

@@ -88,7 +88,7 @@ public final class SigmaModel: Sendable {
                 path: path, remedy: "Raise --memory, or leave it out: the file is mapped and the system pages it.")
         }
         let instructionSet = try InstructionSet.fromEnvironment()
-        let backend = CPUBackend(model: model, threadCount: configuration.threads, instructionSet: instructionSet)
+        let backend = try CPUBackend(model: model, threadCount: configuration.threads, instructionSet: instructionSet)
         let engine = try Engine(model: model, backend: backend, contextLength: configuration.contextLength)
         // Fails early where the model cannot have this type.
         _ = try engine.makeTimeline(kvType: configuration.kvType)

@@ -1,0 +1,120 @@
+import Sigma
+import Synchronization
+import Testing
+
+/// Generations side by side, on a back end that fails at will.
+@Suite struct SchedulerTests {
+    /// Passes everything on, but has no memory for sequences that are marked.
+    final class FailingBackend: Backend, @unchecked Sendable {
+        let backend: CPUBackend
+        let marked = Mutex<[ObjectIdentifier]>([])
+        private(set) var largestBatch = 0
+
+        init(_ backend: CPUBackend) { self.backend = backend }
+
+        var name: String { backend.name }
+        var rowLimit: Int { backend.rowLimit }
+        var headRowLimit: Int { backend.headRowLimit }
+        var rowsAreIndependent: Bool { backend.rowsAreIndependent }
+        var stepBytes: Int { backend.stepBytes }
+        func makeSequence(kvType: KVType) throws -> any SequenceState { try backend.makeSequence(kvType: kvType) }
+        func begin(_ batch: Batch) throws {
+            largestBatch = max(largestBatch, batch.segments.count)
+            let marked = marked.withLock { $0 }
+            if batch.segments.contains(where: { marked.contains(ObjectIdentifier($0.sequence)) && $0.position > 0 }) {
+                throw SigmaError(.unavailable, "no memory")
+            }
+            try backend.begin(batch)
+        }
+        func embed() { backend.embed() }
+        func attend(layer: Int) { backend.attend(layer: layer) }
+        func feedForward(layer: Int) { backend.feedForward(layer: layer) }
+        func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> { backend.head(rows: rows) }
+        func end() throws { try backend.end() }
+    }
+
+    static func text(_ engine: Engine, _ timeline: Timeline, _ question: String) async throws -> String {
+        let prompt = try engine.prompt(turns: [Turn(.user, question)], system: "", thinks: true)
+        let request = GenerationRequest(
+            tokens: prompt.tokens, start: prompt.start,
+            options: GenerationOptions(temperature: 0, thinkingBudget: 40, maximumTokens: 20))
+        let text = Mutex("")
+        return try await withCheckedThrowingContinuation { continuation in
+            do {
+                let generation = try Generation(request, on: timeline, engine: engine) { event in
+                    if case .token(let token) = event { text.withLock { $0 += token.text } }
+                }
+                engine.run(generation) { result in
+                    continuation.resume(with: result.map { text.withLock { $0 } })
+                }
+            } catch { continuation.resume(throwing: error) }
+        }
+    }
+
+    static func engine() throws -> (Engine, FailingBackend) {
+        let model = try DemoModel.file()
+        let backend = FailingBackend(try CPUBackend(model: model, threadCount: 2, rowLimit: 48))
+        return (try Engine(model: model, backend: backend), backend)
+    }
+
+    final class Outcomes: Sendable {
+        let all = Mutex([Int: Result<String, any Error>]())
+    }
+
+    @Test func oneFailureLeavesTheOthersAlone() async throws {
+        let questions = (0..<6).map { "What is \($0 * 31) + \($0 * 17 + 5)?" }
+        let (reference, _) = try Self.engine()
+        var alone: [String] = []
+        for question in questions {
+            alone.append(try await Self.text(reference, reference.makeTimeline(kvType: .f16), question))
+        }
+        let (engine, backend) = try Self.engine()
+        let timelines = try questions.map { _ in try engine.makeTimeline(kvType: .f16) }
+        backend.marked.withLock { $0 = [ObjectIdentifier(timelines[2].sequence)] }
+        let results = Outcomes()
+        await withTaskGroup(of: Void.self) { group in
+            for (index, question) in questions.enumerated() {
+                group.addTask {
+                    let outcome: Result<String, any Error>
+                    do { outcome = .success(try await Self.text(engine, timelines[index], question)) } catch { outcome = .failure(error) }
+                    results.all.withLock { $0[index] = outcome }
+                }
+            }
+        }
+        #expect(backend.largestBatch > 1)
+        for index in questions.indices {
+            switch results.all.withLock({ $0[index] }) {
+            case .success(let text): #expect(index != 2)
+                #expect(text == alone[index])
+            case .failure(let error): #expect(index == 2 && (error as? SigmaError)?.kind == .unavailable)
+            case nil: Issue.record("no result \(index)")
+            }
+            if index != 2 { #expect(timelines[index].tokens.count == timelines[index].sequence.length) }
+        }
+    }
+
+    @Test func aCancelledOneEndsAndTheOthersGoOn() async throws {
+        let (engine, _) = try Self.engine()
+        let alone = try await Self.text(engine, engine.makeTimeline(kvType: .f16), "What is 12 + 30?")
+        let prompt = try engine.prompt(turns: [Turn(.user, "What is 5 + 6?")], system: "", thinks: true)
+        let timeline = try engine.makeTimeline(kvType: .f16)
+        let reason = Mutex<FinishReason?>(nil)
+        let holder = Mutex<Generation?>(nil)
+        let cancelled = try Generation(
+            GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: GenerationOptions(temperature: 0)),
+            on: timeline, engine: engine
+        ) { event in
+            if case .token = event { holder.withLock { $0?.cancel() } }
+            if case .finished(let statistics, _) = event { reason.withLock { $0 = statistics.reason } }
+        }
+        holder.withLock { $0 = cancelled }
+        async let other = Self.text(engine, engine.makeTimeline(kvType: .f16), "What is 12 + 30?")
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            engine.run(cancelled) { continuation.resume(with: $0) }
+        }
+        #expect(try await other == alone)
+        #expect(reason.withLock { $0 } == .interrupted)
+        #expect(timeline.tokens.count == timeline.sequence.length)
+        holder.withLock { $0 = nil }
+    }
+}
