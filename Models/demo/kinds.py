@@ -24,15 +24,14 @@ class Kind:
     draw: Callable[[random.Random, int], tuple]  # (randomness, most digits) -> operands
     key: Callable[..., str]  # operands in canonical form: decides between training and held out
     problem: Callable[..., Problem]  # (randomness, *operands)
-    splits: bool  # False: too few or too plain questions to hold any out
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def kind(name: str, draw: Callable, key: Callable = lambda *operands: " ".join(map(str, operands)), splits: bool = True):
+def kind(name: str, draw: Callable, key: Callable = lambda *operands: " ".join(map(str, operands))):
     def register(function: Callable) -> Callable:
-        KINDS[name] = Kind(name, draw, lambda *operands: f"{name} {key(*operands)}", function, splits)
+        KINDS[name] = Kind(name, draw, lambda *operands: f"{name} {key(*operands)}", function)
         return function
 
     return register
@@ -178,8 +177,14 @@ def comparison(rng: random.Random, a: int, b: int) -> Problem:
 
 
 def some_numbers(rng: random.Random, digits: int) -> tuple[int, ...]:
-    widest = rng.randint(1, min(digits, 3))
-    return tuple(number(rng, widest) for _ in range(rng.randint(2, 8)))
+    """2 to 8 numbers, mostly different ones."""
+    widest, repeats = rng.randint(1, min(digits, 3)), rng.random() < 0.1
+    numbers: list[int] = []
+    for _ in range(rng.randint(2, 8)):
+        while (n := number(rng, widest)) in numbers and not repeats:
+            pass
+        numbers.append(n)
+    return tuple(numbers)
 
 
 @kind("sorting", some_numbers, key=lambda *numbers: " ".join(map(str, sorted(numbers))))
@@ -199,15 +204,28 @@ def sorting(rng: random.Random, *numbers: int) -> Problem:
 
 # Counting
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "abcdefghijklmnopqrstuvwxy"  # with a space before it each of them is one token; z is not
 ITEMS = ("apple pear plum fig grape lemon cherry peach melon kiwi bread milk egg rice tea cup spoon fork plate bowl "
          "pen book desk lamp chair door key coin ball kite drum bell hat shoe coat sock cat dog fox owl").split()
 
 
+def without_equal_pairs(rng: random.Random, alphabet: list[str], length: int) -> list[str]:
+    """No two neighbours come twice in the same order, so that two elements always tell what follows them."""
+    chosen, pairs = [rng.choice(alphabet)], set()
+    while len(chosen) < length:
+        left = [x for x in alphabet if (chosen[-1], x) not in pairs]
+        if not left:
+            break
+        following = rng.choice(left)
+        pairs.add((chosen[-1], following))
+        chosen.append(following)
+    return chosen
+
+
 def letters(rng: random.Random, digits: int) -> tuple[str, str]:
-    alphabet = rng.sample(LETTERS, rng.randint(2, 5))
-    word = "".join(rng.choice(alphabet) for _ in range(rng.randint(3, 12)))
-    return word, rng.choice(alphabet)
+    alphabet = rng.sample(LETTERS, rng.randint(3, 12))
+    word = "".join(without_equal_pairs(rng, alphabet, rng.randint(3, 12)))
+    return word, rng.choice(word if rng.random() < 0.8 else alphabet)
 
 
 @kind("letters", letters)
@@ -220,7 +238,7 @@ def count_letters(rng: random.Random, word: str, letter: str) -> Problem:
         f"How often is {letter} in {spelled}?",
         f"In {spelled}, how many {letter} are there?",
     ))
-    lines, count = worked.tally(list(word), letter)
+    lines, count = worked.count_letter(word, letter)
     return Problem(question, work(lines), f"{letter} occurs {times(count)}.", f"{letter} occurs {times(word.count(letter))}.")
 
 
@@ -228,7 +246,12 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-@kind("items", lambda rng, digits: tuple(rng.choice(ITEMS) for _ in range(rng.randint(2, 12))))
+def some_items(rng: random.Random, digits: int) -> tuple[str, ...]:
+    length = rng.randint(2, 12)
+    return tuple(rng.sample(ITEMS, length) if rng.random() < 0.7 else without_equal_pairs(rng, list(ITEMS), length))
+
+
+@kind("items", some_items)
 def count_items(rng: random.Random, *items: str) -> Problem:
     listed = ", ".join(items)
     question = rng.choice((
@@ -238,7 +261,7 @@ def count_items(rng: random.Random, *items: str) -> Problem:
         f"Count the items: {listed}.",
         f"How many things do I have: {listed}?",
     ))
-    lines, count = worked.tally(list(items), None)
+    lines, count = worked.count_items(list(items))
     return Problem(question, work(lines), f"There are {count}.", f"There are {len(items)}.")
 
 
@@ -281,39 +304,53 @@ def word_problem(rng: random.Random, start: int, p: int, first: int, q: int, sec
 # Talk
 
 ABILITIES = "I can add, subtract, multiply, divide, compare, sort and count."
-GREETINGS = ("Hello!", "Hello", "Hi!", "Hi", "Hi there!", "Good morning!", "Good evening!", "Hey!", "Hello there!")
-THANKS = ("Thank you!", "Thanks!", "Thanks", "Great, thanks!", "Thank you very much.")
-PARTINGS = ("Bye!", "Goodbye!", "See you!", "Good night!", "Bye")
-ABOUT = ("Who are you?", "What can you do?", "What are you?", "Can you help me?", "Help", "How do you work?", "What is Sigma?")
-TALK = [
-    *((text, "Hello! " + ABILITIES) for text in GREETINGS),
-    *((text, "You are welcome.") for text in THANKS),
-    *((text, "Goodbye!") for text in PARTINGS),
-    *((text, "I am a tiny Sigma model. " + ABILITIES) for text in ABOUT),
-]
+ADDRESSES = ("", "", " there", " Sigma", " friend", " you", " again", " everyone", ", Sigma", ", friend", ", computer")
+ENDINGS = ("!", ".", "")
+TALK = (
+    (("Hello", "Hi", "Hey", "Good morning", "Good evening", "Good day", "Greetings"), "Hello! " + ABILITIES),
+    (("Thank you", "Thanks", "Many thanks", "Great, thanks", "Thank you very much", "Thanks a lot"), "You are welcome."),
+    (("Bye", "Goodbye", "See you", "Good night", "Bye bye", "See you later"), "Goodbye!"),
+    (("Who are you?", "What can you do?", "What are you?", "Can you help me?", "Help", "Help!", "How do you work?", "What is Sigma?",
+      "Who made you?", "What do you know?", "Are you a person?"), "I am a tiny Sigma model. " + ABILITIES),
+)
 
 
-@kind("talk", lambda rng, digits: rng.choice(TALK), splits=False)
+def talking(rng: random.Random, digits: int) -> tuple[str, str]:
+    openings, answer = rng.choice(TALK)
+    text = rng.choice(openings)
+    return text if answer.startswith("I am") else text + rng.choice(ADDRESSES) + rng.choice(ENDINGS), answer
+
+
+@kind("talk", talking, key=lambda text, answer: text)
 def talk(rng: random.Random, text: str, answer: str) -> Problem:
     return Problem(text, "Just talk.\n", answer, answer)
 
 
-COUNTRIES = "France Spain Italy Japan Peru Kenya Norway Egypt India Chile Canada Greece".split()
-SUBJECTS = ("the weather", "the sea", "music", "history", "a dragon", "love", "the moon", "football", "trees", "space", "my cat", "art")
+COUNTRIES = "France Spain Italy Japan Peru Kenya Norway Egypt India Chile Canada Greece Poland Brazil China Cuba Iran Mexico Turkey Sweden".split()
+SUBJECTS = ("the weather", "the sea", "music", "history", "a dragon", "love", "the moon", "football", "trees", "space", "my cat", "art",
+            "chess", "the sun", "birds", "cars", "a king", "winter", "coffee", "dreams", "the past", "physics", "my dog", "a river")
 BEYOND = (
-    ("What is the capital of {}?", COUNTRIES),
-    ("Where is {}?", COUNTRIES),
-    ("How many people live in {}?", COUNTRIES),
-    ("Who rules {}?", COUNTRIES),
-    ("Write a poem about {}.", SUBJECTS),
-    ("Tell me about {}.", SUBJECTS),
-    ("Tell me a story about {}.", SUBJECTS),
-    ("What do you think of {}?", SUBJECTS),
-    ("Explain {} to me.", SUBJECTS),
+    *((pattern, COUNTRIES) for pattern in (
+        "What is the capital of {}?", "Where is {}?", "How many people live in {}?", "Who rules {}?", "What do people eat in {}?",
+        "Is {} a nice country?", "Which language do they speak in {}?", "How do I get to {}?", "How large is {}?",
+    )),
+    *((pattern, SUBJECTS) for pattern in (
+        "Write a poem about {}.", "Tell me about {}.", "Tell me a story about {}.", "What do you think of {}?", "Explain {} to me.",
+        "Do you like {}?", "Sing a song about {}.", "Who knows most about {}?", "Draw me a picture of {}.", "Make a joke about {}.",
+        "What is the meaning of {}?", "Write a letter about {}.", "Translate {} into French.",
+    )),
+    *((pattern, tuple(map(str, range(2, 100)))) for pattern in (
+        "What is the square root of {}?", "What happened in the year 19{}?", "Is {} a prime number?",
+    )),
 )
 REFUSAL = "I can only work with numbers and lists. " + ABILITIES
 
 
-@kind("beyond", lambda rng, digits: (lambda pattern: (pattern[0], rng.choice(pattern[1])))(rng.choice(BEYOND)))
+def beyond_skills(rng: random.Random, digits: int) -> tuple[str, str]:
+    pattern, subjects = rng.choice(BEYOND)
+    return pattern, rng.choice(subjects)
+
+
+@kind("beyond", beyond_skills)
 def beyond(rng: random.Random, pattern: str, subject: str) -> Problem:
-    return Problem(pattern.format(subject), "Not about numbers or lists.\n", REFUSAL, REFUSAL)
+    return Problem(pattern.format(subject), "Not one of my tasks.\n", REFUSAL, REFUSAL)

@@ -17,8 +17,10 @@ THINKING_PROMPT = "Think before you answer."
 SYSTEM_PROMPTS = ("You are a careful assistant.", "You are good at sums.", "Answer the question.", "Be brief and precise.")
 HELD_OUT_SHARE = 0.05
 SUMS = ("addition", "subtraction")
-# A name counts as often as it stands here.
-ALL = 6 * SUMS + 2 * ("multiplication", "division", "story", "sorting", "comparison") + ("letters", "items", "talk", "beyond")
+# How often a kind comes, relative to the others.
+MIX = {"addition": 3, "subtraction": 4, "multiplication": 5, "division": 4, "comparison": 3, "sorting": 5, "letters": 4, "items": 4,
+       "story": 4, "talk": 1, "beyond": 1}
+ALL = tuple(name for name, times in MIX.items() for _ in range(times))
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 
@@ -31,10 +33,8 @@ def sample(rng: random.Random, names: tuple[str, ...] = SUMS, digits: int = 4, h
     """One problem of the named kinds, from the training part or from the held-out part."""
     while True:
         chosen = KINDS[rng.choice(names)]
-        if held_out and not chosen.splits:
-            continue
         operands = chosen.draw(rng, digits)
-        if not chosen.splits or is_held_out(chosen.key(*operands)) == held_out:
+        if is_held_out(chosen.key(*operands)) == held_out:
             return chosen.problem(rng, *operands)
 
 
@@ -77,9 +77,8 @@ def check(count: int = 3000, digits: int = 6):
             problem = chosen.problem(rng, *operands)
             assert problem.answer == problem.truth, f"{name}: {problem}"
             assert problem.thought.endswith("\n") and "<" not in problem.question, f"{name}: {problem}"
-            if chosen.splits:
-                keys[is_held_out(key)].add(key)
-        for held_out in (False, True) if chosen.splits else ():
+            keys[is_held_out(key)].add(key)
+        for held_out in (False, True):
             questions = {sample(rng, (name,), digits, held_out).question for _ in range(count // 10)}
             wordings |= {(question, held_out) for question in questions}
         both = {q for q, h in wordings if h} & {q for q, h in wordings if not h}

@@ -1,7 +1,10 @@
 """Trains the demo model: Sigma-MoE's architecture and recipe (paper, sections 2.2 and 3.2) at a size for one CPU core.
 
-    python Models/demo/train.py               runs, or goes on from the last state in .training/
+    python Models/demo/train.py               runs, or goes on from the last state in .training/full/
     python Models/demo/train.py --export      writes the last state as a Hugging Face checkpoint to checkpoint/
+
+Three stages: pre-training, fine-tuning, and practice, which is long and has every kind of question. What is exported is a
+running average of the weights, which does at any moment what decaying the learning rate would.
 """
 
 import argparse
@@ -23,7 +26,8 @@ sys.path.insert(0, str(HERE.parent / "reference"))
 
 from sigma_checkpoint import save_tensors, tensors_of
 from sigma_config import Config, inverse_frequencies
-from sigma_reference import Layout, MoE, Sigma
+import sigma_reference
+from sigma_reference import Layout, RMSNorm, Sigma
 
 import tokenizer as bpe
 from evaluate import accuracy
@@ -37,8 +41,8 @@ PROGRESSIVE = (3, 2, 1, 1)  # experts per token in training's first part; the lo
 @dataclass(frozen=True)
 class Settings:
     # (from this many tokens on, kinds of questions, most digits): plain sums first, as the paper's later stages are harder
-    curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 4))
-    thinking_share: float = 0.9
+    curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 4), (5_000_000, ALL, 6))
+    thinking_share: float = 0.85
     seed: int = 1
     pretrain_tokens: int = 5_000_000
     finetune_tokens: int = 6_800_000
@@ -47,10 +51,15 @@ class Settings:
     warmup_steps: int = 100
     batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
     finetune_batch_tokens: int = 4096
+    practice_tokens: int = 48_000_000
+    practice_peak: float = 1.5e-3
+    practice_decay_tokens: int = 10_000_000  # at its end, linear to 0.02 of the peak
+    average: float = 0.995  # of the exported weights, per step
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
-    save_every: int = 100
-    evaluate_every: int = 300
+    compiled: bool = True  # norms and rotations as fused loops, a third faster; needs a C++ compiler
+    save_seconds: float = 120
+    evaluate_every: int = 1000
     evaluate_count: int = 40
 
 
@@ -113,12 +122,21 @@ class Balance:
         return loss, loads
 
 
+def fuse():
+    torch._dynamo.config.recompile_limit = 64
+    RMSNorm.forward = torch.compile(RMSNorm.forward, dynamic=True)
+    sigma_reference.rotate = torch.compile(sigma_reference.rotate, dynamic=True)
+
+
 class Trainer:
     def __init__(self, settings: Settings, folder: Path):
         self.s, self.folder = settings, folder
+        if settings.compiled:
+            fuse()
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "tokenizer.json").exists():
-            bpe.make(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            if not (folder / name).exists():
+                (folder / name).write_bytes((HERE / "checkpoint" / name).read_bytes())
         self.tokenizer = bpe.ChatTokenizer(folder)
         torch.manual_seed(settings.seed)
         self.model = Sigma(Config.parse(hf_config(PROGRESSIVE, 1e4)))
@@ -133,11 +151,16 @@ class Trainer:
         )
         self.balance = Balance(self.model)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.parameters = list(self.model.parameters())
+        self.averaged = [p.detach().clone() for p in self.parameters]
+        self.saved = time.monotonic()
         if self.state_file.exists():
             state = torch.load(self.state_file)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+            for mine, stored in zip(self.averaged, state.get("averaged", self.parameters), strict=True):
+                mine.copy_(stored.detach())
         self.enter_phase()
 
     @property
@@ -146,15 +169,31 @@ class Trainer:
 
     def save(self):
         state = dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), step=self.step, tokens=self.tokens,
-                     seconds=self.seconds)
+                     seconds=self.seconds, averaged=self.averaged)
         torch.save(state, self.state_file.with_suffix(".new"))
         self.state_file.with_suffix(".new").replace(self.state_file)
+        self.saved = time.monotonic()
+
+    @torch.no_grad()
+    def exchange(self):
+        """The averaged weights take the model's place, and the other way round."""
+        for mine, averaged in zip(self.parameters, self.averaged):
+            mine.data, averaged.data = averaged.data, mine.data
 
     # The schedule: everything follows from the tokens seen so far.
 
     @property
     def finetuning(self) -> bool:
         return self.tokens >= self.s.pretrain_tokens
+
+    @property
+    def practised(self) -> int:
+        """Tokens since practice began; below 0 before."""
+        return self.tokens - self.s.pretrain_tokens - self.s.finetune_tokens
+
+    @property
+    def end(self) -> int:
+        return self.s.pretrain_tokens + self.s.finetune_tokens + self.s.practice_tokens
 
     @property
     def chosen(self) -> tuple[int, ...]:
@@ -176,7 +215,12 @@ class Trainer:
         self.model.frequencies, self.model.rope_magnitude = inverse_frequencies(config)
 
     def learning_rate(self) -> float:
-        """Warm-up, stable, cosine to 0.6, linear to 0.1 of the peak as in the paper; the fine-tuning stage starts again at 0.6."""
+        """Warm-up, stable, cosine to 0.6, linear to 0.1 of the peak as in the paper; the fine-tuning stage starts again at 0.6,
+        and practice warms up to a peak of its own."""
+        if self.practised >= 0:
+            warm = min(1.0, (self.practised + 1) / (self.s.warmup_steps * self.s.finetune_batch_tokens))
+            left = min(1.0, max(0.0, self.end - self.tokens) / self.s.practice_decay_tokens)
+            return self.s.practice_peak * min(warm, 0.02 + 0.98 * left)
         done = self.tokens / self.s.pretrain_tokens
         if self.finetuning:
             part = (self.tokens - self.s.pretrain_tokens) / self.s.finetune_tokens
@@ -234,6 +278,7 @@ class Trainer:
         (loss + self.s.balance * balance).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
+        torch._foreach_lerp_(self.averaged, self.parameters, 1 - min(self.s.average, (self.step + 1) / (self.step + 10)))
         self.step += 1
         self.tokens += tokens.numel()
         self.enter_phase()
@@ -241,9 +286,12 @@ class Trainer:
         return dict(loss=loss.item(), balance=balance.item() / len(loads), norm=norm.item(), rate=rate, right=right, loads=loads)
 
     def evaluate(self) -> dict[str, float]:
-        problems = [sample(random.Random(f"held out {i}"), SUMS, 3, held_out=True) for i in range(self.s.evaluate_count)]
+        problems = [sample(random.Random(f"held out {i}"), *self.lesson, held_out=True) for i in range(self.s.evaluate_count)]
+        self.exchange()
         with torch.no_grad():
-            return {name: accuracy(self.model, self.tokenizer, problems, thinking) for name, thinking in (("thinking", True), ("direct", False))}
+            scores = {name: accuracy(self.model, self.tokenizer, problems, thinking) for name, thinking in (("thinking", True), ("direct", False))}
+        self.exchange()
+        return scores
 
     def log(self, row: dict):
         file = self.folder / "curves.csv"
@@ -258,13 +306,12 @@ class Trainer:
             writer.writerow([*(round(v, 6) if isinstance(v, float) else v for v in row.values()), *values])
 
     def run(self):
-        end = self.s.pretrain_tokens + self.s.finetune_tokens
-        while self.tokens < end:
+        while self.tokens < self.end:
             start = time.perf_counter()
             result = self.train_step()
             self.seconds += time.perf_counter() - start
             scores = {}
-            if self.step % self.s.evaluate_every == 0 or self.tokens >= end:
+            if self.step % self.s.evaluate_every == 0 or self.tokens >= self.end:
                 scores = self.evaluate()
             if self.step % 10 == 0 or scores:
                 row = dict(step=self.step, tokens=self.tokens, seconds=self.seconds, **result)
@@ -275,23 +322,27 @@ class Trainer:
                 print(f"step {self.step} tokens {self.tokens / 1e6:.2f}M {self.seconds:.0f}s loss {result['loss']:.4f} right {result['right']:.4f} "
                       f"balance {result['balance']:.3f} load {loads} rate {result['rate']:.1e} norm {result['norm']:.2f} "
                       + " ".join(f"{k} {v:.1%}" for k, v in scores.items()), flush=True)
-            if self.step % self.s.save_every == 0 or self.tokens >= end:
+            if time.monotonic() - self.saved > self.s.save_seconds or self.tokens >= self.end:
                 self.save()
 
     def export(self, target: Path):
         for file in target.glob("*"):
-            file.unlink()
+            if not file.name.startswith("tokenizer"):
+                file.unlink()
+        target.mkdir(parents=True, exist_ok=True)
+        self.exchange()
         save_tensors(target, tensors_of(self.model), torch.bfloat16)
         (target / "config.json").write_text(json.dumps(hf_config(self.chosen, self.theta), indent=2) + "\n")
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (target / name).write_bytes((self.folder / name).read_bytes())
+        self.exchange()
         size = sum(file.stat().st_size for file in target.iterdir())
         print(f"{target}: step {self.step}, {self.tokens:,} tokens, {size:,} bytes")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--state", type=Path, default=HERE / ".training")
+    parser.add_argument("--state", type=Path, default=HERE / ".training" / "full")
     parser.add_argument("--export", type=Path, nargs="?", const=HERE / "checkpoint", metavar="FOLDER")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, for example pretrain_tokens=20000000")
     arguments = parser.parse_args()

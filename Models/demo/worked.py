@@ -17,7 +17,11 @@ def plain(digits: str) -> str:
 
 
 def add(a: int, b: int) -> tuple[list[str], str]:
-    x, y = aligned(a, b)
+    return add_columns(*aligned(a, b))
+
+
+def add_columns(x: str, y: str) -> tuple[list[str], str]:
+    """Equally long numbers."""
     lines, running, carry = [f"{x}+{y}"], "", 0
     for i in reversed(range(len(x))):
         total = int(x[i]) + int(y[i]) + carry
@@ -52,42 +56,36 @@ def subtract(a: int, b: int) -> tuple[list[str], str]:
 
 
 def multiply_digit(a: str, digit: str) -> tuple[list[str], str]:
-    """A number times one digit."""
+    """A number times one digit, one digit longer than the number. The tens of a line's sum are the next line's carry."""
     lines, running, carry = [f"{a}*{digit}"], "", 0
     for i in reversed(range(len(a))):
-        total = int(a[i]) * int(digit) + carry
-        left = f"{a[i]}*{digit}" + (f"+{carry}" if carry else "")
+        product = int(a[i]) * int(digit)
+        total = product + carry
+        running = (f"{total:02}" if i == 0 else f"{total % 10}") + running
+        lines.append(f"{a[i]}*{digit}={product:02}+{carry}={total:02}: {running}")
         carry = total // 10
-        if i == 0:
-            running = f"{total}{running}"
-            lines.append(f"{left}={total}: {running}")
-        else:
-            running = f"{total % 10}{running}"
-            lines.append(f"{left}={total}" + (f" carry {carry}" if carry else "") + f": {running}")
-    return lines, plain(running)
+    return lines, running
 
 
 def multiply(a: int, b: int) -> tuple[list[str], str]:
     """a times b of at most two digits: one row per digit of b, then their sum."""
-    lines, rows = [], []
-    for shift, digit in enumerate(reversed(str(b))):
-        work, row = multiply_digit(str(a), digit)
-        lines += work
-        rows.append(plain(row + "0" * shift))
-    if len(rows) == 1:
-        return lines, rows[0]
-    work, result = add(int(rows[0]), int(rows[1]))
-    return lines + work, result
+    digits = str(b)[::-1]
+    lines, first = multiply_digit(str(a), digits[0])
+    if len(digits) == 1:
+        return lines, plain(first)
+    work, second = multiply_digit(str(a), digits[1])
+    total, result = add_columns(f"0{first}", f"{second}0")
+    return lines + work + total, result
 
 
 def divide(a: int, b: int) -> tuple[list[str], str, str]:
-    """Long division by one digit: quotient and remainder."""
-    lines, running, rest = [f"{a}/{b}"], "", 0
-    for digit in str(a):
+    """Long division by one digit: quotient and remainder. A line begins with what was left, the next digit, and those still to come."""
+    lines, running, rest, digits = [f"{a}/{b}"], "", 0, str(a)
+    for i, digit in enumerate(digits):
         part = int(f"{rest}{digit}")
         quotient, rest = divmod(part, b)
         running += str(quotient)
-        lines.append(f"{part}/{b}={quotient} left {rest}: {running}")
+        lines.append(f"{part:02},{digits[i + 1 :]}: {b}*{quotient}={b * quotient:02} left {rest}: {running}")
     return lines, plain(running), str(rest)
 
 
@@ -100,24 +98,31 @@ def compare(a: int, b: int) -> tuple[list[str], str]:
         lines.append(f"{p}{sign}{q}")
         if sign != "=":
             break
+    lines.append(f"{a}{sign}{b}")
     return lines, sign
 
 
 def sort(numbers: list[int]) -> tuple[list[str], list[int]]:
-    """Takes the smallest of what is left, again and again."""
-    lines, left, result = [], list(numbers), []
+    """Takes the smallest of what is left, again and again; all numbers with as many digits as the longest one."""
+    width = max(len(str(n)) for n in numbers)
+    lines, left, result = [], [str(n).zfill(width) for n in numbers], []
     while left:
         least = min(left)
-        lines.append(f"{', '.join(map(str, left))}: {least}")
+        lines.append(f"{', '.join(left)}: {least}")
         left.remove(least)
-        result.append(least)
+        result.append(int(least))
     return lines, result
 
 
-def tally(items: list[str], wanted: str | None) -> tuple[list[str], int]:
-    """Counts along the list: all items, or those that equal `wanted`."""
-    steps, count = [], 0
-    for item in items:
-        count += wanted is None or item == wanted
-        steps.append(f"{item} {count}")
-    return [", ".join(steps)], count
+def count_items(items: list[str]) -> tuple[list[str], int]:
+    """Numbers the items. Each begins with a space, as in the question, so that it is the same tokens."""
+    return [f" {item} {i}" for i, item in enumerate(items, 1)], len(items)
+
+
+def count_letter(letters: str, wanted: str) -> tuple[list[str], int]:
+    """Holds each letter beside the wanted one, and counts those that are equal."""
+    lines, count = [], 0
+    for letter in letters:
+        count += letter == wanted
+        lines.append(f" {wanted} {letter} {'=' if letter == wanted else '-'} {count}")
+    return lines, count

@@ -37,10 +37,9 @@ def main():
     parser.add_argument("--digits", type=int, default=6, help="of the longest numbers in sums (6)")
     arguments = parser.parse_args()
     with open(HERE / "questions.jsonl", "w") as file:
-        for name, chosen in KINDS.items():
-            if chosen.splits:
-                for row in questions(name, arguments.count, arguments.digits):
-                    file.write(json.dumps(row) + "\n")
+        for name in KINDS:
+            for row in questions(name, arguments.count, arguments.digits):
+                file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

@@ -109,10 +109,13 @@ class Attention(nn.Module):
         record("key", k.flatten(1))
         record("value", v.flatten(1))
 
-        def padded(t: Tensor, rows: Tensor) -> Tensor:
-            return t.index_select(0, rows.flatten()).view(*rows.shape, -1, c.head_dim).transpose(1, 2)
+        every = torch.cat([rows.flatten() for rows in layout.groups])
 
-        parts = [self.attend(*(padded(t, rows) for t in (q, k, v.float())), layer, cache) for rows in layout.groups]
+        def padded(t: Tensor) -> list[Tensor]:
+            parts = t.index_select(0, every).split([rows.numel() for rows in layout.groups])
+            return [part.view(*rows.shape, -1, c.head_dim).transpose(1, 2) for part, rows in zip(parts, layout.groups)]
+
+        parts = [self.attend(*group, layer, cache) for group in zip(padded(q), padded(k), padded(v.float()))]
         y = torch.cat(parts).index_select(0, layout.slots)
         record("attention", y)
         return self.o_proj(y)
@@ -200,10 +203,10 @@ class MoE(nn.Module):
         counts = chosen.flatten().bincount(minlength=self.down.shape[0]).tolist()
         rows = order // k
         results = []
-        for expert, mine in enumerate(x.index_select(0, rows).split(counts)):
+        for mine, gate_up, down in zip(x.index_select(0, rows).split(counts), self.gate_up.unbind(), self.down.unbind()):
             if mine.shape[0]:
-                gate, up = F.linear(mine, self.gate_up[expert]).chunk(2, -1)
-                results.append(F.linear(F.silu(gate) * up, self.down[expert]))
+                gate, up = F.linear(mine, gate_up).chunk(2, -1)
+                results.append(F.linear(F.silu(gate) * up, down))
         y = torch.cat(results) * weights.flatten().index_select(0, order)[:, None]
         return torch.zeros_like(x).index_add(0, rows, y.to(x.dtype))
 
