@@ -24,9 +24,10 @@ build: packages ## the commands, into .build/release
 fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 	.venv/bin/python Models/reference/make_fixtures.py
 
-install: $(DEMO) ## the commands and the demo model into PREFIX (/usr/local)
+install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
+	swift build -c release --static-swift-stdlib --scratch-path .build/static -Xlinker -s
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
-	install -m 755 $(addprefix $(BIN)/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(addprefix .build/static/release/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
 	install -m 644 Models/demo/questions.jsonl "$(DESTDIR)$(PREFIX)/share/sigma/questions.jsonl"
 

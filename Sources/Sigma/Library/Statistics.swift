@@ -44,6 +44,8 @@ public struct Statistics: Sendable, Equatable {
     /// The process's highest memory use so far (mapped weights that were used included).
     public var peakMemoryBytes = 0
 
+    package init() {}
+
     public var generatedTokens: Int { thinkingTokens + answerTokens }
     /// Prompt tokens processed per second.
     public var promptTokensPerSecond: Double {
