@@ -132,7 +132,8 @@ func readBandwidth(threads: Int) -> Double {
         }
         let rate = median(speeds) * Double(bytes) / Double(count)
         print(
-            padded("generation at \(depth)", 24), number(median(speeds)), "tokens/s,", number(Double(bytes) / Double(count) / 1e6),
+            padded("generation at \(depth)", 24), number(median(speeds)), "tokens/s,",
+            number(Double(bytes) / Double(count) / 1e6),
             "MB/token,", number(rate / 1e9), "GB/s,", number(rate / bandwidth * 100), "% of the read bandwidth,",
             number(Double(allocations) / Double(count), 2), "allocations/token")
     }

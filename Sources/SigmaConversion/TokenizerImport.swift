@@ -164,7 +164,8 @@ struct TokenCollection {
     mutating func addNamed(_ id: Int, _ text: String, isSpecial: Bool) -> Bool {
         let bytes = Array(text.utf8)
         if id < tokens.count, kinds[id] == .normal, tokens[id] == bytes { tokens[id] = [] }
-        return add(id, bytes, text.hasPrefix("<|dummy") ? .unused : isSpecial && !Self.tags.contains(text) ? .control : .added)
+        return add(
+            id, bytes, text.hasPrefix("<|dummy") ? .unused : isSpecial && !Self.tags.contains(text) ? .control : .added)
     }
 
     /// The id of a special or added token; else of a normal one.

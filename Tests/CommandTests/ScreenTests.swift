@@ -134,7 +134,9 @@ import Testing
 
     @Test func closedStandardStreams() throws {
         let command = try Subprocess.path(of: "sigma-run")
-        for (arguments, code) in [("- <&-", 74), ("--tokens 1 --max-tokens 3 >&-", 74), ("--tokens 1 --max-tokens 3 2>&-", 0)]
+        for (arguments, code) in [
+            ("- <&-", 74), ("--tokens 1 --max-tokens 3 >&-", 74), ("--tokens 1 --max-tokens 3 2>&-", 0),
+        ]
             as [(String, Int32)]
         {
             let script = "exec '\(command)' --model '\(TestModels.bare)' \(arguments)"

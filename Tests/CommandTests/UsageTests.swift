@@ -138,8 +138,10 @@ import Testing
     @Test func extremeValues() throws {
         let most = "\(Int.max)"
         for arguments in [
-            ["--max-tokens", most, "--context", "5"], ["--context", most], ["--top-k", most], ["--thinking-budget", most],
-            ["--seed", "\(UInt64.max)"], ["--temperature", "1e308"], ["--temperature", "1e-308"], ["--top-p", "1e-300"],
+            ["--max-tokens", most, "--context", "5"], ["--context", most], ["--top-k", most],
+            ["--thinking-budget", most],
+            ["--seed", "\(UInt64.max)"], ["--temperature", "1e308"], ["--temperature", "1e-308"],
+            ["--top-p", "1e-300"],
             ["--min-p", "1"], ["--memory", "4000000000GiB"], ["--expert-cache", "4000000000GiB"], ["--threads", "256"],
         ] {
             let result = try Subprocess.run(

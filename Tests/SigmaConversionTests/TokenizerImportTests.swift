@@ -56,6 +56,15 @@ import Testing
         try #require(try read(overrides).definition)
     }
 
+    /// Thinking is found in text, so its tags must come out of the decoder as text.
+    @Test func thinkingTagsAreText() throws {
+        try write {
+            $0.added =
+                #"[{"id":7,"content":"<|endoftext|>","special":true},{"id":8,"content":"<think>","special":true},{"id":9,"content":"</think>","special":true}]"#
+        }
+        #expect(try definition().kinds[7...] == [.control, .added, .added])
+    }
+
     @Test func tokensAndMerges() throws {
         try write()
         let read = try definition()
@@ -100,7 +109,8 @@ import Testing
         try write()
         try scratch.write(
             "tokenizer_config.json",
-            #"{"added_tokens_decoder":{"7":{"content":"<|endoftext|>","special":true},"9":{"content":"<|x|>","special":true}}}"#)
+            #"{"added_tokens_decoder":{"7":{"content":"<|endoftext|>","special":true},"9":{"content":"<|x|>","special":true}}}"#
+        )
         let read = try definition()
         #expect(read.kinds[7...] == [.control, .added, .control])
         #expect(Array(read.tokens[9]) == Array("<|x|>".utf8))

@@ -24,10 +24,13 @@ enum DemoModel {
         return try ModelFile(path: output)
     }
 
-    static func engine(threads: Int = 2, rowLimit: Int = 512, level: String? = nil, context: Int? = nil) throws -> Engine {
+    static func engine(threads: Int = 2, rowLimit: Int = 512, level: String? = nil, context: Int? = nil) throws
+        -> Engine
+    {
         let model = try file()
         let backend = try CPUBackend(
-            model: model, threadCount: threads, instructionSet: level.flatMap { InstructionSet(named: $0) }, rowLimit: rowLimit)
+            model: model, threadCount: threads, instructionSet: level.flatMap { InstructionSet(named: $0) },
+            rowLimit: rowLimit)
         return try Engine(model: model, backend: backend, contextLength: context)
     }
 

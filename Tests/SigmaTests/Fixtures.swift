@@ -52,7 +52,8 @@ struct ReferenceFixture: Sendable, CustomTestStringConvertible {
         private func elements<T>(_ name: String, _ type: String) throws -> [T] {
             let tensor = try #require(file.tensors.first { $0.name == name }, "no \(name)")
             try #require(tensor.type == type)
-            let bytes = UnsafeRawBufferPointer(rebasing: file.file.bytes[tensor.offset..<(tensor.offset + tensor.byteCount)])
+            let bytes = UnsafeRawBufferPointer(
+                rebasing: file.file.bytes[tensor.offset..<(tensor.offset + tensor.byteCount)])
             return (0..<(tensor.byteCount / MemoryLayout<T>.stride)).map {
                 bytes.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.stride, as: T.self)
             }

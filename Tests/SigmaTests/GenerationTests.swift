@@ -53,14 +53,16 @@ import Testing
 
     /// What becomes of `written`, and of the end of turn after it.
     static func run(
-        _ written: String, from start: ThinkingSplitter.State, options: GenerationOptions = GenerationOptions(temperature: 0)
+        _ written: String, from start: ThinkingSplitter.State,
+        options: GenerationOptions = GenerationOptions(temperature: 0)
     ) async throws -> Outcome {
         let model = try DemoModel.file()
         let tokenizer = try Tokenizer(try #require(try model.tokenizerDefinition()))
         let end = try #require(tokenizer.idOfSpecial(named: "<|end|>"))
         let script = Script(
             try CPUBackend(model: model, threadCount: 1),
-            tokenizer.encode(written, recognizingSpecials: false) + [end], vocabulary: model.configuration.vocabularySize)
+            tokenizer.encode(written, recognizingSpecials: false) + [end],
+            vocabulary: model.configuration.vocabularySize)
         let engine = try Engine(model: model, backend: script)
         let outcome = Mutex(Outcome())
         let generation = try Generation(
@@ -91,7 +93,9 @@ import Testing
     @Test func theModelMayDecideToThink() async throws {
         let thought = try await Self.run("\n<think>1+2</think>3", from: .undetermined)
         #expect(thought.thinking == "1+2" && thought.answer == "3")
-        #expect(thought.statistics.answerTokens == 1 && thought.phases.last == "answer" && thought.phases.first == "thinking")
+        #expect(
+            thought.statistics.answerTokens == 1 && thought.phases.last == "answer"
+                && thought.phases.first == "thinking")
         #expect(thought.phases.count == thought.statistics.generatedTokens)
 
         let straight = try await Self.run("\n\nThree.", from: .undetermined)
@@ -104,7 +108,8 @@ import Testing
         let outcome = try await Self.run(String(repeating: "\n ", count: 200), from: .undetermined, options: options)
         #expect(outcome.statistics.reason == .length && outcome.statistics.answerTokens == 30)
         let short = try await Self.run(
-            String(repeating: "\n ", count: 20), from: .undetermined, options: GenerationOptions(temperature: 0, maximumTokens: 2))
+            String(repeating: "\n ", count: 20), from: .undetermined,
+            options: GenerationOptions(temperature: 0, maximumTokens: 2))
         #expect(short.statistics.reason == .length && short.statistics.answerTokens == 2)
     }
 
@@ -116,7 +121,8 @@ import Testing
             ("1</think>.\nSTOP more", .thinking, "1", ".\n"),
         ]
         for (text, start, thinking, answer) in cases {
-            let outcome = try await Self.run(text, from: start, options: GenerationOptions(temperature: 0, stopStrings: ["STOP", "Stop"]))
+            let outcome = try await Self.run(
+                text, from: start, options: GenerationOptions(temperature: 0, stopStrings: ["STOP", "Stop"]))
             #expect(outcome.thinking == thinking && outcome.answer == answer, "\(text): \(outcome)")
             #expect(outcome.statistics.reason == .stop)
         }

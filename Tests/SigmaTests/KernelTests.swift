@@ -85,7 +85,9 @@ import Testing
         for (index, x) in rows.values.enumerated() {
             let scale = rows.scales[index / 32]
             #expect(abs(Int(rows.quants[index])) <= 127)
-            #expect(abs(Double(x) - Double(rows.quants[index]) * Double(scale)) <= Double(scale) * 0.5 * (1 + 256 * Self.unit))
+            #expect(
+                abs(Double(x) - Double(rows.quants[index]) * Double(scale)) <= Double(scale) * 0.5
+                    * (1 + 256 * Self.unit))
         }
         var (quants, scale) = ([Int8](repeating: 1, count: 32), Float(1))
         kernels.quantize_activations([Float](repeating: 0, count: 32), &quants, &scale, 32)
@@ -113,13 +115,16 @@ import Testing
                     for block in 0..<(k / 32) {
                         var sum = 0.0
                         for c in (block * 32)..<(block * 32 + 32) {
-                            sum += weights[j * k + c] * Double(rows.quants[i * k + c]) * Double(rows.scales[i * (k / 32) + block])
+                            sum +=
+                                weights[j * k + c] * Double(rows.quants[i * k + c])
+                                * Double(rows.scales[i * (k / 32) + block])
                         }
                         exact += sum
                         norm += abs(sum)
                     }
                     let bound = Double(k / 32 + 12) * Self.unit * norm
-                    #expect(abs(Double(y[i * n + j]) - exact) <= bound, "n \(n) k \(k) m \(m): \(y[i * n + j]) \(exact)")
+                    #expect(
+                        abs(Double(y[i * n + j]) - exact) <= bound, "n \(n) k \(k) m \(m): \(y[i * n + j]) \(exact)")
                 }
             }
         }
@@ -147,10 +152,14 @@ import Testing
             let rows = Rows(m, k, seed: UInt64(m), kernels)
             let forms: [(Int32, [UInt8], [Double])] = [
                 (Int32(SIGMA_F32), source.withUnsafeBytes(Array.init), source.map(Double.init)),
-                (Int32(SIGMA_BF16), source.map(Self.bf16).withUnsafeBytes(Array.init),
-                 source.map { Double(Float(bitPattern: UInt32(Self.bf16($0)) << 16)) }),
-                (Int32(SIGMA_F16), source.map { Float16($0).bitPattern }.withUnsafeBytes(Array.init),
-                 source.map { Double(Float16($0)) }),
+                (
+                    Int32(SIGMA_BF16), source.map(Self.bf16).withUnsafeBytes(Array.init),
+                    source.map { Double(Float(bitPattern: UInt32(Self.bf16($0)) << 16)) }
+                ),
+                (
+                    Int32(SIGMA_F16), source.map { Float16($0).bitPattern }.withUnsafeBytes(Array.init),
+                    source.map { Double(Float16($0)) }
+                ),
             ]
             for (type, bytes, weights) in forms {
                 var y = [Float](repeating: .nan, count: m * n)
@@ -163,7 +172,9 @@ import Testing
                             exact += product
                             norm += abs(product)
                         }
-                        #expect(abs(Double(y[i * n + j]) - exact) <= Double(k + 1) * Self.unit * norm, "type \(type) k \(k)")
+                        #expect(
+                            abs(Double(y[i * n + j]) - exact) <= Double(k + 1) * Self.unit * norm, "type \(type) k \(k)"
+                        )
                     }
                 }
             }
@@ -225,7 +236,9 @@ import Testing
         kernels.narrow(finite.map { Float(Float16(bitPattern: $0)) }, Int32(SIGMA_F16), &back, Int32(finite.count))
         #expect(back == finite)
         // Round to nearest even between neighbours, overflow and subnormals.
-        let odd: [Float] = [1.00048828125, 1.00146484375, 65519.99, 65520, -1e9, 3e-8, 2.98e-8, 1e-10, 6.1e-5, .infinity, 0.1]
+        let odd: [Float] = [
+            1.00048828125, 1.00146484375, 65519.99, 65520, -1e9, 3e-8, 2.98e-8, 1e-10, 6.1e-5, .infinity, 0.1,
+        ]
         var rounded = [UInt16](repeating: 0, count: odd.count)
         kernels.narrow(odd, Int32(SIGMA_F16), &rounded, Int32(odd.count))
         #expect(rounded == odd.map { Float16($0).bitPattern })
@@ -278,8 +291,12 @@ import Testing
             let positions = 150
             let padded = (dim + 15) & ~15
             let rowBytes = type == Int32(SIGMA_F32) ? dim * 4 : type == Int32(SIGMA_F16) ? dim * 2 : dim / 32 * 34
-            let (k, v) = (Self.values(positions * dim, seed: 1, scale: 2), Self.values(positions * dim, seed: 2, scale: 2))
-            var (keys, values) = ([UInt8](repeating: 0, count: positions * rowBytes), [UInt8](repeating: 0, count: positions * rowBytes))
+            let (k, v) = (
+                Self.values(positions * dim, seed: 1, scale: 2), Self.values(positions * dim, seed: 2, scale: 2)
+            )
+            var (keys, values) = (
+                [UInt8](repeating: 0, count: positions * rowBytes), [UInt8](repeating: 0, count: positions * rowBytes)
+            )
             var (k64, v64) = (k, v)
             for (source, stored, read) in [(k, 0, 0), (v, 1, 1)] {
                 var bytes = [UInt8](repeating: 0, count: positions * rowBytes)
@@ -291,16 +308,21 @@ import Testing
             }
             let visible: [Int32] = [1, 64, 65, 150, 0, 127]
             var q = [Float](repeating: 0, count: visible.count * padded)
-            for (i, value) in Self.values(visible.count * dim, seed: 3).enumerated() { q[i / dim * padded + i % dim] = value }
+            for (i, value) in Self.values(visible.count * dim, seed: 3).enumerated() {
+                q[i / dim * padded + i % dim] = value
+            }
             var scratch = [Float](repeating: .nan, count: (2 * padded + 1) * Int(SIGMA_ATTENTION_BLOCK))
-            var (maximum, sum) = ([Float](repeating: 0, count: visible.count), [Float](repeating: 0, count: visible.count))
+            var (maximum, sum) = (
+                [Float](repeating: 0, count: visible.count), [Float](repeating: 0, count: visible.count)
+            )
             var output = [Float](repeating: .nan, count: visible.count * padded)
             keys.withUnsafeBytes { keyBytes in
                 values.withUnsafeBytes { valueBytes in
                     var keyRows = sigma_kv_rows(rows: keyBytes.baseAddress, type: type, row_bytes: rowBytes)
                     var valueRows = sigma_kv_rows(rows: valueBytes.baseAddress, type: type, row_bytes: rowBytes)
                     kernels.attend(
-                        &keyRows, &valueRows, Int32(dim), q, Int32(visible.count), visible, &scratch, &maximum, &sum, &output)
+                        &keyRows, &valueRows, Int32(dim), q, Int32(visible.count), visible, &scratch, &maximum, &sum,
+                        &output)
                 }
             }
             for (i, count) in visible.enumerated() {
@@ -331,7 +353,8 @@ import Testing
                         norm += weights[j] * abs(Double(v64[j * dim + c])) / total
                     }
                     let found = Double(output[i * padded + c]) / Double(sum[i])
-                    #expect(abs(found - exact) <= 2 * relative * (norm + abs(exact)), "dim \(dim) type \(type) query \(i)")
+                    #expect(
+                        abs(found - exact) <= 2 * relative * (norm + abs(exact)), "dim \(dim) type \(type) query \(i)")
                 }
             }
             // A query's state does not depend on the queries beside it.
@@ -343,7 +366,8 @@ import Testing
                         var keyRows = sigma_kv_rows(rows: keyBytes.baseAddress, type: type, row_bytes: rowBytes)
                         var valueRows = sigma_kv_rows(rows: valueBytes.baseAddress, type: type, row_bytes: rowBytes)
                         kernels.attend(
-                            &keyRows, &valueRows, Int32(dim), Array(q[(i * padded)..<((i + 1) * padded)]), 1, [visible[i]],
+                            &keyRows, &valueRows, Int32(dim), Array(q[(i * padded)..<((i + 1) * padded)]), 1,
+                            [visible[i]],
                             &scratch, &maximumAlone, &sumAlone, &outputAlone)
                     }
                 }

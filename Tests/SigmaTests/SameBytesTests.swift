@@ -23,11 +23,15 @@ import Testing
         for level in KernelTests.levels {
             let whole = try Runner(model, threads: 1, level: level).logits(tokens, pieces: [530], kvType: kvType)
             for (threads, pieces) in [(2, [530]), (3, [1]), (1, [255, 2, 1, 100]), (2, [7, 64, 3])] {
-                let found = try Runner(model, threads: threads, level: level).logits(tokens, pieces: pieces, kvType: kvType)
+                let found = try Runner(model, threads: threads, level: level).logits(
+                    tokens, pieces: pieces, kvType: kvType)
                 #expect(found == whole, "\(level), \(threads) threads, pieces \(pieces)")
             }
             // Beside other sequences of other lengths.
-            let others = [Self.tokens(40, vocabulary: vocabulary, seed: 8), tokens, Self.tokens(300, vocabulary: vocabulary, seed: 9)]
+            let others = [
+                Self.tokens(40, vocabulary: vocabulary, seed: 8), tokens,
+                Self.tokens(300, vocabulary: vocabulary, seed: 9),
+            ]
             let beside = try Runner(model, threads: 2, level: level).logits(others, pieces: [3, 90], kvType: kvType)
             #expect(beside[1] == whole, "\(level), in a batch")
         }

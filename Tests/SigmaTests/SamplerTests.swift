@@ -74,7 +74,8 @@ import Testing
         let sorted = logits.sorted(by: >)
         #expect(
             Self.sample(sorted, GenerationOptions(temperature: 1, topK: 1024, topP: 1), draws: 100)
-                == Self.sample(Array(sorted[..<1024]), GenerationOptions(temperature: 1, topK: 2000, topP: 1), draws: 100))
+                == Self.sample(
+                    Array(sorted[..<1024]), GenerationOptions(temperature: 1, topK: 2000, topP: 1), draws: 100))
     }
 
     @Test func seedsDecide() {

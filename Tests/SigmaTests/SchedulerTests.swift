@@ -76,7 +76,9 @@ import Testing
             for (index, question) in questions.enumerated() {
                 group.addTask {
                     let outcome: Result<String, any Error>
-                    do { outcome = .success(try await Self.text(engine, timelines[index], question)) } catch { outcome = .failure(error) }
+                    do { outcome = .success(try await Self.text(engine, timelines[index], question)) } catch {
+                        outcome = .failure(error)
+                    }
                     results.all.withLock { $0[index] = outcome }
                 }
             }
@@ -84,7 +86,8 @@ import Testing
         #expect(backend.largestBatch > 1)
         for index in questions.indices {
             switch results.all.withLock({ $0[index] }) {
-            case .success(let text): #expect(index != 2)
+            case .success(let text):
+                #expect(index != 2)
                 #expect(text == alone[index])
             case .failure(let error): #expect(index == 2 && (error as? SigmaError)?.kind == .unavailable)
             case nil: Issue.record("no result \(index)")

@@ -5,7 +5,8 @@ import Testing
 @Suite struct SessionTests {
     static let question = "What is 347 + 586?"
     static let greedy = GenerationOptions(temperature: 0)
-    static let sampled = GenerationOptions(temperature: 1.3, topK: 50, topP: 1, seed: 11, thinkingBudget: 60, maximumTokens: 30)
+    static let sampled = GenerationOptions(
+        temperature: 1.3, topK: 50, topP: 1, seed: 11, thinkingBudget: 60, maximumTokens: 30)
 
     @Test func theAnswerIsRight() async throws {
         let answer = try await Answer(DemoModel.session(try DemoModel.engine()), Self.question)
@@ -17,7 +18,8 @@ import Testing
 
     @Test func theTextIsTheSameForAnyThreadsAndChunks() async throws {
         for options in [Self.greedy, Self.sampled] {
-            let reference = try await Answer(DemoModel.session(try DemoModel.engine(threads: 1)), Self.question, options: options)
+            let reference = try await Answer(
+                DemoModel.session(try DemoModel.engine(threads: 1)), Self.question, options: options)
             for (threads, rows) in [(2, 512), (3, 1), (1, 7)] {
                 let engine = try DemoModel.engine(threads: threads, rowLimit: rows)
                 #expect(try await Answer(DemoModel.session(engine), Self.question, options: options) == reference)
@@ -42,9 +44,11 @@ import Testing
         #expect(reused > 0 && reused < second.statistics!.promptTokens)
         // The same conversation, processed from nothing.
         let prompt = try engine.prompt(
-            turns: [Turn(.user, Self.question), Turn(.assistant, first.text), Turn(.user, "What is 12 + 9?")], system: "",
+            turns: [Turn(.user, Self.question), Turn(.assistant, first.text), Turn(.user, "What is 12 + 9?")],
+            system: "",
             thinks: true)
-        let ids = try await Self.run(engine, GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: Self.sampled))
+        let ids = try await Self.run(
+            engine, GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: Self.sampled))
         #expect(ids.text == second.reasoning + second.text)
     }
 
@@ -84,7 +88,9 @@ import Testing
     @Test func theSessionIsFreeWhenTheEndIsSeen() async throws {
         let session = DemoModel.session(try DemoModel.engine())
         for _ in 0..<20 {
-            for try await update in session.stream(to: "What is 1 + 1?", options: GenerationOptions(thinks: false, maximumTokens: 1)) {
+            for try await update in session.stream(
+                to: "What is 1 + 1?", options: GenerationOptions(thinks: false, maximumTokens: 1))
+            {
                 if case .finished = update { break }
             }
         }
@@ -131,7 +137,8 @@ import Testing
             options: GenerationOptions(temperature: 0, thinks: false, maximumTokens: 3))
         #expect(short.statistics?.reason == .length && short.statistics?.answerTokens == 3 && short.reasoning.isEmpty)
 
-        let prompt = try DemoModel.engine().prompt(turns: [Turn(.user, Self.question)], system: "", thinks: true).tokens.count
+        let prompt = try DemoModel.engine().prompt(turns: [Turn(.user, Self.question)], system: "", thinks: true).tokens
+            .count
         for context in [prompt, prompt + 1, prompt + 2, 60] {
             let cut = try await Answer(DemoModel.session(try DemoModel.engine(context: context)), Self.question)
             let statistics = try #require(cut.statistics)
@@ -179,7 +186,8 @@ import Testing
             let timeline = try engine.makeTimeline(kvType: .f16)
             #expect(throws: SigmaError.self) {
                 try Generation(
-                    GenerationRequest(tokens: tokens, start: .answer, options: Self.greedy), on: timeline, engine: engine
+                    GenerationRequest(tokens: tokens, start: .answer, options: Self.greedy), on: timeline,
+                    engine: engine
                 ) { _ in }
             }
         }
@@ -194,7 +202,8 @@ import Testing
         let reference = logSoftmax(try runner.logits(prompt.tokens, kvType: .f16), width: runner.vocabulary)
         let options = GenerationOptions(maximumTokens: 0)
         let result = try await Self.run(
-            engine, GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: 3))
+            engine,
+            GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: 3))
         #expect(result.positions.count == prompt.tokens.count)
         for (index, position) in result.positions.enumerated() {
             #expect(position.top.count == 3)
@@ -207,7 +216,9 @@ import Testing
     }
 
     /// Runs one generation on a new timeline.
-    static func run(_ engine: Engine, _ request: GenerationRequest) async throws -> (text: String, positions: [PromptPosition]) {
+    static func run(_ engine: Engine, _ request: GenerationRequest) async throws -> (
+        text: String, positions: [PromptPosition]
+    ) {
         let timeline = try engine.makeTimeline(kvType: .f16)
         let (events, continuation) = AsyncThrowingStream<GenerationEvent, any Error>.makeStream()
         let generation = try Generation(request, on: timeline, engine: engine) { continuation.yield($0) }

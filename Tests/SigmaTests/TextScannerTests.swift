@@ -3,7 +3,9 @@ import Testing
 
 @Suite struct TextScannerTests {
     /// Feeds a text in pieces of any size and collects both parts.
-    static func split(_ text: String, from start: ThinkingSplitter.State, piece: Int) -> (thinking: String, answer: String) {
+    static func split(_ text: String, from start: ThinkingSplitter.State, piece: Int) -> (
+        thinking: String, answer: String
+    ) {
         var splitter = ThinkingSplitter(start)
         var (thinking, answer) = ("", "")
         var rest = Substring(text)
@@ -40,7 +42,9 @@ import Testing
     }
 
     @Test func theStateTellsWhetherThereWasThinking() {
-        for (text, thought) in [("<think>a</think>b", true), ("<think></think>", true), ("plain", false), ("<thin", false)] {
+        for (text, thought) in [
+            ("<think>a</think>b", true), ("<think></think>", true), ("plain", false), ("<thin", false),
+        ] {
             var splitter = ThinkingSplitter(.undetermined)
             _ = splitter.append(text)
             #expect(splitter.hasThought == thought, "\(text)")

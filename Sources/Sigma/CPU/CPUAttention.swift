@@ -80,9 +80,11 @@ extension CPUBackend {
     package func attend(layer: Int) {
         layerIndex = layer
         let matrices = weights.layers[layer]
-        stepBytes += matrices.query.byteCount + matrices.key.byteCount + matrices.value.byteCount + matrices.output.byteCount
+        stepBytes +=
+            matrices.query.byteCount + matrices.key.byteCount + matrices.value.byteCount + matrices.output.byteCount
         for segment in batch.segments {
-            stepBytes += (segment.position + segment.count) * configuration.kvHeadCount * 2 * cache(of: segment).rowBytes
+            stepBytes +=
+                (segment.position + segment.count) * configuration.kvHeadCount * 2 * cache(of: segment).rowBytes
         }
         run(.attention)
     }

@@ -63,7 +63,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package func makeSequence(kvType: KVType) throws -> any SequenceState {
         guard kvType != .q8_0 || configuration.headDim % 32 == 0 else {
             throw SigmaError(
-                .unavailable, "an 8-bit key-value cache needs a head_dim that is a multiple of 32, and this model's is \(configuration.headDim)",
+                .unavailable,
+                "an 8-bit key-value cache needs a head_dim that is a multiple of 32, and this model's is \(configuration.headDim)",
                 remedy: "Use --kv-type f16.")
         }
         return KVCache(
@@ -135,7 +136,9 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         }
     }
 
-    func scratch(_ member: Int32) -> UnsafeMutablePointer<Float> { workspace.scratch.base + Int(member) * scratchLength }
+    func scratch(_ member: Int32) -> UnsafeMutablePointer<Float> {
+        workspace.scratch.base + Int(member) * scratchLength
+    }
 
     /// normed = rmsnorm(residual) for one row, and its 8-bit form where a product needs it.
     func normalize(row: Int, to normedRow: Int, _ norm: FloatVector, quantized: Bool) {
@@ -222,7 +225,9 @@ extension ModelWeights {
         }
         return embedding.type.isQuantized || head.type.isQuantized
             || layers.contains { layer in
-                if [layer.query, layer.key, layer.value, layer.output].contains(where: { $0.type.isQuantized }) { return true }
+                if [layer.query, layer.key, layer.value, layer.output].contains(where: { $0.type.isQuantized }) {
+                    return true
+                }
                 switch layer.feedForward {
                 case .dense(let mlp): return isQuantized(mlp)
                 case .mixture(_, _, let experts, let shared):

@@ -32,8 +32,12 @@ struct FeedForwardPlan {
     mutating func add(_ group: Group) {
         guard group.count > 0 else { return }
         groups.append(group)
-        for tile in 0..<CPUBackend.tiles(group.gate.rows) { gateItems.append(Item(group: groups.count - 1, tile: tile)) }
-        for tile in 0..<CPUBackend.tiles(group.down.rows) { downItems.append(Item(group: groups.count - 1, tile: tile)) }
+        for tile in 0..<CPUBackend.tiles(group.gate.rows) {
+            gateItems.append(Item(group: groups.count - 1, tile: tile))
+        }
+        for tile in 0..<CPUBackend.tiles(group.down.rows) {
+            downItems.append(Item(group: groups.count - 1, tile: tile))
+        }
     }
 }
 

@@ -6,7 +6,8 @@
         inputs k: Int, _ c: UnsafeMutablePointer<Float>, stride cStride: Int
     ) {
         cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasTrans, Int32(m), Int32(n), Int32(k), 1, a, Int32(aStride), b, Int32(k), 0, c,
+            CblasRowMajor, CblasNoTrans, CblasTrans, Int32(m), Int32(n), Int32(k), 1, a, Int32(aStride), b, Int32(k), 0,
+            c,
             Int32(cStride))
     }
 #endif

@@ -18,7 +18,9 @@ package struct InstructionSet: @unchecked Sendable {
     package static var best: InstructionSet { InstructionSet(kernels: sigma_kernels_best()) }
 
     /// The levels that this processor can run, the best last.
-    package static var all: [InstructionSet] { ["portable", "avx2", "avx512"].compactMap { InstructionSet(named: $0) } }
+    package static var all: [InstructionSet] {
+        ["portable", "avx2", "avx512"].compactMap { InstructionSet(named: $0) }
+    }
 
     init(kernels: UnsafePointer<sigma_kernels>) { self.kernels = kernels }
 
@@ -31,7 +33,9 @@ package struct InstructionSet: @unchecked Sendable {
     /// The level that `SIGMA_INSTRUCTION_SET` names, or the best.
     /// - Throws: `SigmaError(.unavailable)` where it names none that this processor can run.
     package static func fromEnvironment() throws -> InstructionSet {
-        guard let name = getenv("SIGMA_INSTRUCTION_SET").map({ String(cString: $0) }), !name.isEmpty else { return .best }
+        guard let name = getenv("SIGMA_INSTRUCTION_SET").map({ String(cString: $0) }), !name.isEmpty else {
+            return .best
+        }
         guard let level = InstructionSet(named: name) else {
             throw SigmaError(
                 .unavailable, "SIGMA_INSTRUCTION_SET is '\(name)', which this processor cannot run",

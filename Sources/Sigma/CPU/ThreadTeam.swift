@@ -9,7 +9,8 @@ final class ThreadTeam: @unchecked Sendable {
     init(memberCount: Int) throws {
         guard let team = sigma_team_create(Int32(clamping: memberCount)) else {
             throw SigmaError(
-                .unavailable, "the system does not give this process \(memberCount) threads", remedy: "Use fewer: --threads.")
+                .unavailable, "the system does not give this process \(memberCount) threads",
+                remedy: "Use fewer: --threads.")
         }
         self.team = team
         self.memberCount = Int(sigma_team_members(team))

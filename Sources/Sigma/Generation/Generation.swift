@@ -92,7 +92,9 @@ package final class Generation: @unchecked Sendable {
         onEvent: @escaping @Sendable (GenerationEvent) -> Void
     ) throws {
         try request.options.check()
-        guard !request.tokens.isEmpty else { throw SigmaError(.usage, "the prompt is empty: there is nothing to continue") }
+        guard !request.tokens.isEmpty else {
+            throw SigmaError(.usage, "the prompt is empty: there is nothing to continue")
+        }
         if let bad = request.tokens.first(where: { $0 < 0 || Int($0) >= engine.vocabularySize }) {
             throw SigmaError(
                 .usage, "token id \(bad) is outside the model's vocabulary of \(engine.vocabularySize) rows")

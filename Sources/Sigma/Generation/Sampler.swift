@@ -26,7 +26,7 @@ package struct Sampler: Sendable {
 
     /// - Parameters:
     ///   - logits: [vocabulary].
-    ///   - allowed: which ids may be chosen; empty: all. Others take no part. Not-a-number counts as minus infinity.
+    ///   - allowed: which ids may be chosen; empty: all. Others take no part, nor do logits that are not finite.
     /// - Returns: a token id, or nil if no id is allowed or none has a finite logit.
     package mutating func sample(_ logits: UnsafeBufferPointer<Float>, allowed: [Bool]) -> Int32? {
         if options.temperature <= 0 {
@@ -70,7 +70,7 @@ package struct Sampler: Sendable {
     }
 
     private func isCandidate(_ id: Int, _ logit: Float, _ allowed: [Bool]) -> Bool {
-        logit > -.infinity && (allowed.isEmpty || allowed[id])
+        logit.isFinite && (allowed.isEmpty || allowed[id])
     }
 
     /// The `count` largest by insertion into a sorted list: `count` is small, and nearly every logit is below the list's last.

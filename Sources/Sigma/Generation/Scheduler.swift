@@ -157,7 +157,9 @@ final class Scheduler: @unchecked Sendable {
         let seconds = monotonicTime() - before
         return members.compactMap { member in
             do {
-                if try member.generation.finishStep(seconds: seconds, bytes: forwardPass.backend.stepBytes) { return member.job }
+                if try member.generation.finishStep(seconds: seconds, bytes: forwardPass.backend.stepBytes) {
+                    return member.job
+                }
                 member.job.onEnd(.success(()))
             } catch {
                 member.job.onEnd(.failure(error))
@@ -177,7 +179,9 @@ final class Scheduler: @unchecked Sendable {
         var first = 0
         while first < wanted.count {
             var last = first
-            while last + 1 < wanted.count, last + 1 - first < backend.headRowLimit, wanted[last + 1].row == wanted[last].row + 1 {
+            while last + 1 < wanted.count, last + 1 - first < backend.headRowLimit,
+                wanted[last + 1].row == wanted[last].row + 1
+            {
                 last += 1
             }
             let logits = backend.head(rows: wanted[first].row..<(wanted[last].row + 1))

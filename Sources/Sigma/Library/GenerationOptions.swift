@@ -43,7 +43,8 @@ public struct GenerationOptions: Sendable, Equatable {
         func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
             if !condition { throw SigmaError(.usage, message()) }
         }
-        try require(temperature >= 0 && temperature.isFinite, "the temperature must be 0 or more, and is \(temperature)")
+        try require(
+            temperature >= 0 && temperature.isFinite, "the temperature must be 0 or more, and is \(temperature)")
         try require(topK >= 0, "top-k must be 0 (off) or more, and is \(topK)")
         try require(topP > 0 && topP <= 1, "top-p must be above 0 and at most 1, and is \(topP)")
         try require(minP >= 0 && minP <= 1, "min-p must be from 0 to 1, and is \(minP)")

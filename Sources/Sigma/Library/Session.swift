@@ -78,7 +78,8 @@ public final class Session: Sendable {
             if state.isBusy {
                 guard state.isAbandoned, state.waiting == nil else {
                     throw SigmaError(
-                        .usage, "the session is still making an answer", remedy: "Wait for it, or use a second session.")
+                        .usage, "the session is still making an answer", remedy: "Wait for it, or use a second session."
+                    )
                 }
                 state.waiting = { self.begin(message, options, continuation) }
                 return true
@@ -190,7 +191,9 @@ extension Engine {
     package var missingTokenizer: SigmaError {
         SigmaError(
             .damaged, "the model file has no tokenizer, so it cannot read text", path: modelPath,
-            remedy: "Convert a checkpoint folder that has its tokenizer files, or give sigma-run token ids: --tokens 1,2,3.")
+            remedy:
+                "Convert a checkpoint folder that has its tokenizer files, or give sigma-run token ids: --tokens 1,2,3."
+        )
     }
 
     /// Name of the level of the CPU kernels; nil for other back ends.

@@ -18,7 +18,8 @@ package struct ChatFormat: Sendable, Equatable {
     /// Generation ends at any of these token ids.
     package var stopTokens: [Int32]
 
-    package init(style: Style, opensThinking: Bool, thinkingPrompt: String, closingPhrase: String, stopTokens: [Int32]) {
+    package init(style: Style, opensThinking: Bool, thinkingPrompt: String, closingPhrase: String, stopTokens: [Int32])
+    {
         self.style = style
         self.opensThinking = opensThinking
         self.thinkingPrompt = thinkingPrompt

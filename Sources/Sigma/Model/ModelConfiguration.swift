@@ -3,7 +3,10 @@
 /// Built from a checkpoint's `config.json` when converting, and from the keys of a native model file when loading.
 public struct ModelConfiguration: Sendable, Equatable {
     /// How router logits become scores. Scores are fp32.
-    public enum RouterScoring: UInt32, Sendable { case softmax = 1, sigmoid = 2 }
+    public enum RouterScoring: UInt32, Sendable {
+        case softmax = 1
+        case sigmoid = 2
+    }
 
     /// When the weights of the chosen experts are divided by their sum.
     public enum WeightNormalization: String, Sendable {

@@ -54,7 +54,9 @@ package struct ExpertRecords: @unchecked Sendable {
         self.layout = layout
     }
 
-    package func gate(_ expert: Int) -> WeightMatrix { matrix(expert, layout.gateType, 0, layout.intermediate, layout.hidden) }
+    package func gate(_ expert: Int) -> WeightMatrix {
+        matrix(expert, layout.gateType, 0, layout.intermediate, layout.hidden)
+    }
     package func up(_ expert: Int) -> WeightMatrix {
         matrix(expert, layout.upType, layout.upOffset, layout.intermediate, layout.hidden)
     }
