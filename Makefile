@@ -2,6 +2,8 @@
 
 PREFIX ?= /usr/local
 PYTHON ?= python3
+# For example --extra-index-url of an index with smaller, CPU-only builds of PyTorch.
+PIP_FLAGS ?=
 BIN := .build/release
 COMMANDS := sigma-run sigma-convert sigma-eval
 DEMO := Models/demo.gguf
@@ -56,5 +58,5 @@ packages:
 
 .venv/ready: Models/requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu -r Models/requirements.txt
+	.venv/bin/pip install $(PIP_FLAGS) -r Models/requirements.txt
 	touch $@
