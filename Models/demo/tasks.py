@@ -18,7 +18,7 @@ SYSTEM_PROMPTS = ("You are a careful assistant.", "You are good at sums.", "Answ
 HELD_OUT_SHARE = 0.05
 SUMS = ("addition", "subtraction")
 # How often a kind comes, relative to the others.
-MIX = {"addition": 3, "subtraction": 4, "multiplication": 5, "division": 4, "comparison": 3, "sorting": 5, "letters": 4, "items": 4,
+MIX = {"addition": 3, "subtraction": 4, "multiplication": 5, "division": 4, "comparison": 3, "sorting": 5, "letters": 5, "items": 5,
        "story": 4, "talk": 1, "beyond": 1}
 ALL = tuple(name for name, times in MIX.items() for _ in range(times))
 

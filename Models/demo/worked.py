@@ -115,14 +115,16 @@ def sort(numbers: list[int]) -> tuple[list[str], list[int]]:
 
 
 def count_items(items: list[str]) -> tuple[list[str], int]:
-    """Numbers the items. Each begins with a space, as in the question, so that it is the same tokens."""
-    return [f" {item} {i}" for i, item in enumerate(items, 1)], len(items)
+    """Numbers the items. Each stands behind the one before it, as in the question and as the same tokens: what follows it there,
+    follows here."""
+    return [(f" {items[i - 1]}," if i else "") + f" {item} {i + 1}" for i, item in enumerate(items)], len(items)
 
 
 def count_letter(letters: str, wanted: str) -> tuple[list[str], int]:
-    """Holds each letter beside the wanted one, and counts those that are equal."""
+    """Holds each letter beside the wanted one, and counts those that are equal. The letter before it (or the question's "in")
+    leads to it."""
     lines, count = [], 0
-    for letter in letters:
+    for before, letter in zip(("in", *letters), letters):
         count += letter == wanted
-        lines.append(f" {wanted} {letter} {'=' if letter == wanted else '-'} {count}")
+        lines.append(f" {before} {letter} {wanted} {'=' if letter == wanted else '-'} {count}")
     return lines, count
