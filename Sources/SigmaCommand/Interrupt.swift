@@ -1,3 +1,4 @@
+import Sigma
 import Synchronization
 
 #if canImport(Glibc)
@@ -48,11 +49,12 @@ public enum Interrupt {
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         wakeUp.store(ends[1], ordering: .sequentiallyConsistent)
         let input = ends[0]
-        Thread.detach {
+        let thread = try? NativeThread {
             var byte: UInt8 = 0
             while read(input, &byte, 1) < 0, errno == EINTR {}
             body()
         }
+        thread?.detach()
     }
 
     /// In the signal handler: async-signal-safe calls only.
@@ -66,40 +68,5 @@ public enum Interrupt {
             errno = savedError
         }
         return number
-    }
-}
-
-private enum Thread {
-    static func detach(_ body: @escaping @Sendable () -> Void) {
-        final class Box: Sendable {
-            let body: @Sendable () -> Void
-            init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-        }
-        let argument = Unmanaged.passRetained(Box(body)).toOpaque()
-        #if canImport(Darwin)
-            var thread: pthread_t?
-        #else
-            var thread = pthread_t()
-        #endif
-        let status = pthread_create(
-            &thread, nil,
-            { argument in
-                #if canImport(Darwin)
-                    let pointer = argument
-                #else
-                    let pointer = argument!
-                #endif
-                Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body()
-                return nil
-            }, argument)
-        guard status == 0 else {
-            Unmanaged<Box>.fromOpaque(argument).release()
-            return
-        }
-        #if canImport(Darwin)
-            pthread_detach(thread!)
-        #else
-            pthread_detach(thread)
-        #endif
     }
 }

@@ -1,15 +1,9 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import Sigma
 
 /// A progress bar with the time left, on stderr and only if that is a terminal. One at a time; one thread at a time.
 public struct ProgressBar {
     private let label: String
-    private let begin = monotonicSeconds()
+    private let begin = monotonicTime()
     private var lastDrawn = -1.0
     private nonisolated(unsafe) static var isShown = false
 
@@ -19,7 +13,7 @@ public struct ProgressBar {
     /// - Parameter fraction: 0...1.
     public mutating func update(_ fraction: Double) {
         guard Terminal.standardErrorIsTerminal else { return }
-        let now = monotonicSeconds()
+        let now = monotonicTime()
         guard now - lastDrawn >= 0.1 else { return }
         lastDrawn = now
         let fraction = min(max(fraction, 0), 1)
@@ -54,11 +48,4 @@ public struct ProgressBar {
         if seconds < 3600 { return "\(seconds / 60) min \(seconds % 60) s" }
         return "\(seconds / 3600) h \(seconds % 3600 / 60) min"
     }
-}
-
-/// Seconds since some fixed point in the past.
-public func monotonicSeconds() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }

@@ -76,13 +76,13 @@ struct Convert: ParsableCommand {
         // A second Ctrl-C must not leave a half-written file behind either.
         Interrupt.install(secondEndsProcess: false)
         var bar = ProgressBar("converting")
-        let begin = monotonicSeconds()
+        let begin = monotonicTime()
         try withoutActuallyEscaping({ (share: Double) in bar.update(share) }) { update in
             try Converter.convert(options, warn: { warn($0) }, progress: update, isCancelled: { Interrupt.isRequested })
         }
         bar.finish()
         let size = try MappedFile(path: output).bytes.count
-        note("\(output): \(ByteSize.text(size)) in \(JSONWriter.fixed(monotonicSeconds() - begin, decimals: 1)) s")
+        note("\(output): \(ByteSize.text(size)) in \(JSONWriter.fixed(monotonicTime() - begin, decimals: 1)) s")
     }
 
     private func weightType(_ name: String, _ option: String) throws -> WeightType {

@@ -1,7 +1,7 @@
 import CSigma
 
 /// The threads that compute, one team for a back end. Used by one thread at a time.
-final class ThreadTeam: @unchecked Sendable {
+package final class ThreadTeam: @unchecked Sendable {
     private let team: OpaquePointer
     let memberCount: Int
 
@@ -32,7 +32,7 @@ final class ThreadTeam: @unchecked Sendable {
     }
 
     /// Cores that this process may use; on macOS the performance cores.
-    static var availableProcessors: Int {
+    package static var availableProcessors: Int {
         #if os(macOS)
             return performanceCoreCount
         #else

@@ -37,38 +37,8 @@ final class Scheduler: @unchecked Sendable {
         hasWork.deallocate()
     }
 
-    func startThread() throws {
-        #if os(Linux)
-            var thread = pthread_t()
-        #else
-            var thread: pthread_t?
-        #endif
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-        pthread_attr_setstacksize(&attributes, 8 << 20)
-        defer { pthread_attr_destroy(&attributes) }
-        let context = Unmanaged.passRetained(self)
-        #if os(Linux)
-            let result = pthread_create(
-                &thread, &attributes,
-                { context in
-                    Unmanaged<Scheduler>.fromOpaque(context!).takeRetainedValue().work()
-                    return nil
-                }, context.toOpaque())
-        #else
-            let result = pthread_create(
-                &thread, &attributes,
-                { context in
-                    Unmanaged<Scheduler>.fromOpaque(context).takeRetainedValue().work()
-                    return nil
-                }, context.toOpaque())
-        #endif
-        guard result == 0 else {
-            context.release()
-            throw SigmaError(.unavailable, "cannot start the engine's thread: \(systemMessage(result))")
-        }
-    }
+    /// - Throws: `SigmaError(.unavailable)` if the system gives no thread.
+    func startThread() throws { try NativeThread { self.work() }.detach() }
 
     func append(_ job: Job) {
         pthread_mutex_lock(mutex)
