@@ -17,7 +17,7 @@ let package = Package(
         // SIMD kernels with run-time dispatch, the thread team's fork/join, and the fault guard of mapped files.
         .target(name: "CSigma"),
         .systemLibrary(
-            name: "COpenBLAS", pkgConfig: "openblas",
+            name: "COpenBLAS",
             providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
 
         // The engine: formats, tokenizer, model, back ends, generation, and the public library.

@@ -10,7 +10,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     let rotary: RotaryEmbedding
     /// Queries and outputs of attention are this wide per head.
     let paddedHeadDim: Int
-    /// Float products go through OpenBLAS only where no weight is quantized: its sums depend on the shape of the call.
+    /// Float products go through OpenBLAS (macOS: Accelerate) only where no weight is quantized: its sums depend on the shape of the call.
+    /// Without the library our own kernels do them.
     let usesBLAS: Bool
     var workspace = Workspace()
     /// Floats of scratch that each member has.
@@ -46,7 +47,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         rotary = RotaryEmbedding(
             headDim: configuration.headDim, theta: configuration.ropeTheta, scaling: configuration.ropeScaling)
         paddedHeadDim = (configuration.headDim + 15) & ~15
-        usesBLAS = !model.weights.hasQuantizedMatrix
+        usesBLAS = !model.weights.hasQuantizedMatrix && hasFloatProduct
         gatedWidth = model.weights.widestMLP
         scratchLength = Self.scratchLength(configuration, gatedWidth: gatedWidth, paddedHeadDim: paddedHeadDim)
         try workspace.scratch.reserve(scratchLength * team.memberCount)
