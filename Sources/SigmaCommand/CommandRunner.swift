@@ -88,8 +88,10 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
     default:
         // --help and --version are errors to the parser, too.
         guard type.exitCode(for: error) != .success else {
-            try? StandardOutput.write(type.fullMessage(for: error) + "\n")
-            try? StandardOutput.flush()
+            do {
+                try StandardOutput.write(type.fullMessage(for: error) + "\n")
+                try StandardOutput.flush()
+            } catch { end(type, with: error) }
             endProcess(0)
         }
         let name = type.configuration.commandName ?? type._commandName

@@ -59,6 +59,14 @@ package struct Converter {
             checkpoint, configuration.model, type: options.type, outputType: options.outputType ?? options.type,
             ignoresUnknown: ignoresUnknown)
         let tokenizer = try TokenizerImport(checkpoint.folder, configuration, overrides: options.overrides)
+        if let definition = tokenizer.definition {
+            // What could not be loaded must not be written.
+            do { _ = try Tokenizer(definition) } catch {
+                var named = error
+                named.path = named.path ?? checkpoint.folder
+                throw named
+            }
+        }
         try refuseOverwriting(checkpoint, tokenizer, options.output)
         for warning in checkpoint.warnings + configuration.warnings + plan.warnings + tokenizer.warnings {
             warn(warning)

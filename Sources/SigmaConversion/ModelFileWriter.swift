@@ -177,7 +177,8 @@ struct ModelFileWriter {
         let pieces = pieces(layout)
         var checksums = [UInt32](repeating: 0, count: recordCount)
         let largest = pieces.map(\.byteCount).max() ?? 0
-        let buffer = Buffer(count: max(Self.waveBytes, largest))
+        let total = pieces.reduce(0) { $0 + $1.byteCount }
+        let buffer = try Buffer(count: max(min(Self.waveBytes, total), largest))
         var first = 0
         while first < pieces.count {
             // A wave: as many pieces as the buffer holds.
@@ -248,7 +249,14 @@ struct ModelFileWriter {
 
     private final class Buffer: @unchecked Sendable {
         let bytes: UnsafeMutableRawBufferPointer
-        init(count: Int) { bytes = .allocate(byteCount: count, alignment: 64) }
-        deinit { bytes.deallocate() }
+        /// - Throws: `SigmaError` (`.unavailable`) if memory ends.
+        init(count: Int) throws {
+            var memory: UnsafeMutableRawPointer?
+            guard posix_memalign(&memory, 64, max(count, 1)) == 0, let memory else {
+                throw SigmaError(.unavailable, "no memory for a buffer of \(count) bytes")
+            }
+            bytes = UnsafeMutableRawBufferPointer(start: memory, count: count)
+        }
+        deinit { free(bytes.baseAddress) }
     }
 }

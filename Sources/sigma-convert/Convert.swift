@@ -62,6 +62,7 @@ struct Convert: ParsableCommand {
             throw usageError(
                 "expected INPUT and OUTPUT", remedy: "For example: sigma-convert ./Sigma-MoE-Tiny sigma.gguf")
         }
+        guard !input.isEmpty, !output.isEmpty else { throw usageError("INPUT and OUTPUT must not be empty") }
         if let threads, !(1...1024).contains(threads) {
             throw usageError("expected --threads from 1 to 1024, found \(threads)")
         }

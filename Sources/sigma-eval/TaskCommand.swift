@@ -134,17 +134,16 @@ struct Examiner {
                 places.signal()
                 break
             }
-            let prompt = try engine.prompt(turns: [Turn(.user, question.text)], system: "", thinks: thinks)
-            let request = GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options)
-            let generation = try Generation(request, on: engine.makeTimeline(kvType: kvType), engine: engine) { event in
-                switch event {
-                case .token(let token) where token.phase == .answer: texts.withLock { $0[index] += token.text }
-                case .finished(_, let rest?) where rest.phase == .answer: texts.withLock { $0[index] += rest.text }
-                default: break
+            do {
+                try ask(question, options) { text in
+                    texts.withLock { $0[index] += text }
+                } atEnd: { result in
+                    if case .failure(let error) = result { failure.withLock { $0 = error } }
+                    places.signal()
                 }
-            }
-            engine.run(generation) { result in
-                if case .failure(let error) = result { failure.withLock { $0 = error } }
+            } catch {
+                // Those that are on their way must end before the error goes up.
+                failure.withLock { $0 = error }
                 places.signal()
             }
             progress(index)
@@ -154,6 +153,23 @@ struct Examiner {
         if let error = failure.withLock({ $0 }) { throw error }
         if Interrupt.isRequested { throw CancellationError() }
         return texts.withLock { $0 }
+    }
+
+    /// Puts one question; `give` gets the answer's text as it is made.
+    private func ask(
+        _ question: Question, _ options: GenerationOptions, give: @escaping @Sendable (String) -> Void,
+        atEnd: @escaping @Sendable (Result<Void, any Error>) -> Void
+    ) throws {
+        let prompt = try engine.prompt(turns: [Turn(.user, question.text)], system: "", thinks: thinks)
+        let request = GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options)
+        let generation = try Generation(request, on: engine.makeTimeline(kvType: kvType), engine: engine) { event in
+            switch event {
+            case .token(let token) where token.phase == .answer: give(token.text)
+            case .finished(_, let rest?) where rest.phase == .answer: give(rest.text)
+            default: break
+            }
+        }
+        engine.run(generation, onEnd: atEnd)
     }
 }
 

@@ -386,10 +386,22 @@ import Testing
     }
 
     @Test func inTheModelFile() throws {
-        try write { $0.added = markup }
-        let read = try read()
-        let model = try ModelFile(path: scratch.convert().path)
+        let folder =
+            #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 } + "/Models/demo/checkpoint"
+        let output = scratch.path + "/demo.gguf"
+        let overrides = try Overrides()
+        try Converter.convert(.init(input: folder, output: output, overrides: overrides))
+        let read = try TokenizerImport(
+            folder, CheckpointConfiguration(Checkpoint(folder: folder), overrides: overrides), overrides: overrides)
+        let model = try ModelFile(path: output)
         #expect(try model.tokenizerDefinition() == read.definition)
         #expect(model.chatFormat == read.chatFormat)
+    }
+
+    /// A vocabulary that cannot write every text is refused before a model file is made of it.
+    @Test func incompleteAlphabetsAreNotConverted() throws {
+        try write { $0.added = markup }
+        let error = sigmaError { _ = try scratch.convert() }
+        #expect(error?.kind == .damaged && error?.path == scratch.path && error?.message.contains("byte") == true)
     }
 }

@@ -47,21 +47,21 @@ public struct SigmaError: Error, Sendable, CustomStringConvertible {
         var place: [String] = []
         if let item { place.append("'\(Self.printable(item))'") }
         if let offset { place.append("at byte \(offset)") }
-        var line = path.map { Self.printable($0) + ": " } ?? ""
+        var line = path.map { ($0.isEmpty ? "''" : Self.printable($0)) + ": " } ?? ""
         if !place.isEmpty { line += place.joined(separator: " ") + ": " }
         line += Self.printable(message)
         if let remedy { line += "\n" + Self.printable(remedy) }
         return line
     }
 
-    /// Names come from hostile files: control characters would write on the user's terminal.
+    /// Names come from hostile files: control characters would write on the user's terminal, and line ends would forge other messages.
     package static func printable(_ text: String) -> String {
         guard text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) }) else {
             return text
         }
         var result = ""
         for scalar in text.unicodeScalars {
-            if scalar == "\n" || !(scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)) {
+            if !(scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)) {
                 result.unicodeScalars.append(scalar)
             } else {
                 result += "\\u{\(String(scalar.value, radix: 16))}"

@@ -23,7 +23,14 @@ package final class Engine: Sendable {
         self.backend = backend
         forwardPass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
         let definition = try model.tokenizerDefinition()
-        let tokenizer = try definition.map { try Tokenizer($0) }
+        let tokenizer: Tokenizer?
+        do {
+            tokenizer = try definition.map { definition throws(SigmaError) in try Tokenizer(definition) }
+        } catch {
+            var named = error
+            named.path = model.path
+            throw named
+        }
         self.tokenizer = tokenizer
         chatFormat = model.chatFormat
         self.contextLength = contextLength ?? model.configuration.contextLength

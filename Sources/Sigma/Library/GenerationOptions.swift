@@ -49,6 +49,9 @@ public struct GenerationOptions: Sendable, Equatable {
         try require(topP > 0 && topP <= 1, "top-p must be above 0 and at most 1, and is \(topP)")
         try require(minP >= 0 && minP <= 1, "min-p must be from 0 to 1, and is \(minP)")
         try require(thinkingBudget >= 0, "the thinking budget must be 0 or more, and is \(thinkingBudget)")
+        try require(
+            !(closingPhrase ?? "").contains("<think>") && !(closingPhrase ?? "").contains("</think>"),
+            "the closing phrase must not contain <think> or </think>: the end of thinking is put behind it")
         try require(maximumTokens >= 0, "the number of tokens must be 0 or more, and is \(maximumTokens)")
     }
 }
