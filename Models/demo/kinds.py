@@ -266,6 +266,20 @@ def count_items(rng: random.Random, *items: str) -> Problem:
     return Problem(question, work(lines), f"There are {count}.", f"There are {len(items)}.")
 
 
+def repeated(rng: random.Random, digits: int) -> tuple[str]:
+    what, length = rng.randrange(3), rng.randint(2, 12)
+    if what == 0:
+        return (" ".join(without_equal_pairs(rng, list(LETTERS), length)),)
+    return (", ".join(without_equal_pairs(rng, list(ITEMS), length) if what == 1 else map(str, some_numbers(rng, digits))),)
+
+
+@kind("repeating", repeated)
+def repeat(rng: random.Random, text: str) -> Problem:
+    """Copying by itself, which counting and sorting stand on."""
+    question = rng.choice((f"Repeat: {text}", f"Repeat {text}.", f"Say {text}.", f"Copy {text}.", f"Write this down: {text}"))
+    return Problem(question, "Just repeat.\n", f"It is {text}.", f"It is {text}.")
+
+
 # Word problems
 
 PEOPLE = "Anna Ben Clara David Emma Finn Greta Hugo Ida Jonas Lena Max Nora Otto Paula Tom".split()

@@ -19,8 +19,10 @@ HELD_OUT_SHARE = 0.05
 SUMS = ("addition", "subtraction")
 # How often a kind comes, relative to the others.
 MIX = {"addition": 3, "subtraction": 4, "multiplication": 5, "division": 4, "comparison": 3, "sorting": 5, "letters": 5, "items": 5,
-       "story": 4, "talk": 1, "beyond": 1}
-ALL = tuple(name for name, times in MIX.items() for _ in range(times))
+       "repeating": 2, "story": 4, "talk": 1, "beyond": 1}
+COPYING_MIX = {"addition": 1, "subtraction": 2, "multiplication": 1, "division": 2, "comparison": 2, "sorting": 4, "letters": 8, "items": 7,
+               "repeating": 10, "story": 1, "talk": 1, "beyond": 1}
+ALL, COPYING = (tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX))
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 
