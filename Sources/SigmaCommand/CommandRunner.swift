@@ -26,24 +26,6 @@ public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never 
     }
 }
 
-/// As `runCommand`, for commands whose `run` is asynchronous.
-public func runAsyncCommand<Command: AsyncParsableCommand>(_ type: Command.Type) async -> Never {
-    prepareProcess()
-    do {
-        try checkArgumentsAreUTF8()
-        var command = try Command.parseAsRoot()
-        if var command = command as? any AsyncParsableCommand {
-            try await command.run()
-        } else {
-            try command.run()
-        }
-        try StandardOutput.flush()
-        endProcess(0)
-    } catch {
-        end(type, with: error)
-    }
-}
-
 /// A wrong combination of arguments that the parser itself cannot see: exit code 64.
 public func usageError(_ message: String, remedy: String? = nil) -> SigmaError {
     SigmaError(.usage, message, remedy: remedy)

@@ -61,11 +61,7 @@ package struct Converter {
         let tokenizer = try TokenizerImport(checkpoint.folder, configuration, overrides: options.overrides)
         if let definition = tokenizer.definition {
             // What could not be loaded must not be written.
-            do { _ = try Tokenizer(definition) } catch {
-                var named = error
-                named.path = named.path ?? checkpoint.folder
-                throw named
-            }
+            do { _ = try Tokenizer(definition) } catch { throw error.inFile(checkpoint.folder) }
         }
         try refuseOverwriting(checkpoint, tokenizer, options.output)
         for warning in checkpoint.warnings + configuration.warnings + plan.warnings + tokenizer.warnings {

@@ -386,8 +386,7 @@ import Testing
     }
 
     @Test func inTheModelFile() throws {
-        let folder =
-            #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 } + "/Models/demo/checkpoint"
+        let folder = packageRoot + "/Models/demo/checkpoint"
         let output = scratch.path + "/demo.gguf"
         let overrides = try Overrides()
         try Converter.convert(.init(input: folder, output: output, overrides: overrides))

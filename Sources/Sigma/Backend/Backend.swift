@@ -84,3 +84,24 @@ package protocol Backend: AnyObject, Sendable {
     /// - Throws: `SigmaError(.inputOutput)` if the weights were lost while they were read; the sequences are then unchanged.
     func end() throws
 }
+
+extension Backend {
+    /// Calls `body` with the logits [vocabulary] of each row, valid during the call; as many rows at a time as `head` takes.
+    package func forEachRow(
+        of rows: Range<Int>, _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) throws -> Void
+    ) rethrows {
+        for first in stride(from: rows.lowerBound, to: rows.upperBound, by: headRowLimit) {
+            let part = first..<min(first + headRowLimit, rows.upperBound)
+            let logits = head(rows: part)
+            for row in part { try body(row, logits.row(row - first, of: part.count)) }
+        }
+    }
+}
+
+extension UnsafeBufferPointer<Float> {
+    /// Row `index` of a matrix of `count` rows.
+    func row(_ index: Int, of count: Int) -> UnsafeBufferPointer<Float> {
+        let width = self.count / count
+        return UnsafeBufferPointer(rebasing: self[(index * width)..<((index + 1) * width)])
+    }
+}

@@ -42,6 +42,13 @@ public struct SigmaError: Error, Sendable, CustomStringConvertible {
         self.remedy = remedy
     }
 
+    /// The same error, of this file where it named none.
+    package func inFile(_ path: String) -> SigmaError {
+        var named = self
+        named.path = self.path ?? path
+        return named
+    }
+
     /// `path: 'item' at byte N: message.` and, on a second line, the remedy.
     public var description: String {
         var place: [String] = []

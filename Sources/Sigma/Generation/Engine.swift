@@ -27,9 +27,7 @@ package final class Engine: Sendable {
         do {
             tokenizer = try definition.map { definition throws(SigmaError) in try Tokenizer(definition) }
         } catch {
-            var named = error
-            named.path = model.path
-            throw named
+            throw error.inFile(model.path)
         }
         self.tokenizer = tokenizer
         chatFormat = model.chatFormat

@@ -216,22 +216,14 @@ package final class Generation: @unchecked Sendable {
 
     /// Reads the distributions of all rows of the piece, whose first row in the step is `firstRow`.
     func readPromptPositions(_ backend: any Backend, firstRow: Int) {
-        let vocabulary = engine.vocabularySize
-        var row = 0
-        while row < piece.count {
-            let rows = row..<min(row + backend.headRowLimit, piece.count)
-            let logits = backend.head(rows: (firstRow + rows.lowerBound)..<(firstRow + rows.upperBound))
-            for r in rows {
-                let start = (r - row) * vocabulary
-                let distribution = LogProbabilities(UnsafeBufferPointer(rebasing: logits[start..<(start + vocabulary)]))
-                let index = piece.startIndex + r + 1
-                let next = index < request.tokens.count ? request.tokens[index] : nil
-                promptPositions.append(
-                    PromptPosition(
-                        next: next.map { TokenLogProbability(id: $0, logProbability: distribution[$0]) },
-                        top: distribution.top(request.logProbabilityCount ?? 0)))
-            }
-            row = rows.upperBound
+        backend.forEachRow(of: firstRow..<(firstRow + piece.count)) { row, logits in
+            let distribution = LogProbabilities(logits)
+            let index = piece.startIndex + row - firstRow + 1
+            let next = index < request.tokens.count ? request.tokens[index] : nil
+            promptPositions.append(
+                PromptPosition(
+                    next: next.map { TokenLogProbability(id: $0, logProbability: distribution[$0]) },
+                    top: distribution.top(request.logProbabilityCount ?? 0)))
         }
     }
 

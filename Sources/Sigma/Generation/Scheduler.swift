@@ -148,20 +148,13 @@ final class Scheduler: @unchecked Sendable {
         }
         var first = 0
         while first < wanted.count {
-            var last = first
-            while last + 1 < wanted.count, last + 1 - first < backend.headRowLimit,
-                wanted[last + 1].row == wanted[last].row + 1
-            {
-                last += 1
+            var end = first + 1
+            while end < wanted.count, wanted[end].row == wanted[end - 1].row + 1 { end += 1 }
+            let start = wanted[first].row
+            backend.forEachRow(of: start..<(start + end - first)) { row, logits in
+                wanted[first + row - start].generation.readLogits(logits)
             }
-            let logits = backend.head(rows: wanted[first].row..<(wanted[last].row + 1))
-            let vocabulary = logits.count / (last + 1 - first)
-            for index in first...last {
-                let start = (index - first) * vocabulary
-                wanted[index].generation.readLogits(
-                    UnsafeBufferPointer(rebasing: logits[start..<(start + vocabulary)]))
-            }
-            first = last + 1
+            first = end
         }
     }
 }

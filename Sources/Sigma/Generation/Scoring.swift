@@ -10,9 +10,6 @@
 ///
 /// Only a few rows of logits exist at a time, whatever the vocabulary. One thread uses it; no generation may run on the engine meanwhile.
 package final class Scorer {
-    /// Logits of more rows are not worth their memory.
-    private static let rowsPerHead = 16
-
     private let engine: Engine
     private let sequence: any SequenceState
     private let batch = Batch()
@@ -45,9 +42,8 @@ package final class Scorer {
         sequence.truncate(to: 0)
         for piece in Self.pieces(of: window, limit: engine.backend.rowLimit) {
             try step(window[piece], isCancelled) { backend in
-                try Self.readRows(of: piece, in: window) { rows, position in
-                    let logits = Self.rowsOf(backend.head(rows: rows), count: rows.count)
-                    for (row, logits) in logits.enumerated() { try visit(position + row, logits) }
+                try backend.forEachRow(of: Self.scoredRows(of: piece, in: window)) { row, logits in
+                    try visit(piece.lowerBound + row, logits)
                 }
             }
         }
@@ -68,10 +64,16 @@ package final class Scorer {
         for piece in Self.pieces(of: window, limit: limit) {
             try step(window[piece], isCancelled) { backend in
                 try other.step(window[piece], isCancelled) { otherBackend in
-                    try Self.readRows(of: piece, in: window) { rows, position in
-                        let logits = Self.rowsOf(backend.head(rows: rows), count: rows.count)
-                        let others = Self.rowsOf(otherBackend.head(rows: rows), count: rows.count)
-                        for row in 0..<rows.count { try visit(position + row, logits[row], others[row]) }
+                    let rows = Self.scoredRows(of: piece, in: window)
+                    let step = min(backend.headRowLimit, otherBackend.headRowLimit)
+                    for first in stride(from: 0, to: rows.upperBound, by: step) {
+                        let part = first..<min(first + step, rows.upperBound)
+                        let (logits, others) = (backend.head(rows: part), otherBackend.head(rows: part))
+                        for row in 0..<part.count {
+                            try visit(
+                                piece.lowerBound + first + row, logits.row(row, of: part.count),
+                                others.row(row, of: part.count))
+                        }
                     }
                 }
             }
@@ -92,19 +94,9 @@ package final class Scorer {
         stride(from: 0, to: window.count, by: limit).map { $0..<min($0 + limit, window.count) }
     }
 
-    /// The piece's rows that have a next token, a few at a time, with the first one's position in the window.
-    private static func readRows(
-        of piece: Range<Int>, in window: [Int32], _ body: (_ rows: Range<Int>, _ position: Int) throws -> Void
-    ) rethrows {
-        let count = min(piece.upperBound, window.count - 1) - piece.lowerBound
-        for row in stride(from: 0, to: count, by: rowsPerHead) {
-            try body(row..<min(row + rowsPerHead, count), piece.lowerBound + row)
-        }
-    }
-
-    private static func rowsOf(_ logits: UnsafeBufferPointer<Float>, count: Int) -> [UnsafeBufferPointer<Float>] {
-        let vocabulary = logits.count / count
-        return (0..<count).map { UnsafeBufferPointer(rebasing: logits[($0 * vocabulary)..<(($0 + 1) * vocabulary)]) }
+    /// The piece's rows that have a next token.
+    private static func scoredRows(of piece: Range<Int>, in window: [Int32]) -> Range<Int> {
+        0..<(min(piece.upperBound, window.count - 1) - piece.lowerBound)
     }
 }
 
