@@ -157,7 +157,7 @@ package struct SourceTensor: Sendable {
     }
 
     /// The weight type with the same bits; nil for integers, 8-bit floats and so on.
-    package var type: WeightType? {
+    package var storedType: WeightType? {
         switch tensor.type {
         case "F32": .f32
         case "F16": .f16
@@ -171,7 +171,7 @@ package struct SourceTensor: Sendable {
     }
 
     package func check(shape expected: [Int]) throws {
-        guard type != nil else { throw failure("expected type BF16, F16 or F32, found \(tensor.type)") }
+        guard storedType != nil else { throw failure("expected type BF16, F16 or F32, found \(tensor.type)") }
         guard shape == expected else { throw failure("expected shape \(expected), found \(shape)") }
     }
 

@@ -74,11 +74,6 @@ package struct Converter {
         header.set(ModelFileFormat.Key.name, options.overrides.text("name") ?? sourceName(checkpoint))
         header.set(ModelFileFormat.Key.sourceArchitecture, configuration.architecture)
         ModelFileMetadata.write(configuration.model, to: &header)
-        if let layout = plan.expertLayout {
-            header.set(ModelFileFormat.Key.gateType, layout.gateType.rawValue)
-            header.set(ModelFileFormat.Key.upType, layout.upType.rawValue)
-            header.set(ModelFileFormat.Key.downType, layout.downType.rawValue)
-        }
         ModelFileMetadata.write(tokenizer.chatFormat, to: &header)
         if let definition = tokenizer.definition { ModelFileTokenizer.write(definition, to: &header) }
         let writer = ModelFileWriter(

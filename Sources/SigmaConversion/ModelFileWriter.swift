@@ -114,15 +114,27 @@ struct ModelFileWriter {
     func write(_ header: GGUFWriter, to path: String, checkIntact: () throws -> Void) throws {
         var header = header
         var recordCount = 0
+        var types: [UInt32] = []
         for output in plan.outputs {
             switch output.content {
             case .rows(_, let rows, let columns, let type, let isVector):
-                header.addTensor(output.name, dimensions: isVector ? [columns] : [columns, rows], type: type.ggml)
+                header.addTensor(
+                    output.name, dimensions: isVector ? [columns] : ModelFileFormat.dimensions(type, rows, columns),
+                    type: ModelFileFormat.carrier(type))
+                types.append(type.rawValue)
                 recordCount += 1
             case .experts(let experts, let layout):
                 header.addTensor(output.name, dimensions: [layout.stride, experts.count], type: .int8)
+                types.append(GGMLType.int8.number)
                 recordCount += experts.count
             }
+        }
+        header.set(ModelFileFormat.Key.tensorTypes, types)
+        if plan.expertLayouts.contains(where: { $0 != nil }) {
+            for (key, type) in [
+                (ModelFileFormat.Key.gateTypes, \ExpertLayout.gateType), (ModelFileFormat.Key.upTypes, \.upType),
+                (ModelFileFormat.Key.downTypes, \.downType),
+            ] { header.set(key, plan.expertLayouts.map { $0?[keyPath: type].rawValue ?? 0 }) }
         }
         header.set(ModelFileFormat.Key.checksums, [UInt32](repeating: 0, count: recordCount))
         header.set(ModelFileFormat.Key.headerChecksum, UInt32(0))
@@ -146,14 +158,13 @@ struct ModelFileWriter {
             let start = layout.tensorOffsets[i]
             switch output.content {
             case .rows(_, let rows, let columns, let type, _):
-                let rowBytes = type.rowBytes(columns)
-                let step = max(1, Self.pieceBytes / rowBytes)
+                let step = max(1, Self.pieceBytes / type.groupBytes(columns)) * type.groupRows
                 for first in stride(from: 0, to: rows, by: step) {
                     let range = first..<min(first + step, rows)
                     pieces.append(
                         Piece(
-                            offset: start + first * rowBytes, byteCount: range.count * rowBytes, record: record,
-                            output: i,
+                            offset: start + type.matrixBytes(rows: first, columns: columns),
+                            byteCount: type.matrixBytes(rows: range.count, columns: columns), record: record, output: i,
                             range: range))
                 }
                 record += 1
@@ -216,18 +227,18 @@ struct ModelFileWriter {
     ) throws {
         switch content {
         case .rows(let source, _, let columns, let type, _):
-            try Quantizer.convert(source, rows: range, columns: columns, as: type, to: target.baseAddress!)
+            try RowConversion.convert(source, rows: range, columns: columns, as: type, to: target.baseAddress!)
         case .experts(let experts, let layout):
             // The gaps between the matrices and at the end are zero.
             target.initializeMemory(as: UInt8.self, repeating: 0)
             let expert = experts[range.lowerBound]
             let base = target.baseAddress!
-            try Quantizer.convert(
+            try RowConversion.convert(
                 expert.gate, rows: 0..<layout.intermediate, columns: layout.hidden, as: layout.gateType, to: base)
-            try Quantizer.convert(
+            try RowConversion.convert(
                 expert.up, rows: 0..<layout.intermediate, columns: layout.hidden, as: layout.upType,
                 to: base + layout.upOffset)
-            try Quantizer.convert(
+            try RowConversion.convert(
                 expert.down, rows: 0..<layout.hidden, columns: layout.intermediate, as: layout.downType,
                 to: base + layout.downOffset)
         }
@@ -237,12 +248,12 @@ struct ModelFileWriter {
     private func release(_ wave: ArraySlice<Piece>) {
         for piece in wave {
             switch plan.outputs[piece.output].content {
-            case .rows(let source, let rows, _, _, _):
-                let rowBytes = source.bytes.count / rows
-                source.release(piece.range.lowerBound * rowBytes..<piece.range.upperBound * rowBytes)
-            case .experts(let experts, _):
+            case .rows(let source, _, let columns, _, _): source.release(rows: piece.range, columns: columns)
+            case .experts(let experts, let layout):
                 let expert = experts[piece.range.lowerBound]
-                for source in [expert.gate, expert.up, expert.down] { source.release(0..<source.bytes.count) }
+                expert.gate.release(rows: 0..<layout.intermediate, columns: layout.hidden)
+                expert.up.release(rows: 0..<layout.intermediate, columns: layout.hidden)
+                expert.down.release(rows: 0..<layout.hidden, columns: layout.intermediate)
             }
         }
     }

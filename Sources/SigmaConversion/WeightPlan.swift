@@ -5,9 +5,15 @@ import Sigma
 package struct WeightPlan: Sendable {
     package enum Content: Sendable {
         /// `rows` rows of `columns` weights; a vector is one row.
-        case rows(SourceTensor, rows: Int, columns: Int, type: WeightType, isVector: Bool)
-        /// One record for each expert: its gate, up and down projections.
-        case experts([(gate: SourceTensor, up: SourceTensor, down: SourceTensor)], ExpertLayout)
+        case rows(any MatrixSource, rows: Int, columns: Int, type: WeightType, isVector: Bool)
+        /// One record for each expert.
+        case experts([Expert], ExpertLayout)
+    }
+
+    package struct Expert: Sendable {
+        package let gate: any MatrixSource
+        package let up: any MatrixSource
+        package let down: any MatrixSource
     }
 
     package struct Output: Sendable {
@@ -16,8 +22,8 @@ package struct WeightPlan: Sendable {
     }
 
     package private(set) var outputs: [Output] = []
-    /// Nil where there are no experts.
-    package private(set) var expertLayout: ExpertLayout?
+    /// One for each layer; nil where there are no experts.
+    package private(set) var expertLayouts: [ExpertLayout?] = []
     package private(set) var warnings: [String] = []
 
     private let checkpoint: Checkpoint
@@ -58,6 +64,7 @@ package struct WeightPlan: Sendable {
     private mutating func addLayer(_ layer: Int) throws {
         let c = configuration
         let source = "model.layers.\(layer)."
+        expertLayouts.append(nil)
         func name(_ part: String) -> String { ModelFileFormat.layer(layer, part) }
         try addVector(name(ModelFileFormat.attentionNorm), source + "input_layernorm.weight", c.hiddenSize)
         for (part, target, rows, columns) in [
@@ -89,7 +96,7 @@ package struct WeightPlan: Sendable {
         outputs.append(
             Output(
                 name: name(ModelFileFormat.router),
-                content: .rows(router, rows: c.expertCount, columns: c.hiddenSize, type: router.type!, isVector: false))
+                content: .rows(router, rows: c.expertCount, columns: c.hiddenSize, type: router.type, isVector: false))
         )
         let bias = source + "mlp.gate.e_score_correction_bias"
         if checkpoint.tensor(bias) != nil { try addVector(name(ModelFileFormat.selectionBias), bias, c.expertCount) }
@@ -104,27 +111,24 @@ package struct WeightPlan: Sendable {
     private mutating func addExperts(_ layer: Int, _ source: String) throws {
         let c = configuration
         let wide = [c.expertIntermediateSize, c.hiddenSize]
-        var experts: [(gate: SourceTensor, up: SourceTensor, down: SourceTensor)] = []
+        var experts: [Expert] = []
         for expert in 0..<c.expertCount {
             let prefix = source + "mlp.experts.\(expert)."
             experts.append(
-                (
+                Expert(
                     gate: try take(prefix + "gate_proj.weight", wide), up: try take(prefix + "up_proj.weight", wide),
-                    down: try take(prefix + "down_proj.weight", [c.hiddenSize, c.expertIntermediateSize])
-                ))
+                    down: try take(prefix + "down_proj.weight", [c.hiddenSize, c.expertIntermediateSize])))
         }
-        if expertLayout == nil {
-            // One layout for the whole model, so the first expert's precision decides what a fallback is.
-            let first = experts[0]
-            expertLayout = ExpertLayout(
-                hidden: c.hiddenSize, intermediate: c.expertIntermediateSize,
-                gateType: fallback("blk.*.ffn_experts gate", first.gate, c.hiddenSize),
-                upType: fallback("blk.*.ffn_experts up", first.up, c.hiddenSize),
-                downType: fallback("blk.*.ffn_experts down", first.down, c.expertIntermediateSize))
-        }
+        // One layout for the whole layer, so the first expert's precision decides what a fallback is.
+        let first = experts[0]
+        let layout = ExpertLayout(
+            hidden: c.hiddenSize, intermediate: c.expertIntermediateSize,
+            gateType: fallback("blk.*.ffn_experts gate", first.gate, c.hiddenSize),
+            upType: fallback("blk.*.ffn_experts up", first.up, c.hiddenSize),
+            downType: fallback("blk.*.ffn_experts down", first.down, c.expertIntermediateSize))
+        expertLayouts[layer] = layout
         outputs.append(
-            Output(
-                name: ModelFileFormat.layer(layer, ModelFileFormat.experts), content: .experts(experts, expertLayout!)))
+            Output(name: ModelFileFormat.layer(layer, ModelFileFormat.experts), content: .experts(experts, layout)))
     }
 
     private mutating func addMLP(_ layer: Int, _ source: String, suffix: String, intermediate: Int) throws {
@@ -154,7 +158,7 @@ package struct WeightPlan: Sendable {
     private mutating func addVector(_ name: String, _ source: String, _ count: Int) throws {
         let tensor = try take(source, [count])
         outputs.append(
-            Output(name: name, content: .rows(tensor, rows: 1, columns: count, type: tensor.type!, isVector: true)))
+            Output(name: name, content: .rows(tensor, rows: 1, columns: count, type: tensor.type, isVector: true)))
     }
 
     private mutating func take(_ name: String, _ shape: [Int]) throws -> SourceTensor {
@@ -162,13 +166,13 @@ package struct WeightPlan: Sendable {
         return try checkpoint.tensor(name, shape: shape)
     }
 
-    /// `wanted`, or a float type where its blocks don't divide a row.
+    /// `wanted`, or q8_0, or a float type, where the blocks don't divide a row.
     private mutating func fallback(
-        _ pattern: String, _ source: SourceTensor, _ columns: Int, _ wanted: WeightType? = nil
+        _ pattern: String, _ source: any MatrixSource, _ columns: Int, _ wanted: WeightType? = nil
     ) -> WeightType {
         let wanted = wanted ?? type
         if columns % wanted.blockLength == 0 { return wanted }
-        let type: WeightType = source.type == .f32 ? .f32 : .bf16
+        let type: WeightType = columns % WeightType.q8_0.blockLength == 0 ? .q8_0 : source.type == .f32 ? .f32 : .bf16
         if !fallbacks.contains(where: { $0.name == pattern && $0.type == type }) {
             fallbacks.append((pattern, columns, type))
         }

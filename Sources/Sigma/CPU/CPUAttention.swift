@@ -303,7 +303,7 @@ extension CPUBackend {
             var input = attended
             input.values += row * configuration.queryWidth
             input.quants += row * configuration.queryWidth
-            input.scales += row * (configuration.queryWidth / 32)
+            input.blocks += row * (configuration.queryWidth / 32)
             multiply(layer.output, first, count, input, rows: piece, out, stride: Self.outputTile, member)
             for i in 0..<piece {
                 let product = out + i * Self.outputTile

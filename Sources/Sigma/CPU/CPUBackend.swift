@@ -81,7 +81,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         }
         self.batch = batch
         rowCount = batch.tokens.count
-        stepBytes = rowCount * weights.embedding.rowBytes
+        stepBytes = rowCount * weights.embedding.type.rowBytes(configuration.hiddenSize)
         try reserveWorkspace(rows: rowCount)
         try planAttention()
         for segment in batch.segments {
@@ -97,9 +97,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package func embed() {
         let embedding = weights.embedding
         for row in 0..<rowCount {
-            kernels.widen(
-                embedding.data + Int(batch.tokens[row]) * embedding.rowBytes, Int32(embedding.type.rawValue),
-                workspace.residual.base + row * configuration.hiddenSize, Int32(configuration.hiddenSize))
+            embedding.copyRow(
+                Int(batch.tokens[row]), to: workspace.residual.base + row * configuration.hiddenSize, kernels)
         }
     }
 
@@ -152,7 +151,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     func quantize(_ values: UnsafePointer<Float>, row: Int, width: Int, to rows: Workspace.QuantizedRows) {
         kernels.quantize_activations(
-            values, rows.quants.base + row * width, rows.scales.base + row * (width / 32), Int32(width))
+            values, rows.quants.base + row * width, rows.blocks.base + row * (width / 32), Int32(width))
     }
 
     /// Rows of fp32 values with their 8-bit form, as a product's input.
@@ -162,7 +161,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     ) -> sigma_activations {
         sigma_activations(
             values: values + first * width, value_stride: width, quants: quantized.quants.base + first * width,
-            quant_stride: width, scales: quantized.scales.base + first * (width / 32), scale_stride: width / 32,
+            quant_stride: width, blocks: quantized.blocks.base + first * (width / 32), block_stride: width / 32,
             index: index)
     }
 

@@ -177,7 +177,7 @@ extension CPUBackend {
                 if group.down.type.isQuantized {
                     kernels.quantize_activations(
                         gated, workspace.gatedQuantized.quants.base + (slot + i) * gatedWidth + first,
-                        workspace.gatedQuantized.scales.base + (slot + i) * (gatedWidth / 32) + first / 32,
+                        workspace.gatedQuantized.blocks.base + (slot + i) * (gatedWidth / 32) + first / 32,
                         Int32(count))
                 }
             }

@@ -1,3 +1,5 @@
+import CSigma
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
@@ -38,17 +40,17 @@ struct Workspace {
         }
     }
 
-    /// 8-bit rows with their scales, beside the fp32 rows they were made from.
+    /// 8-bit rows with their scales and sums, beside the fp32 rows they were made from.
     struct QuantizedRows {
         var quants = Buffer<Int8>()
-        var scales = Buffer<Float>()
+        var blocks = Buffer<sigma_activation_block>()
         mutating func reserve(_ rows: Int, _ width: Int) throws {
             try quants.reserve(rows * width)
-            try scales.reserve(rows * (width / 32 + 1))
+            try blocks.reserve(rows * (width / 32 + 1))
         }
         mutating func release() {
             quants.release()
-            scales.release()
+            blocks.release()
         }
     }
 
