@@ -44,7 +44,7 @@ let package = Package(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
         .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "CSigma"]),
-        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion"]),
+        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "CSigma"]),
         .testTarget(
             name: "CommandTests",
             dependencies: ["SigmaCommand", "SigmaConversion", "sigma-run", "sigma-convert", "sigma-eval"]),

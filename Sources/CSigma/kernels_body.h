@@ -115,15 +115,18 @@ INLINE float quantize_block(const float *x, int8_t *quants) {
     return amax / 127.0f;
 }
 
-static void quantize_activations(const float *x, int8_t *quants, sigma_activation_block *blocks, int k) {
-    for (int b = 0; b < k / 32; b++, x += 32, quants += 32) {
-        const float scale = quantize_block(x, quants);
+static void quantize_activations(const float *x, sigma_activation_block *blocks, int k) {
+    for (int b = 0; b < k / 32; b++, x += 32, blocks++) {
+        const float scale = quantize_block(x, blocks->q);
         int32_t sums[2] = {0, 0};
         for (int i = 0; i < 16; i++) {
-            sums[0] += quants[i];
-            sums[1] += quants[16 + i];
+            sums[0] += blocks->q[i];
+            sums[1] += blocks->q[16 + i];
         }
-        blocks[b] = (sigma_activation_block){scale, scale * (float)(sums[0] + sums[1]), -8 * sums[0], -8 * sums[1]};
+        blocks->scale = scale;
+        blocks->scaled_sum = scale * (float)(sums[0] + sums[1]);
+        blocks->first = -8 * sums[0];
+        blocks->second = -8 * sums[1];
     }
 }
 

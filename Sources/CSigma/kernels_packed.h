@@ -19,28 +19,27 @@ INLINE void scales_q4_k(const uint8_t *pairs, int which, vf *scale, vf *minimum)
     *minimum = from_int(low >> 4 | (high >> 2 & 3) << 4);
 }
 
+#define UNROLLED _Pragma("clang loop unroll(full)")
+
 // `rows` (a constant where it is called) activation rows against the rows part * LANES ..< (part + 1) * LANES of a group.
 INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, int k, const sigma_activations *a, int first,
                         int rows, float *y, size_t y_stride) {
     const size_t step = sigma_value_bytes(type);
     const uint8_t *values = group + 4 * LANES * part;
     const uint8_t *scales = group + sigma_value_region(type, (size_t)k);
-    const int8_t *q[8];
     const sigma_activation_block *blocks[8];
     vf sums[8];
-    for (int i = 0; i < rows; i++) {
-        const size_t row = activation_row(a, first + i);
-        q[i] = a->quants + row * a->quant_stride;
-        blocks[i] = a->blocks + row * a->block_stride;
+    UNROLLED for (int i = 0; i < rows; i++) {
+        blocks[i] = a->blocks + activation_row(a, first + i) * a->block_stride;
         sums[i] = splat(0);
     }
     for (int b = 0; b < k / 32; b++, values += step) {
-        for (size_t line = 0; line < step; line += 64) __builtin_prefetch(values + ahead + line);
+        UNROLLED for (size_t line = 0; line < step; line += 64) __builtin_prefetch(values + ahead + line);
         vw w[8];
         if (type == SIGMA_Q8_0) {
-            for (int c = 0; c < 8; c++) w[c] = load_weights(values + 64 * c);
+            UNROLLED for (int c = 0; c < 8; c++) w[c] = load_weights(values + 64 * c);
         } else {
-            for (int j = 0; j < 4; j++) {
+            UNROLLED for (int j = 0; j < 4; j++) {
                 const vw both = load_weights(values + 64 * j);
                 w[j] = low_nibbles(both);
                 w[j + 4] = high_nibbles(both);
@@ -48,9 +47,9 @@ INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, 
         }
         if (type == SIGMA_Q8_0 || type == SIGMA_Q4_0) {
             const vf d = load_half((const uint16_t *)scales + 16 * b + LANES * part);
-            for (int i = 0; i < rows; i++) {
+            UNROLLED for (int i = 0; i < rows; i++) {
                 const sigma_activation_block *block = &blocks[i][b];
-                const vi dots = type == SIGMA_Q8_0 ? (vi)dot_bytes(w, q[i] + 32 * b, block) : (vi)dot_nibbles(w, q[i] + 32 * b, block);
+                const vi dots = type == SIGMA_Q8_0 ? (vi)dot_bytes(w, block) : (vi)dot_nibbles(w, block);
                 sums[i] = from_int(dots) * (d * block->scale) + sums[i];
             }
         } else if (type == SIGMA_Q4_K) {
@@ -59,28 +58,27 @@ INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, 
             scales_q4_k(super + SIGMA_Q4_K_SCALES + LANES * part, b % 8, &d, &m);
             d *= load_half((const uint16_t *)super + LANES * part);
             m *= load_half((const uint16_t *)super + 16 + LANES * part);
-            for (int i = 0; i < rows; i++) {
+            UNROLLED for (int i = 0; i < rows; i++) {
                 const sigma_activation_block *block = &blocks[i][b];
-                sums[i] = from_int((vi)dot_nibbles_raw(w, q[i] + 32 * b)) * (d * block->scale) + sums[i];
+                sums[i] = from_int((vi)dot_nibbles_raw(w, block)) * (d * block->scale) + sums[i];
                 sums[i] = sums[i] - m * block->scaled_sum;
             }
         } else {
             const vw pairs[2] = {load_weights(values + 256), load_weights(values + 320)};
-            for (int c = 0; c < 8; c++) w[c] = join_six(w[c], pairs[c / 4], c % 4);
+            UNROLLED for (int c = 0; c < 8; c++) w[c] = join_six(w[c], pairs[c / 4], c % 4);
             const uint8_t *super = scales + SIGMA_Q6_K_SUPER * (b / 8);
             const vf d = load_half((const uint16_t *)super + LANES * part);
             const vb *bytes = (const vb *)(super + SIGMA_Q6_K_SCALES + 32 * (b % 8) + LANES * part);
             const vf d1 = d * from_int(__builtin_convertvector(*bytes, vi));
             const vf d2 = d * from_int(__builtin_convertvector(*(const vb *)((const char *)bytes + 16), vi));
-            for (int i = 0; i < rows; i++) {
+            UNROLLED for (int i = 0; i < rows; i++) {
                 const sigma_activation_block *block = &blocks[i][b];
-                const int8_t *quants = q[i] + 32 * b;
-                sums[i] = from_int((vi)dot_six(w, quants, block->first)) * (d1 * block->scale) + sums[i];
-                sums[i] = from_int((vi)dot_six(w + 4, quants + 16, block->second)) * (d2 * block->scale) + sums[i];
+                sums[i] = from_int((vi)dot_six(w, block->q, block->first)) * (d1 * block->scale) + sums[i];
+                sums[i] = from_int((vi)dot_six(w + 4, block->q + 16, block->second)) * (d2 * block->scale) + sums[i];
             }
         }
     }
-    for (int i = 0; i < rows; i++) store(y + (size_t)(first + i) * y_stride + LANES * part, sums[i]);
+    UNROLLED for (int i = 0; i < rows; i++) store(y + (size_t)(first + i) * y_stride + LANES * part, sums[i]);
 }
 
 // One group against all activation rows, eight at a time.
@@ -112,12 +110,10 @@ INLINE void matmul_packed_typed(int type, const uint8_t *group, int n, int k, co
     for (int i = 0; i < m; i += 8) {
         sigma_activations piece = *a;
         const int rows = m - i < 8 ? m - i : 8;
-        if (a->index) {
+        if (a->index)
             piece.index += i;
-        } else {
-            piece.quants += (size_t)i * a->quant_stride;
+        else
             piece.blocks += (size_t)i * a->block_stride;
-        }
         packed_group(type, group, 0, k, &piece, rows, out, SIGMA_GROUP);
         for (int row = 0; row < rows; row++)
             __builtin_memcpy(y + (size_t)(i + row) * y_stride + j, out + row * SIGMA_GROUP, (size_t)(n - j) * sizeof(float));

@@ -52,7 +52,8 @@ package struct CheckpointConfiguration: Sendable {
             throw reader.failure("num_hidden_layers", "expected at most 1024, found \(layerCount)")
         }
         let expertCount = try reader.count(
-            family == .sigma ? "n_routed_experts" : reader.has("num_local_experts") ? "num_local_experts" : "num_experts")
+            family == .sigma
+                ? "n_routed_experts" : reader.has("num_local_experts") ? "num_local_experts" : "num_experts")
         let perLayer = try Self.expertsPerToken(&reader, family, layerCount: layerCount, expertCount: expertCount)
         let normalises: Bool
         if let given = try reader.bool("norm_topk_prob") {

@@ -19,8 +19,9 @@ enum { SIGMA_ATTENTION_BLOCK = 64 };
 // Queries and outputs of attention lie at this distance: head_dim rounded up, the rest zero.
 #define SIGMA_PADDED(head_dim) (((head_dim) + 15) & ~15)
 
-// What products need to know of 32 8-bit activations q beside the values.
+// 32 activations in 8 bits, and what products need to know of them beside.
 typedef struct {
+    int8_t q[32];
     float scale;            // an activation is scale * q
     float scaled_sum;       // scale * sum of q
     int32_t first, second;  // -8 * sum of the first 16, of the second 16: what a zero point of 8 takes off
@@ -30,9 +31,7 @@ typedef struct {
 typedef struct {
     const float *values;    // [*, k] fp32
     size_t value_stride;    // elements from row to row
-    const int8_t *quants;   // [*, k] 8-bit values, for quantized weights; k % 32 == 0
-    size_t quant_stride;    // elements from row to row
-    const sigma_activation_block *blocks;  // [*, k / 32], 16-byte aligned
+    const sigma_activation_block *blocks;  // [*, k / 32], for quantized weights; k % 32 == 0
     size_t block_stride;    // elements from row to row
     const int32_t *index;   // [m] or NULL
 } sigma_activations;
@@ -47,8 +46,8 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    // x [k] -> quants [k] and blocks [k / 32]: scale = max|x| / 127 per 32 values, rounded to nearest even. k % 32 == 0.
-    void (*quantize_activations)(const float *x, int8_t *quants, sigma_activation_block *blocks, int k);
+    // x [k] -> blocks [k / 32]: scale = max|x| / 127 per 32 values, rounded to nearest even. k % 32 == 0.
+    void (*quantize_activations)(const float *x, sigma_activation_block *blocks, int k);
 
     // y[i * y_stride + j] = sum over k of W[j] * activation row i, for n rows of W, packed in groups of 16 (the first row begins a
     // group; 64-byte aligned), and m activation rows.

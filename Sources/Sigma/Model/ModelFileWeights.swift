@@ -147,7 +147,8 @@ private struct Finder {
         guard columns % type.blockLength == 0 else {
             throw failure(tensor, "rows of \(columns) weights are no whole number of \(type.name) blocks")
         }
-        try check(tensor, dimensions: ModelFileFormat.dimensions(type, rows, columns), as: ModelFileFormat.carrier(type))
+        try check(
+            tensor, dimensions: ModelFileFormat.dimensions(type, rows, columns), as: ModelFileFormat.carrier(type))
         return WeightMatrix(type: type, rows: rows, columns: columns, data: gguf.bytes(tensor).baseAddress!)
     }
 
