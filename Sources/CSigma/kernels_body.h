@@ -13,23 +13,36 @@ INLINE vf load(const float *p) { return *(const vf *)p; }
 INLINE void store(float *p, vf v) { *(vf *)p = v; }
 INLINE vf splat(float x) { return (vf){} + x; }
 
-// Sum of the lanes, always as the same tree.
-INLINE float lane_sum(vf v) {
-    float t[LANES];
-    __builtin_memcpy(t, &v, sizeof t);
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int i = 0; i < step; i++) t[i] += t[i + step];
-    return t[0];
-}
-
 INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
 
+// Sum and maximum of the lanes, always as the same tree: the upper half to the lower one, again and again.
+#if LANES == 16
+#define FOLD(v, with) \
+    v = with(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)); \
+    v = with(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7)); \
+    v = with(v, __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3)); \
+    v = with(v, __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1));
+#elif LANES == 8
+#define FOLD(v, with) \
+    v = with(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7)); \
+    v = with(v, __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3)); \
+    v = with(v, __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1));
+#else
+#define FOLD(v, with) \
+    v = with(v, __builtin_shufflevector(v, v, 2, 3, 2, 3)); \
+    v = with(v, __builtin_shufflevector(v, v, 1, 1, 1, 1));
+#endif
+
+INLINE vf vadd(vf a, vf b) { return a + b; }
+
+INLINE float lane_sum(vf v) {
+    FOLD(v, vadd)
+    return v[0];
+}
+
 INLINE float lane_max(vf v) {
-    float t[LANES];
-    __builtin_memcpy(t, &v, sizeof t);
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int i = 0; i < step; i++) t[i] = t[i] > t[i + step] ? t[i] : t[i + step];
-    return t[0];
+    FOLD(v, vmax)
+    return v[0];
 }
 
 // e^x with a relative error below 2^-22 (about 2 ulp); 0 below -87.3, exactly 1 at 0. x <= 88. Not-a-number stays.
@@ -176,17 +189,6 @@ static void matmul_float(const void *w, int type, int n, int k, const sigma_acti
 }
 
 static void widen(const void *source, int type, float *out, int n) {
-    if (type == SIGMA_Q8_0) {
-        const uint8_t *block = source;
-        for (int i = 0; i < n; i += 32, block += 34) {
-            uint16_t bits;
-            __builtin_memcpy(&bits, block, 2);
-            const float scale = sigma_half_to_float(bits);
-            const int8_t *q = (const int8_t *)block + 2;
-            for (int j = 0; j < 32; j++) out[i + j] = (float)q[j] * scale;
-        }
-        return;
-    }
     int i = 0;
     if (type == SIGMA_F32) {
         __builtin_memcpy(out, source, (size_t)n * 4);
@@ -197,22 +199,6 @@ static void widen(const void *source, int type, float *out, int n) {
     else
         for (; i + LANES <= n; i += LANES) store(out + i, load_float(source, SIGMA_F16, i));
     for (; i < n; i++) out[i] = load_float1(source, type, i);
-}
-
-static void narrow(const float *source, int type, void *out, int n) {
-    if (type == SIGMA_F32) {
-        __builtin_memcpy(out, source, (size_t)n * 4);
-    } else if (type == SIGMA_F16) {
-        int i = 0;
-        for (; i + LANES <= n; i += LANES) store_half((uint16_t *)out + i, load(source + i));
-        for (; i < n; i++) ((uint16_t *)out)[i] = sigma_float_to_half(source[i]);
-    } else {
-        uint8_t *block = out;
-        for (int i = 0; i < n; i += 32, block += 34) {
-            const uint16_t bits = sigma_float_to_half(quantize_block(source + i, (int8_t *)block + 2));
-            __builtin_memcpy(block, &bits, 2);
-        }
-    }
 }
 
 static void rms_norm(const float *x, const float *weight, float eps, float *y, int n) {
@@ -248,78 +234,7 @@ static void add_scaled(float *y, float a, const float *x, int n) {
     for (; i < n; i++) y[i] = x[i] * a + y[i];
 }
 
-INLINE float dot(const float *a, const float *b, int n) {
-    vf sum = splat(0);
-    for (int i = 0; i < n; i += LANES) sum = load(a + i) * load(b + i) + sum;
-    return lane_sum(sum);
-}
-
-// output = output * correction + sum over j of p[j] * v[j], for some vectors of the head.
-INLINE void weighted_sum(float *output, float correction, const float *p, const float *v, int count, int stride, int vectors) {
-    vf sums[4];
-    for (int c = 0; c < vectors; c++) sums[c] = load(output + c * LANES) * correction;
-    for (int j = 0; j < count; j++)
-        for (int c = 0; c < vectors; c++) sums[c] = load(v + (ptrdiff_t)j * stride + c * LANES) * p[j] + sums[c];
-    for (int c = 0; c < vectors; c++) store(output + c * LANES, sums[c]);
-}
-
-static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int head_dim, const float *q, int queries,
-                   const int32_t *visible, float *scratch, float *maximum, float *sum, float *output) {
-    const int width = SIGMA_PADDED(head_dim);
-    float *k = scratch, *v = k + SIGMA_ATTENTION_BLOCK * width, *scores = v + SIGMA_ATTENTION_BLOCK * width;
-    int most = 0;
-    for (int i = 0; i < queries; i++) {
-        maximum[i] = -__builtin_inff();
-        sum[i] = 0;
-        for (int c = 0; c < width; c++) output[(ptrdiff_t)i * width + c] = 0;
-        if (visible[i] > most) most = visible[i];
-    }
-    for (int start = 0; start < most; start += SIGMA_ATTENTION_BLOCK) {
-        const int loaded = most - start < SIGMA_ATTENTION_BLOCK ? most - start : SIGMA_ATTENTION_BLOCK;
-        for (int j = 0; j < loaded; j++) {
-            widen((const char *)keys->rows + (size_t)(start + j) * keys->row_bytes, keys->type, k + j * width, head_dim);
-            widen((const char *)values->rows + (size_t)(start + j) * values->row_bytes, values->type, v + j * width, head_dim);
-            for (int c = head_dim; c < width; c++) k[j * width + c] = v[j * width + c] = 0;
-        }
-        for (int i = 0; i < queries; i++) {
-            int count = visible[i] - start;
-            if (count <= 0) continue;
-            if (count > SIGMA_ATTENTION_BLOCK) count = SIGMA_ATTENTION_BLOCK;
-            const float *query = q + (ptrdiff_t)i * width;
-            for (int j = 0; j < count; j++) scores[j] = dot(query, k + j * width, width);
-            const int padded = (count + LANES - 1) / LANES * LANES;
-            for (int j = count; j < padded; j++) scores[j] = -__builtin_inff();
-            vf most_here = splat(maximum[i]);
-            for (int j = 0; j < padded; j += LANES) most_here = vmax(most_here, load(scores + j));
-            const float new_maximum = lane_max(most_here);
-            vf total = splat(0);
-            for (int j = 0; j < padded; j += LANES) {
-                const vf p = vexp(load(scores + j) - new_maximum);
-                store(scores + j, p);
-                total += p;
-            }
-            const float correction = exp1(maximum[i] - new_maximum);
-            maximum[i] = new_maximum;
-            sum[i] = sum[i] * correction + lane_sum(total);
-            float *out = output + (ptrdiff_t)i * width;
-            int c = 0;
-            for (; c + 4 * LANES <= width; c += 4 * LANES)
-                weighted_sum(out + c, correction, scores, v + c, count, width, 4);
-            for (; c < width; c += LANES) weighted_sum(out + c, correction, scores, v + c, count, width, 1);
-        }
-    }
-}
-
-static void merge_attention(float *maximum, float *sum, float *output, float split_maximum, float split_sum,
-                            const float *split_output, int head_dim) {
-    if (split_sum == 0) return;
-    const float most = *maximum > split_maximum ? *maximum : split_maximum;
-    const float before = exp1(*maximum - most), now = exp1(split_maximum - most);
-    *maximum = most;
-    *sum = *sum * before + split_sum * now;
-    for (int c = 0; c < SIGMA_PADDED(head_dim); c += LANES)
-        store(output + c, load(output + c) * before + load(split_output + c) * now);
-}
+#include "kernels_attention.h"
 
 const sigma_kernels LEVEL_TABLE = {
     .name = LEVEL_NAME,
@@ -327,11 +242,11 @@ const sigma_kernels LEVEL_TABLE = {
     .matmul_packed = matmul_packed,
     .matmul_float = matmul_float,
     .widen = widen,
-    .narrow = narrow,
     .rms_norm = rms_norm,
     .rope = rope,
     .silu_multiply = silu_multiply,
     .add_scaled = add_scaled,
+    .store_kv = store_kv,
     .attend = attend,
     .merge_attention = merge_attention,
 };

@@ -15,6 +15,9 @@ enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q4_0 = 2, SIGMA_Q8_0 = 8, SIGMA_Q4_K 
 
 // Positions per block of attention's online softmax.
 enum { SIGMA_ATTENTION_BLOCK = 64 };
+// Most query vectors of one call, and the floats of scratch that it uses.
+enum { SIGMA_ATTENTION_QUERIES = 1024 };
+#define SIGMA_ATTENTION_SCRATCH(head_dim) (SIGMA_ATTENTION_BLOCK * (2 * SIGMA_PADDED(head_dim) + 8))
 
 // Queries and outputs of attention lie at this distance: head_dim rounded up, the rest zero.
 #define SIGMA_PADDED(head_dim) (((head_dim) + 15) & ~15)
@@ -36,12 +39,17 @@ typedef struct {
     const int32_t *index;   // [m] or NULL
 } sigma_activations;
 
-// Keys (or values) of one head at successive positions.
+// Keys (or values) of one head at successive positions, in tiles of 16. A tile of keys is [width][16], of values [16][width],
+// width = SIGMA_PADDED(head_dim), of f32, f16, or (q8_0) signed bytes, then [width / 32][16] fp16 scales. 64-byte aligned.
 typedef struct {
-    const void *rows;   // [positions, head_dim] as f16, f32 or q8_0
-    int type;
-    size_t row_bytes;
+    void *tiles;
+    int type;  // SIGMA_F32, SIGMA_F16 or SIGMA_Q8_0; head_dim % 32 == 0 for q8_0
 } sigma_kv_rows;
+
+static inline size_t sigma_kv_tile_bytes(int type, int head_dim) {
+    const size_t width = SIGMA_PADDED(head_dim);
+    return 16 * (type == SIGMA_F32 ? 4 * width : type == SIGMA_F16 ? 2 * width : width + width / 16);
+}
 
 typedef struct {
     const char *name;
@@ -57,10 +65,8 @@ typedef struct {
     void (*matmul_float)(const void *w, int type, int n, int k, const sigma_activations *a, int m, float *y,
                          size_t y_stride);
 
-    // n elements of a float type or of ggml's q8_0 blocks (cache rows) -> fp32 (exact). n is a multiple of 32 for q8_0.
+    // n elements of a float type -> fp32 (exact).
     void (*widen)(const void *source, int type, float *out, int n);
-    // fp32 [n] -> a cache row of type f32, f16 (round to nearest even) or q8_0.
-    void (*narrow)(const float *source, int type, void *out, int n);
 
     // y = x / sqrt(mean(x^2) + eps) * weight. y may be x.
     void (*rms_norm)(const float *x, const float *weight, float eps, float *y, int n);
@@ -71,9 +77,11 @@ typedef struct {
     // y += a * x
     void (*add_scaled)(float *y, float a, const float *x, int n);
 
-    // One split of a sequence: `queries` vectors q [queries, padded] (already scaled, padded = SIGMA_PADDED(head_dim)) against
-    // its first positions. Query i sees the first visible[i] >= 0 of them. Writes the softmax state of each query: maximum[i],
-    // sum[i] and the unnormalised output [queries, padded]. scratch holds (2 * padded + 1) * SIGMA_ATTENTION_BLOCK floats.
+    // x [head_dim] becomes the keys' or values' row at `position`: f16 rounded to nearest even, q8_0 with scale max|x| / 127 per 32.
+    void (*store_kv)(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows);
+    // One split of a sequence: `queries` vectors q [queries, padded] (already scaled, padded = SIGMA_PADDED(head_dim), zeros behind
+    // head_dim) against its first positions. Query i sees the first visible[i] >= 0 of them. Writes the softmax state of each query:
+    // maximum[i], sum[i] and the unnormalised output [queries, padded]. scratch holds SIGMA_ATTENTION_SCRATCH(head_dim) floats.
     void (*attend)(const sigma_kv_rows *keys, const sigma_kv_rows *values, int head_dim, const float *q, int queries,
                    const int32_t *visible, float *scratch, float *maximum, float *sum, float *output);
     // Adds one split's state to the state (maximum, sum, output [padded]) of the splits before it. Begin

@@ -29,10 +29,15 @@ extension CPUBackend {
 
     var headsPerGroup: Int { configuration.headCount / configuration.kvHeadCount }
 
+    /// Floats that one call of the kernel uses.
+    private static func kernelScratch(_ paddedHeadDim: Int) -> Int {
+        Int(SIGMA_ATTENTION_BLOCK) * (2 * paddedHeadDim + 8)
+    }
+
     static func attentionScratch(_ configuration: ModelConfiguration, paddedHeadDim: Int) -> Int {
-        // The kernel's tiles of keys, values and scores; then gathered queries, two outputs and four softmax numbers of each.
+        // The kernel's, then gathered queries, two outputs and four softmax numbers of each.
         let queries = max(queryTile, configuration.headCount / configuration.kvHeadCount)
-        return (2 * paddedHeadDim + 1) * Int(SIGMA_ATTENTION_BLOCK) + queries * (3 * paddedHeadDim + 5)
+        return kernelScratch(paddedHeadDim) + queries * (3 * paddedHeadDim + 5)
     }
 
     /// Cuts the batch's attention into items. A segment with few rows is split over positions, so that all members have work
@@ -170,19 +175,14 @@ extension CPUBackend {
 
         let (cache, position) = place(of: row)
         let (block, inBlock) = position.quotientAndRemainder(dividingBy: KVCache.blockLength)
-        let type = cache.kvType.kernelType
         for head in 0..<c.kvHeadCount {
             let key = keys + head * dim
             if let norm = layer.keyNorm { kernels.rms_norm(key, norm.pointer, c.rmsNormEpsilon, key, Int32(dim)) }
             kernels.rope(key, cosines, sines, Int32(dim / 2))
-            kernels.narrow(
-                key, type,
-                cache.rows(block: block, layer: layerIndex, isValue: false, head: head) + inBlock * cache.rowBytes,
-                Int32(dim))
-            kernels.narrow(
-                values + head * dim, type,
-                cache.rows(block: block, layer: layerIndex, isValue: true, head: head) + inBlock * cache.rowBytes,
-                Int32(dim))
+            var keyRows = cache.rows(block: block, layer: layerIndex, isValue: false, head: head)
+            var valueRows = cache.rows(block: block, layer: layerIndex, isValue: true, head: head)
+            kernels.store_kv(key, Int32(dim), 0, Int32(inBlock), &keyRows)
+            kernels.store_kv(values + head * dim, Int32(dim), 1, Int32(inBlock), &valueRows)
         }
     }
 
@@ -204,7 +204,7 @@ extension CPUBackend {
 
         // The kernel's scratch, then queries, outputs of all splits and of one, sums and maxima, and how much each query sees.
         let kernelScratch = scratch(member)
-        let q = kernelScratch + (2 * padded + 1) * Int(SIGMA_ATTENTION_BLOCK)
+        let q = kernelScratch + Self.kernelScratch(padded)
         let output = q + queries * padded
         let splitOutput = output + queries * padded
         let maximum = splitOutput + queries * padded
@@ -227,8 +227,8 @@ extension CPUBackend {
                 let seen = firstPosition + row + 1 - split * Self.splitLength
                 for head in 0..<group { visible[row * group + head] = Int32(min(max(seen, 0), Self.splitLength)) }
             }
-            var keys = kvRows(cache, split, isValue: false, item.kvHead)
-            var values = kvRows(cache, split, isValue: true, item.kvHead)
+            var keys = cache.rows(block: split, layer: layerIndex, isValue: false, head: item.kvHead)
+            var values = cache.rows(block: split, layer: layerIndex, isValue: true, head: item.kvHead)
             kernels.attend(
                 &keys, &values, Int32(configuration.headDim), q, Int32(queries), visible, kernelScratch, maximum, sum,
                 output)
@@ -260,12 +260,6 @@ extension CPUBackend {
                 writeHead(item.row + row, item.kvHead * group + head, output + query * padded, sum[query])
             }
         }
-    }
-
-    private func kvRows(_ cache: KVCache, _ split: Int, isValue: Bool, _ head: Int) -> sigma_kv_rows {
-        sigma_kv_rows(
-            rows: cache.rows(block: split, layer: layerIndex, isValue: isValue, head: head),
-            type: cache.kvType.kernelType, row_bytes: cache.rowBytes)
     }
 
     private func merge(_ item: MergeItem, _ member: Int32) {

@@ -18,19 +18,14 @@ extension KVType {
         }
     }
 
-    /// Bytes of one head at one position.
-    func rowBytes(headDim: Int) -> Int {
-        switch self {
-        case .f32: headDim * 4
-        case .f16: headDim * 2
-        case .q8_0: headDim / 32 * 34
-        }
-    }
+    /// Bytes of one head's keys (or values) at one position.
+    func rowBytes(headDim: Int) -> Int { sigma_kv_tile_bytes(kernelType, Int32(headDim)) / 16 }
 }
 
 /// Keys and values of one sequence, in blocks of 256 positions that are allocated as the sequence grows.
 ///
-/// A block is [layer][key, value][kvHead][256][headDim]: attention reads one head's positions in a row.
+/// A block is [layer][key, value][kvHead] times 16 tiles of 16 positions, as the kernels want them: attention reads one head's positions
+/// in a row.
 final class KVCache: SequenceState, @unchecked Sendable {
     static let blockLength = 256
 
@@ -70,9 +65,11 @@ final class KVCache: SequenceState, @unchecked Sendable {
         }
     }
 
-    /// One head's rows in block `block`: keys or values of positions `block * 256 ..< (block + 1) * 256`.
+    /// One head's keys or values of positions `block * 256 ..< (block + 1) * 256`.
     @inline(__always)
-    func rows(block: Int, layer: Int, isValue: Bool, head: Int) -> UnsafeMutableRawPointer {
-        blocks[block] + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength * rowBytes
+    func rows(block: Int, layer: Int, isValue: Bool, head: Int) -> sigma_kv_rows {
+        sigma_kv_rows(
+            tiles: blocks[block] + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength * rowBytes,
+            type: kvType.kernelType)
     }
 }
