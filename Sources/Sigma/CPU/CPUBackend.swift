@@ -6,6 +6,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     let weights: ModelWeights
     let model: ModelFile
     let team: ThreadTeam
+    let paging: WeightPaging
     package let instructionSet: InstructionSet
     let rotary: RotaryEmbedding
     /// Queries and outputs of attention are this wide per head.
@@ -44,6 +45,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         weights = model.weights
         team = try ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
         self.instructionSet = instructionSet ?? .best
+        paging = WeightPaging(model)
         rotary = RotaryEmbedding(
             headDim: configuration.headDim, theta: configuration.ropeTheta, scaling: configuration.ropeScaling)
         paddedHeadDim = (configuration.headDim + 15) & ~15
@@ -51,6 +53,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         gatedWidth = model.weights.widestMLP
         scratchLength = Self.scratchLength(configuration, gatedWidth: gatedWidth, paddedHeadDim: paddedHeadDim)
         try workspace.scratch.reserve(scratchLength * team.memberCount)
+        paging.requestDenseWeights()
     }
 
     deinit { workspace.release() }

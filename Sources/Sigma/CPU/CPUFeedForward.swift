@@ -133,6 +133,9 @@ extension CPUBackend {
             for index in 0..<routed { plan.offsets[Int(workspace.chosen.base[index]) + 1] += 1 }
             for expert in 0..<experts.count { plan.offsets[expert + 1] += plan.offsets[expert] }
             for expert in 0..<experts.count {
+                if plan.offsets[expert + 1] > plan.offsets[expert] {
+                    paging.requestExpert(expert, layer: layerIndex, of: experts)
+                }
                 plan.add(
                     .init(
                         gate: experts.gate(expert), up: experts.up(expert), down: experts.down(expert),

@@ -60,6 +60,15 @@ package final class MappedFile: @unchecked Sendable {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
     }
 
+    /// Asks the system to read a part of the file soon, as one request; returns before it is read.
+    package func willNeed(_ part: UnsafeRawBufferPointer) {
+        // The mapping begins at a page, of at most 16384 bytes.
+        let offset = part.baseAddress! - bytes.baseAddress!
+        let start = offset / 16384 * 16384
+        madvise(
+            UnsafeMutableRawPointer(mutating: bytes.baseAddress! + start), offset + part.count - start, MADV_WILLNEED)
+    }
+
     /// Cheap: one system call.
     ///
     /// - Throws: `SigmaError` (`.inputOutput`) if bytes were lost since the file was mapped. What was computed from it is then void.
