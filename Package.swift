@@ -52,7 +52,9 @@ let package = Package(
         .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
         .testTarget(
             name: "CommandTests",
-            dependencies: ["SigmaCommand", "SigmaConversion", "sigma-run", "sigma-convert", "sigma-eval"]),
+            dependencies: [
+                "SigmaCommand", "SigmaConversion", "SampleFiles", "sigma-run", "sigma-convert", "sigma-eval",
+            ]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu11

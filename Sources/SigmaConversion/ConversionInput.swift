@@ -43,7 +43,7 @@ package struct ConversionInput: Sendable {
         if isNative {
             try self.init(native: ModelFile(path: path), overrides)
         } else {
-            try self.init(plain: file, overrides)
+            try self.init(plain: GGUFParts(file), overrides)
         }
     }
 
@@ -65,15 +65,15 @@ package struct ConversionInput: Sendable {
         verify = { _ in }
     }
 
-    private init(plain file: GGUFFile, _ overrides: Overrides) throws {
+    private init(plain parts: GGUFParts, _ overrides: Overrides) throws {
+        let file = parts.first
         let keys = KeyReader(file: file)
-        try Self.refuseParts(keys)
-        let configuration = try GGUFConfiguration(file)
+        let configuration = try GGUFConfiguration(parts)
         let vocabularySize = configuration.model.vocabularySize
         let tokenizer = try GGUFTokenizer(file, vocabularySize: vocabularySize, overrides: overrides)
         let chat = try ChatImport(
             .gguf(file, configuration), tokenizer.definition, vocabularySize: vocabularySize, overrides: overrides)
-        let weights = GGUFWeights(file)
+        let weights = GGUFWeights(parts)
         try weights.checkExpertCount(configuration.model)
         self.configuration = configuration.model
         let sourceKey = ModelFileFormat.Key.sourceArchitecture
@@ -84,8 +84,8 @@ package struct ConversionInput: Sendable {
         self.tokenizer = tokenizer.definition
         chatFormat = chat.format
         warnings = configuration.warnings + tokenizer.warnings + chat.warnings
-        files = [file.file.path]
-        checkIntact = { try file.file.checkIntact() }
+        files = parts.paths
+        checkIntact = parts.checkIntact
         verify = { _ in }
     }
 
@@ -119,14 +119,6 @@ package struct ConversionInput: Sendable {
         guard file.bytes.count >= 4, UInt32(littleEndian: file.bytes.loadUnaligned(as: UInt32.self)) == GGUFFile.magic
         else { return nil }
         return try GGUFFile(file: file)
-    }
-
-    private static func refuseParts(_ keys: KeyReader) throws {
-        let key = "split.count"
-        guard keys.has(key), try keys.integer(key) > 1 else { return }
-        throw SigmaError(
-            .damaged, "this is one of \(try keys.integer(key)) parts of a model", path: keys.file.file.path, item: key,
-            remedy: "Merge them first: llama-gguf-split --merge FIRST_PART WHOLE.gguf")
     }
 
     // MARK: names

@@ -11,8 +11,8 @@ package struct GGUFConfiguration: Sendable {
     package private(set) var warnings: [String] = []
 
     /// - Throws: `SigmaError` (`.damaged`) naming the key that is missing, makes no sense, or asks for what we don't compute.
-    package init(_ file: GGUFFile) throws {
-        let keys = try MetadataReader(file)
+    package init(_ file: GGUFParts) throws {
+        let keys = try MetadataReader(file.first)
         architecture = keys.architecture
         let isSigma = architecture == "sigma"
         let layerCount = try keys.integer("block_count")
@@ -56,7 +56,7 @@ package struct GGUFConfiguration: Sendable {
             ropeScaling: try Self.ropeScaling(keys, contextLength: contextLength), contextLength: contextLength,
             tiedEmbeddings: file.tensor(ModelFileFormat.head) == nil)
         if let problem = model.problem {
-            throw SigmaError(.damaged, "the configuration makes no sense: \(problem)", path: file.file.path)
+            throw SigmaError(.damaged, "the configuration makes no sense: \(problem)", path: file.path)
         }
         let unknown = keys.unknown(Self.knownKeys)
         if !unknown.isEmpty {
@@ -80,9 +80,9 @@ package struct GGUFConfiguration: Sendable {
     ]
 
     /// The embedding's rows: they cannot be stale.
-    private static func vocabularySize(_ file: GGUFFile) throws -> Int {
-        guard let embedding = file.tensor(ModelFileFormat.embedding) else {
-            throw SigmaError(.damaged, "the tensor is missing", path: file.file.path, item: ModelFileFormat.embedding)
+    private static func vocabularySize(_ file: GGUFParts) throws -> Int {
+        guard let embedding = file.tensor(ModelFileFormat.embedding)?.tensor else {
+            throw SigmaError(.damaged, "the tensor is missing", path: file.path, item: ModelFileFormat.embedding)
         }
         return embedding.dimensions.count >= 2 ? embedding.dimensions[1] : 1
     }

@@ -114,6 +114,8 @@ package struct PlainModel {
         keys.removeAll { $0.name == name }
         tensors.removeAll { $0.name == name }
     }
+    package mutating func removeKeys() { keys = [] }
+    package mutating func set(_ name: String, _ value: Int32) { put(name) { $0.set($1, value) } }
     package mutating func set(_ name: String, _ value: UInt32) { put(name) { $0.set($1, value) } }
     package mutating func set(_ name: String, _ value: Float) { put(name) { $0.set($1, value) } }
     package mutating func set(_ name: String, _ value: Bool) { put(name) { $0.set($1, value) } }

@@ -280,8 +280,44 @@ import Testing
     @Test func otherArchitectures() throws {
         try expectRefused("general.architecture", "qwen3moe or sigma, found 'llama'") { $0.architecture = "llama" }
     }
+    /// Tensors in any part, metadata in the first; the same file comes out as from a whole one.
     @Test func partsOfAModel() throws {
-        try expectRefused("split.count", "one of 3 parts") { $0.set("split.count", UInt32(3)) }
+        let whole = PlainModel { _ in .q4_0 }
+        _ = try imported(whole)
+        let expected = try scratch.read("native.gguf")
+        func part(_ number: Int, _ change: (inout PlainModel) -> Void = { _ in }) throws {
+            var part = whole
+            if number > 0 { part.removeKeys() }
+            part.tensors = whole.tensors.enumerated().filter { $0.offset % 3 == number }.map(\.element)
+            part.set("split.no", UInt32(number))
+            part.set("split.count", UInt32(3))
+            part.set("split.tensors.count", Int32(whole.tensors.count))
+            change(&part)
+            try scratch.write("m-0000\(number + 1)-of-00003.gguf", part.bytes)
+        }
+        for number in 0..<3 { try part(number) }
+        try convert("m-00001-of-00003.gguf", to: "m.gguf", overrides: ["name=source"])
+        #expect(try scratch.read("m.gguf") == expected)
+
+        func error(_ input: String = "m-00001-of-00003.gguf") -> SigmaError? {
+            sigmaError { try convert(input, to: "refused.gguf") }
+        }
+        #expect(error("m-00002-of-00003.gguf")?.remedy?.contains("first part") == true)
+        try part(2) { $0.set("split.no", UInt32(1)) }
+        #expect(error()?.item == "split.no")
+        try part(2) { $0.tensors.removeLast() }
+        #expect(error()?.item == "split.tensors.count")
+        try part(2) { $0.tensors[0] = whole.tensors[0] }
+        #expect(error()?.message.contains("two parts") == true)
+        try part(2) { $0.tensors[0].type = GGMLType.number(3)! }
+        #expect(error()?.kind == .damaged)
+        try scratch.remove("m-00003-of-00003.gguf")
+        #expect(error()?.kind == .noInput && error()?.path?.hasSuffix("m-00003-of-00003.gguf") == true)
+        try expectRefused("split.count", "must end with -00001-of-00003.gguf") {
+            $0.set("split.count", UInt32(3))
+            $0.set("split.no", UInt32(0))
+        }
+        try expectRefused("split.count", "at most 4096") { $0.set("split.count", UInt32.max) }
     }
     @Test func missingKey() throws {
         try expectRefused("qwen3moe.embedding_length", "missing") { $0.remove(".embedding_length") }
