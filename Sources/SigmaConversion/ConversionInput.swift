@@ -60,7 +60,9 @@ package struct ConversionInput: Sendable {
         warnings = checkpoint.warnings + configuration.warnings + tokenizer.warnings
         files =
             checkpoint.shards.map(\.file.path) + tokenizer.files
-            + ["/config.json", "/generation_config.json", "/model.safetensors.index.json"].map { checkpoint.folder + $0 }
+            + ["/config.json", "/generation_config.json", "/model.safetensors.index.json"].map {
+                checkpoint.folder + $0
+            }
         checkIntact = checkpoint.checkIntact
         verify = { _ in }
     }

@@ -53,7 +53,8 @@ package struct GGUFParts: Sendable {
         if keys.has(Self.tensorCountKey) {
             let expected = try keys.integer(Self.tensorCountKey)
             guard expected == names.count else {
-                throw keys.failure(Self.tensorCountKey, "expected \(expected) tensors in all parts, found \(names.count)")
+                throw keys.failure(
+                    Self.tensorCountKey, "expected \(expected) tensors in all parts, found \(names.count)")
             }
         }
     }

@@ -79,7 +79,8 @@ package struct GGUFTokenizer: Sendable {
             default:
                 throw keys.failure(
                     kindsKey,
-                    "token \(id): expected 1 (normal), 3 (control), 4 (user-defined) or 5 (unused), found \(numbers[id])")
+                    "token \(id): expected 1 (normal), 3 (control), 4 (user-defined) or 5 (unused), found \(numbers[id])"
+                )
             }
             if kind != .normal, TokenCollection.isDummy(text) { kind = .unused }
             guard kind == .unused || !text.isEmpty else { throw keys.failure(tokensKey, "token \(id) is empty") }
@@ -107,7 +108,8 @@ package struct GGUFTokenizer: Sendable {
         let name = try keys.string(key)
         guard let pattern = patterns[name] else {
             throw keys.failure(
-                key, "expected the pre-tokenizer of Qwen2, GPT-4o or GPT-2 ('qwen2', 'gpt-4o', 'gpt-2'), found '\(name)'")
+                key,
+                "expected the pre-tokenizer of Qwen2, GPT-4o or GPT-2 ('qwen2', 'gpt-4o', 'gpt-2'), found '\(name)'")
         }
         return pattern
     }

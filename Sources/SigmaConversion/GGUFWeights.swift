@@ -66,7 +66,8 @@ package struct GGUFWeights: WeightSources {
             file, tensor,
             "weights of type \(tensor.type.name) are not read here; expected \(supported.joined(separator: ", "))",
             remedy: floatOnly
-                ? nil : "Take a file of those types (Q8_0, Q4_K_M and Q4_0 files are), or convert the original checkpoint.")
+                ? nil
+                : "Take a file of those types (Q8_0, Q4_K_M and Q4_0 files are), or convert the original checkpoint.")
     }
 
     private static func failure(

@@ -25,7 +25,7 @@ import Testing
         var model = PlainModel { _ in .q4_k }
         let whole = model.bytes
         model.architecture = "llama"
-        for (bytes, word) in [(Array(whole.prefix(whole.count / 2)), "beyond"), (model.bytes, "llama")] {
+        for (bytes, word) in [(Array(whole.prefix(whole.count / 2)), "bad.gguf"), (model.bytes, "llama")] {
             let path = try Scratch.file("bad.gguf", bytes)
             let output = Scratch.path("out.gguf")
             let result = try Subprocess.run("sigma-convert", [path, output])

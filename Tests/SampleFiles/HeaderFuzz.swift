@@ -156,7 +156,8 @@ package final class HeaderFuzz {
 
     private static let numbers: [UInt64] = [
         0, 1, 2, 3, 7, 31, 32, 33, 255, 256, 257, 1023, 1024, 1025, 4096, 16383, 16384, 65535, 65536, 1 << 20, 1 << 24,
-        1 << 30, 1 << 31, 1 << 32, 1 << 40, 1 << 62, 1 << 63, .max, .max - 1, .max / 8, UInt64(Int32.max), UInt64(UInt32.max),
+        1 << 30, 1 << 31, 1 << 32, 1 << 40, 1 << 62, 1 << 63, .max, .max - 1, .max / 8, UInt64(Int32.max),
+        UInt64(UInt32.max),
     ]
 
     private static func damage(_ header: inout [UInt8], _ random: inout Random) {

@@ -89,7 +89,9 @@ package struct PlainModel {
             tokens.append(Array(text.utf8))
             kinds.append(1)
         }
-        for (text, kind) in [("<|endoftext|>", 3), ("<|im_start|>", 3), ("<|im_end|>", 3), ("<think>", 3), ("</think>", 4)] {
+        for (text, kind) in [
+            ("<|endoftext|>", 3), ("<|im_start|>", 3), ("<|im_end|>", 3), ("<think>", 3), ("</think>", 4),
+        ] {
             tokens.append(Array(text.utf8))
             kinds.append(Int32(kind))
         }

@@ -10,7 +10,9 @@ import Testing
 
     /// As files of several types have it: K-quants of two widths, a float router.
     private static func mixed(_ name: String) -> WeightType {
-        if name == "output.weight" || name == "blk.0.ffn_down_exps.weight" || name == "blk.1.attn_v.weight" { return .q6_k }
+        if name == "output.weight" || name == "blk.0.ffn_down_exps.weight" || name == "blk.1.attn_v.weight" {
+            return .q6_k
+        }
         return name == "token_embd.weight" ? .q8_0 : .q4_k
     }
 
@@ -87,11 +89,13 @@ import Testing
     /// Any other model keeps our architecture, and comes back as it was.
     @Test(
         arguments: [
-            ("sigma-shared-experts", "shared experts"), ("sigma-dense-layers", "dense layers"), ("sigma-tied", "sigmoid"),
+            ("sigma-shared-experts", "shared experts"), ("sigma-dense-layers", "dense layers"),
+            ("sigma-tied", "sigmoid"),
             ("sigma-topk-per-layer", "different numbers"), ("sigma-attention-bias", "sigmoid"),
-            ("sigma-no-qk-norm", "sigmoid"), ("sigma-softmax", "not normalised"), ("sigma-scaled", "sigmoid"),
+            ("sigma-no-qk-norm", "sigmoid"), ("sigma-softmax", "exp_probs_b.bias"), ("sigma-scaled", "sigmoid"),
             ("sigma-odd-sizes", "sigmoid"), ("qwen3moe-mixed-layers", "dense layers"),
-        ]) func otherModelsKeepTheirArchitecture(_ fixture: String, _ reason: String) throws {
+        ]) func otherModelsKeepTheirArchitecture(_ fixture: String, _ reason: String) throws
+    {
         let checkpoint = try Scratch()
         try checkpoint.copyFixture(fixture)
         let native = try checkpoint.convert(type: .q8_0).path
@@ -176,7 +180,9 @@ import Testing
 
     @Test func defaults() throws {
         var model = PlainModel { _ in .q4_0 }
-        for key in [".attention.key_length", ".attention.value_length", ".rope.freq_base", ".expert_feed_forward_length"] {
+        for key in [
+            ".attention.key_length", ".attention.value_length", ".rope.freq_base", ".expert_feed_forward_length",
+        ] {
             model.remove(key)
         }
         model.set(".feed_forward_length", UInt32(256))
@@ -248,7 +254,9 @@ import Testing
         #expect(softmax.scoring == .softmax && softmax.weightNormalization == .whenSeveral)
         model.set(".expert_used_count_per_layer", [UInt32(2), 1])
         #expect(try imported(model).configuration.expertsPerToken == [2, 1])
-        for norm in ["attn_q_norm", "attn_k_norm"] { for layer in 0...1 { model.remove("blk.\(layer).\(norm).weight") } }
+        for norm in ["attn_q_norm", "attn_k_norm"] {
+            for layer in 0...1 { model.remove("blk.\(layer).\(norm).weight") }
+        }
         #expect(try !imported(model).configuration.qkNorm)
     }
 
@@ -372,13 +380,19 @@ import Testing
                 $0.bytes.removeLast($0.bytes.count / 2)
             }
         }
-        try expectRefused("blk.0.ffn_up_exps.weight", "dimensions") {
+        try expectRefused("blk.0.ffn_up_exps.weight", "expected dimensions [256, 256, 3], found [512, 128, 3]") {
+            $0.change("blk.0.ffn_up_exps.weight") { $0.dimensions = [512, 128, 3] }
+        }
+        try expectRefused("blk.0.ffn_up_exps.weight", "expected 3 experts, found 256") {
             $0.change("blk.0.ffn_up_exps.weight") { $0.dimensions = [256, 3, 256] }
         }
     }
     @Test func notFinite() throws {
         try expectRefused("blk.1.ffn_norm.weight", "finite") {
-            $0.change("blk.1.ffn_norm.weight") { $0.bytes[7] = 0x7f; $0.bytes[6] = 0xc0 }
+            $0.change("blk.1.ffn_norm.weight") {
+                $0.bytes[7] = 0x7f
+                $0.bytes[6] = 0xc0
+            }
         }
     }
     @Test func checkpointOverridesMeanNothing() throws {

@@ -43,7 +43,9 @@ import Testing
         #expect(try imported { $0.set("tokenizer.chat_template", "<|user|>{{x}}<|end|>") }.chatFormat?.style == .chatml)
         let sigma = try imported {
             $0.set("tokenizer.chat_template", "<|user|>{{x}}<|end|>")
-            $0.set("tokenizer.ggml.tokens", strings: Self.tokens(renaming: ["<|im_start|>": "<|user|>", "<|im_end|>": "<|end|>"]))
+            $0.set(
+                "tokenizer.ggml.tokens",
+                strings: Self.tokens(renaming: ["<|im_start|>": "<|user|>", "<|im_end|>": "<|end|>"]))
         }
         #expect(sigma.chatFormat?.style == .sigma)
         #expect(sigma.chatFormat?.stopTokens == [261, 259])
@@ -72,7 +74,9 @@ import Testing
         try convert(scratch / "native.gguf", to: "plain.gguf", form: .plainGGUF)
         try convert(scratch / "plain.gguf", to: "again.gguf")
         let (first, last) = (try ModelFile(path: scratch / "native.gguf"), try ModelFile(path: scratch / "again.gguf"))
-        let (before, after) = (try #require(try first.tokenizerDefinition()), try #require(try last.tokenizerDefinition()))
+        let (before, after) = (
+            try #require(try first.tokenizerDefinition()), try #require(try last.tokenizerDefinition())
+        )
         #expect(first.chatFormat == last.chatFormat)
         #expect(after.kinds.prefix(before.kinds.count) == before.kinds[...])
         #expect(after.kinds.dropFirst(before.kinds.count).allSatisfy { $0 == .unused })
