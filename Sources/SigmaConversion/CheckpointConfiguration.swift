@@ -263,7 +263,7 @@ package struct CheckpointConfiguration: Sendable {
 }
 
 /// yarn's factor on attention scores, as its authors have it.
-private func yarnMagnitude(_ factor: Double, _ weight: Double) -> Double {
+func yarnMagnitude(_ factor: Double, _ weight: Double) -> Double {
     factor <= 1 ? 1 : 0.1 * weight * log(factor) + 1
 }
 

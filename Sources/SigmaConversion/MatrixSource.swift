@@ -27,6 +27,7 @@ extension SourceTensor: MatrixSource {
 
     package func release(rows: Range<Int>, columns: Int) {
         let rowBytes = type.rowBytes(columns)
-        release(rows.lowerBound * rowBytes..<rows.upperBound * rowBytes)
+        shard.file.release(
+            tensor.offset + rows.lowerBound * rowBytes..<tensor.offset + rows.upperBound * rowBytes)
     }
 }
