@@ -55,22 +55,29 @@ INLINE void score_tile(const kv_block *k, int type, int scaled, int first, int v
         UNROLLED for (int x = 0; x < vectors; x++) store(scores + i * BLOCK + first + x * LANES, scaled ? totals[i][x] : sums[i][x]);
 }
 
-// output[i] = output[i] * correction[i] + sum over j < count of p[i][j] * value j, for `vectors` vectors of the head.
-INLINE void value_tile(const char *v, int type, size_t row_bytes, int count, const float *p, ptrdiff_t p_stride,
-                       const float *correction, int queries, int vectors, float *output, ptrdiff_t output_stride) {
+// output[i] = output[i] * correction[i] + sum over j < count of p[i][j] * value j, for `vectors` vectors of the head from component
+// `first` on.
+INLINE void value_tile(const kv_block *v, int type, int first, int count, const float *p, const float *correction, int queries,
+                       int vectors, float *output, int width) {
+    const size_t row_bytes = (size_t)width * element_bytes(type);
     vf sums[QUERIES][6];
+    output += first;
     UNROLLED for (int i = 0; i < queries; i++)
-        UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = load(output + i * output_stride + c * LANES) * correction[i];
-    for (int j = 0; j < count; j++, v += row_bytes) {
-        vf value[6];
-        UNROLLED for (int c = 0; c < vectors; c++) value[c] = load_element(v + (size_t)(c * LANES) * element_bytes(type), type);
-        UNROLLED for (int i = 0; i < queries; i++) {
-            const vf weight = splat(p[i * p_stride + j]);
-            UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = value[c] * weight + sums[i][c];
+        UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = load(output + i * width + c * LANES) * correction[i];
+    for (int tile = 0; tile < count; tile += 16) {
+        const char *row = v->elements + (size_t)(tile / 16) * v->tile_bytes + (size_t)first * element_bytes(type);
+        const int end = count - tile < 16 ? count : tile + 16;
+        for (int j = tile; j < end; j++, row += row_bytes) {
+            vf value[6];
+            UNROLLED for (int c = 0; c < vectors; c++) value[c] = load_element(row + (size_t)(c * LANES) * element_bytes(type), type);
+            UNROLLED for (int i = 0; i < queries; i++) {
+                const vf weight = splat(p[i * BLOCK + j]);
+                UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = value[c] * weight + sums[i][c];
+            }
         }
     }
     UNROLLED for (int i = 0; i < queries; i++)
-        UNROLLED for (int c = 0; c < vectors; c++) store(output + i * output_stride + c * LANES, sums[i][c]);
+        UNROLLED for (int c = 0; c < vectors; c++) store(output + i * width + c * LANES, sums[i][c]);
 }
 
 // Softmax numerators of one query in place of its scores; positions from `count` on get 0.
@@ -109,39 +116,26 @@ INLINE void attend_tile(const kv_block *k, const kv_block *v, int type, int scal
         else
             for (int j = 0; j < BLOCK; j++) scores[i * BLOCK + j] = 0;
     }
-    const size_t row_bytes = (size_t)width * element_bytes(type);
     if (!scaled) {
         enum { MANY = LANES == 16 ? 6 : 3, SOME = LANES == 16 ? 4 : 2 };
         int c = 0;
         if (width % (MANY * LANES) == 0)
-            for (; c < width; c += MANY * LANES)
-                value_tile(v->elements + (size_t)c * element_bytes(type), type, row_bytes, most, scores, BLOCK, correction, queries,
-                           MANY, output + c, width);
+            for (; c < width; c += MANY * LANES) value_tile(v, type, c, most, scores, correction, queries, MANY, output, width);
         for (; c + SOME * LANES <= width; c += SOME * LANES)
-            value_tile(v->elements + (size_t)c * element_bytes(type), type, row_bytes, most, scores, BLOCK, correction, queries, SOME,
-                       output + c, width);
-        for (; c < width; c += LANES)
-            value_tile(v->elements + (size_t)c * element_bytes(type), type, row_bytes, most, scores, BLOCK, correction, queries, 1,
-                       output + c, width);
+            value_tile(v, type, c, most, scores, correction, queries, SOME, output, width);
+        for (; c < width; c += LANES) value_tile(v, type, c, most, scores, correction, queries, 1, output, width);
         return;
     }
-    // 32 components share a scale at each position; it goes into the weights. Tiles of values are apart by their scales.
+    // 32 components share a scale at each position; it goes into the weights.
     for (int c = 0; c < width; c += 32) {
         for (int i = 0; i < queries; i++)
             for (int j = 0; j < most; j += LANES) {
                 const char *scale = v->scales + (size_t)(j / 16) * v->scale_bytes + c + j % 16 * 2;
                 store(weights + i * BLOCK + j, load(scores + i * BLOCK + j) * load_half((const uint16_t *)scale));
             }
-        float one[QUERIES] = {1, 1, 1, 1};
-        for (int j = 0; j < most; j += 16) {
-            const char *elements = v->elements + (size_t)(j / 16) * v->tile_bytes + (size_t)c * element_bytes(type);
-            const float *factor = j == 0 ? correction : one;
-            const int count = most - j < 16 ? most - j : 16;
-            enum { VECTORS = LANES == 16 ? 2 : LANES == 8 ? 4 : 4 };
-            for (int x = 0; x < 32; x += VECTORS * LANES)
-                value_tile(elements + (size_t)x * element_bytes(type), type, row_bytes, count, weights + j, BLOCK, factor, queries,
-                           VECTORS, output + c + x, width);
-        }
+        enum { VECTORS = LANES == 16 ? 2 : LANES == 8 ? 2 : 4 };
+        for (int x = c; x < c + 32; x += VECTORS * LANES)
+            value_tile(v, type, x, most, weights, correction, queries, VECTORS, output, width);
     }
 }
 
