@@ -1,0 +1,92 @@
+import CMachine
+import Sigma
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// What the machine can do at most, measured with the threads and the instruction set that the engine uses.
+struct Machine {
+    /// Bytes per second that all threads together read from memory.
+    let readBandwidth: Double
+    /// Multiply-adds per second of all threads together, in 8-bit integers and in fp32.
+    let int8Peak: Double
+    let fp32Peak: Double
+
+    /// Takes about a second; needs half a GiB of memory for its time.
+    ///
+    /// - Throws: `SigmaError(.unavailable)` if memory or threads cannot be had.
+    init(threads: Int, instructionSet: InstructionSet) throws {
+        let loops = machine_loops_named(instructionSet.name)!.pointee
+        readBandwidth = try Self.bandwidth(threads, loops)
+        int8Peak = try Self.peak(threads) { loops.int8($0, $1) }
+        fp32Peak = try Self.peak(threads) { loops.fp32($0, $1) }
+    }
+
+    private static func bandwidth(_ threads: Int, _ loops: machine_loops) throws -> Double {
+        // Far larger than any cache.
+        let part = (1 << 29) / threads / 4096 * 4096
+        var memory: UnsafeMutableRawPointer?
+        guard posix_memalign(&memory, 4096, part * threads) == 0, let memory else {
+            throw SigmaError(.unavailable, "no memory for measuring the read bandwidth (\(part * threads) bytes)")
+        }
+        defer { free(memory) }
+        memset(memory, 1, part * threads)
+        nonisolated(unsafe) let base = UnsafeRawPointer(memory)
+        return try together(threads, rounds: 5) { thread in
+            // Nothing is done with the sum; the library's call cannot be left out.
+            _ = loops.read(base + thread * part, part)
+            return part
+        }
+    }
+
+    private static func peak(
+        _ threads: Int, _ loop: @escaping @Sendable (UInt64, UnsafeMutablePointer<UInt64>) -> UInt64
+    ) throws -> Double {
+        try together(threads, rounds: 5) { _ in
+            var sink: UInt64 = 0
+            return Int(loop(2_000_000, &sink))
+        }
+    }
+
+    /// What `body` returns, from all threads together, per second: the median of some rounds.
+    private static func together(
+        _ threads: Int, rounds: Int, _ body: @escaping @Sendable (_ thread: Int) -> Int
+    ) throws -> Double {
+        try (0..<rounds).map { _ in
+            let round = Round(threads: threads, body)
+            let helpers = try (1..<threads).map { thread in try NativeThread { round.work(thread) } }
+            round.work(0)
+            for helper in helpers { helper.join() }
+            return Double(round.amount.load(ordering: .relaxed)) / (monotonicTime() - round.start)
+        }.median
+    }
+
+    /// One round: all threads begin together.
+    private final class Round: Sendable {
+        let body: @Sendable (Int) -> Int
+        let missing: Atomic<Int>
+        let amount = Atomic<Int>(0)
+        /// Bits of the time at which the first thread saw all others.
+        let startBits = Atomic<UInt64>(0)
+
+        init(threads: Int, _ body: @escaping @Sendable (Int) -> Int) {
+            self.body = body
+            missing = Atomic(threads)
+        }
+
+        var start: Double { Double(bitPattern: startBits.load(ordering: .relaxed)) }
+
+        func work(_ thread: Int) {
+            missing.subtract(1, ordering: .relaxed)
+            while missing.load(ordering: .relaxed) > 0 {}
+            if thread == 0 { startBits.store(monotonicTime().bitPattern, ordering: .relaxed) }
+            amount.add(body(thread), ordering: .relaxed)
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import Sigma
+
+/// The least time that a step can take on a machine: over its parts, the sum of the longer of reading their bytes and doing their
+/// multiply-adds.
+struct Physics {
+    let machine: Machine
+    let configuration: ModelConfiguration
+    let weights: ModelWeights
+    /// Bytes of one position's keys (or values) of one head.
+    let kvRowBytes: Int
+
+    /// One matrix, or several: bytes that are read once, and multiply-adds.
+    private func part(_ matrices: [WeightMatrix], rows: Double, share: Double = 1) -> Double {
+        var seconds = 0.0
+        for matrix in matrices {
+            let peak = matrix.type.isQuantized ? machine.int8Peak : machine.fp32Peak
+            let products = Double(matrix.rows * matrix.columns) * rows
+            seconds += max(share * Double(matrix.byteCount) / machine.readBandwidth, products / peak)
+        }
+        return seconds
+    }
+
+    /// Seconds of a step with `rows` successive tokens of one sequence, the first at `position`.
+    ///
+    /// Routing is taken as uniform: n choices among E experts meet E (1 - (1 - 1/E)^n) of them.
+    func step(rows: Int, position: Int, headRows: Int) -> Double {
+        let c = configuration
+        let n = Double(rows)
+        var seconds = 0.0
+        for (index, layer) in weights.layers.enumerated() {
+            seconds += part([layer.query, layer.key, layer.value, layer.output], rows: n)
+            seconds += attention(rows: n, position: Double(position))
+            switch layer.feedForward {
+            case .dense(let mlp): seconds += part([mlp.gate, mlp.up, mlp.down], rows: n)
+            case .mixture(let router, _, let experts, let shared):
+                seconds += part([router], rows: n)
+                let choices = n * Double(c.expertsPerToken[index])
+                let count = Double(experts.count)
+                let met = count * (1 - pow(1 - 1 / count, choices))
+                seconds += part([experts.gate(0), experts.up(0), experts.down(0)], rows: choices, share: met)
+                if let shared { seconds += part([shared.gate, shared.up, shared.down], rows: n) }
+            }
+        }
+        return seconds + part([weights.head], rows: Double(headRows), share: headRows > 0 ? 1 : 0)
+    }
+
+    /// Keys and values of everything before are read once; each row meets what is before it.
+    private func attention(rows: Double, position: Double) -> Double {
+        let c = configuration
+        let bytes = 2 * (position + rows) * Double(c.kvHeadCount * kvRowBytes)
+        let pairs = rows * (position + (rows + 1) / 2)
+        let products = 2 * pairs * Double(c.headCount * c.headDim)
+        return max(bytes / machine.readBandwidth, products / machine.fp32Peak)
+    }
+
+    private func pow(_ base: Double, _ exponent: Double) -> Double {
+        // Whole exponents by squaring: no mathematics library is needed.
+        var (result, factor, rest) = (1.0, base, Int(exponent))
+        while rest > 0 {
+            if rest & 1 == 1 { result *= factor }
+            factor *= factor
+            rest >>= 1
+        }
+        return result
+    }
+
+    /// Tokens per second of a prompt that is read in pieces of `rowLimit` tokens.
+    func promptSpeed(tokens: Int, depth: Int, rowLimit: Int) -> Double {
+        var seconds = 0.0
+        for start in stride(from: 0, to: tokens, by: rowLimit) {
+            let rows = min(rowLimit, tokens - start)
+            seconds += step(rows: rows, position: depth + start, headRows: start + rows == tokens ? 1 : 0)
+        }
+        return Double(tokens) / seconds
+    }
+
+    /// Tokens per second of generation, on the mean over `tokens` tokens from `depth` on.
+    func generationSpeed(tokens: Int, depth: Int) -> Double {
+        1 / step(rows: 1, position: depth + tokens / 2, headRows: 1)
+    }
+}

@@ -1,0 +1,3 @@
+import SigmaCommand
+
+runCommand(BenchCommand.self)
