@@ -16,7 +16,7 @@ extension RoutingSummary {
         }
         if known.contains(where: { $0.margins != nil }) { rows.append([lossChart, marginChart]) }
         return PlotFigure(
-            "How \(modelName.isEmpty ? "the model" : modelName) uses its experts", subtitle: subtitle, rows: rows)
+            modelName.isEmpty ? "Use of experts" : "Use of experts: \(modelName)", subtitle: subtitle, rows: rows)
     }
 
     private var subtitle: String {

@@ -42,7 +42,7 @@ public struct HeatMap: PlotPanel, Sendable {
         let columns = ratios.map(\.count).max() ?? 0
         guard columns > 0 else { return }
         let inner = PlotFrame(
-            x: frame.x + 58, y: frame.y + 26, width: frame.width - 168, height: cellHeight * Double(ratios.count))
+            x: frame.x + 66, y: frame.y + 26, width: frame.width - 176, height: cellHeight * Double(ratios.count))
         let cellWidth = inner.width / Double(columns)
         drawCells(inner, cellWidth, &svg)
         drawNames(inner, columns, cellWidth, frame, &svg)

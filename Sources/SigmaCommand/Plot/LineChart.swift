@@ -45,7 +45,7 @@ public struct LineChart: PlotPanel, Sendable {
         svg.label(title, x: frame.x, y: frame.y + 13, style: "title")
         drawLegend(frame, &svg)
         let inner = PlotFrame(
-            x: frame.x + 58, y: frame.y + 46, width: frame.width - 70, height: frame.height - 92)
+            x: frame.x + 66, y: frame.y + 46, width: frame.width - 78, height: frame.height - 92)
         let xs = series.flatMap { $0.points.map(\.x) }
         var ys = series.flatMap { $0.points.map(\.y) } + references.map(\.y)
         if series.contains(where: { $0.style == .bars }) { ys.append(0) }
@@ -66,7 +66,7 @@ public struct LineChart: PlotPanel, Sendable {
     }
 
     private func drawLegend(_ frame: PlotFrame, _ svg: inout SVGText) {
-        var place = frame.x + 58
+        var place = frame.x + 4
         let y = frame.y + 32
         for (index, one) in series.enumerated() {
             if one.style == .bars {
@@ -76,17 +76,17 @@ public struct LineChart: PlotPanel, Sendable {
                 svg.line(x1: place - 4, y1: y - 4, x2: place + 12, y2: y - 4, style: "curve " + PlotStyle.series(index))
             }
             svg.label(one.name, x: place + 17, y: y, style: "muted")
-            place += 17 + Self.width(of: one.name) + 22
+            place += 17 + Self.width(of: one.name) + 18
         }
         for reference in references where !reference.name.isEmpty {
             svg.line(x1: place - 4, y1: y - 4, x2: place + 14, y2: y - 4, style: "reference")
             svg.label(reference.name, x: place + 19, y: y, style: "muted")
-            place += 19 + Self.width(of: reference.name) + 22
+            place += 19 + Self.width(of: reference.name) + 18
         }
     }
 
     /// About: the viewer's font is not known here.
-    private static func width(of text: String) -> Double { Double(text.count) * 6.6 }
+    private static func width(of text: String) -> Double { Double(text.count) * 6.4 }
 
     private func drawAxes(
         _ xAxis: PlotAxis.Fitted, _ yAxis: PlotAxis.Fitted, _ inner: PlotFrame, _ frame: PlotFrame,

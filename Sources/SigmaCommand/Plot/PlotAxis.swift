@@ -77,7 +77,8 @@ public struct PlotAxis: Sendable {
 
     private func fittedLinear(_ low: Double, _ high: Double, _ wanted: Int) -> Fitted {
         let (low, high) = low < high ? (low, high) : (low - (low.magnitude + 1) / 2, high + (high.magnitude + 1) / 2)
-        var step = Self.niceStep((high - low) / Double(max(1, wanted)), base: format == .bytes ? 2 : 10)
+        var step = Self.niceStep(
+            (high - low) / Double(max(1, wanted)), base: format == .bytes ? 2 : 10, allowsQuarters: !isWhole)
         if isWhole { step = max(1, step.rounded()) }
         // Ends that were asked for stay; the others go out to the next tick.
         let start = least ?? (low / step).rounded(.down) * step
@@ -103,11 +104,13 @@ public struct PlotAxis: Sendable {
             axis: self, range: start...max(end, start * base), ticks: ticks.filter { $0 >= start && $0 <= end })
     }
 
-    /// 1, 2 or 5 times a power of ten (1 times a power of two) that is no less than `rough`.
-    private static func niceStep(_ rough: Double, base: Double) -> Double {
+    /// 1, 2, 2.5 or 5 times a power of ten (1 times a power of two) that is no less than `rough`.
+    private static func niceStep(_ rough: Double, base: Double, allowsQuarters: Bool) -> Double {
         let power = pow(base, (log(rough) / log(base)).rounded(.down))
         if base == 2 { return rough > power * (1 + 1e-9) ? power * 2 : power }
-        for factor in [1.0, 2, 5] where rough <= power * factor * (1 + 1e-9) { return power * factor }
+        for factor in allowsQuarters ? [1.0, 2, 2.5, 5] : [1, 2, 5] where rough <= power * factor * (1 + 1e-9) {
+            return power * factor
+        }
         return power * 10
     }
 
