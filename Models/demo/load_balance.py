@@ -96,8 +96,8 @@ def tables(report: dict, compared: str, count: int) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--commands", type=Path, default=ROOT / ".build" / "release", help="where sigma-eval is (.build/release)")
-    parser.add_argument("--count", type=int, default=600, help="conversations (600)")
-    parser.add_argument("--compared", type=int, default=100, help="of them with the reference (100)")
+    parser.add_argument("--count", type=int, default=300, help="conversations (300)")
+    parser.add_argument("--compared", type=int, default=60, help="of them with the reference (60)")
     parser.add_argument("--digits", type=int, default=6, help="of the longest numbers in sums (6)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
