@@ -8,11 +8,11 @@ BIN := .build/release
 COMMANDS := sigma-run sigma-convert sigma-eval
 DEMO := Models/demo.gguf
 
-.PHONY: help demo test build packages fixtures install format clean
+.PHONY: help demo test build packages fixtures load-balance install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## build everything, convert the demo model and ask it something
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
@@ -25,6 +25,10 @@ build: packages ## the commands, into .build/release
 
 fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 	.venv/bin/python Models/reference/make_fixtures.py
+	.venv/bin/python Models/reference/make_routing_fixtures.py
+
+load-balance: $(DEMO) .venv/ready ## measure the demo model's routing again, for docs/load-balance.md
+	.venv/bin/python Models/demo/load_balance.py
 
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
 	swift build -c release --static-swift-stdlib --scratch-path .build/static -Xlinker -s

@@ -16,38 +16,58 @@ public enum InputFile {
     /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder or a file beyond the
     ///   limit, `.inputOutput` if reading fails.
     public static func bytes(of path: String, limit: Int = Int(Int32.max)) throws -> [UInt8] {
-        let isStandardInput = path == "-"
-        let name = isStandardInput ? "standard input" : path
-        let descriptor = isStandardInput ? 0 : open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: name)
+        var bytes: [UInt8] = []
+        try forEachPiece(of: path) { piece in
+            bytes.append(contentsOf: piece)
+            guard bytes.count <= limit else {
+                throw SigmaError(.damaged, "expected at most \(limit) bytes, found more", path: name(of: path))
+            }
         }
-        defer { if !isStandardInput { close(descriptor) } }
+        return bytes
+    }
+
+    /// Calls `body` with the bytes, some after the others: a file of any size in little memory.
+    ///
+    /// - Throws: `SigmaError`: as `bytes(of:limit:)`, without a limit; what `body` throws.
+    public static func forEachPiece(of path: String, _ body: (UnsafeRawBufferPointer) throws -> Void) throws {
+        let descriptor = path == "-" ? 0 : open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: name(of: path))
+        }
+        defer { if descriptor != 0 { close(descriptor) } }
         var status = stat()
         if fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-            throw SigmaError(.damaged, "expected a file, found a folder", path: name)
+            throw SigmaError(.damaged, "expected a file, found a folder", path: name(of: path))
         }
-        var bytes: [UInt8] = []
-        var end = 0
+        let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
+        defer { piece.deallocate() }
+        var offset = 0
         while true {
-            if bytes.count - end < 1 << 14 {
-                bytes.append(contentsOf: repeatElement(0, count: max(1 << 16, bytes.count)))
-            }
-            let count = bytes.withUnsafeMutableBytes { read(descriptor, $0.baseAddress! + end, $0.count - end) }
-            if count == 0 { break }
+            let count = read(descriptor, piece.baseAddress!, piece.count)
+            if count == 0 { return }
             if count < 0 {
                 if errno == EINTR { continue }
                 throw SigmaError(
-                    .inputOutput, "cannot read: \(systemMessage(errno))", path: name, offset: UInt64(end))
+                    .inputOutput, "cannot read: \(systemMessage(errno))", path: name(of: path),
+                    offset: UInt64(offset))
             }
-            end += count
-            guard end <= limit else {
-                throw SigmaError(.damaged, "expected at most \(limit) bytes, found more", path: name)
-            }
+            offset += count
+            try body(UnsafeRawBufferPointer(rebasing: piece[..<count]))
         }
-        bytes.removeLast(bytes.count - end)
-        return bytes
     }
+
+    /// Bytes of a regular file; nil for pipes and standard input, which don't say.
+    /// - Throws: `SigmaError(.noInput)` where there is no such file.
+    public static func size(of path: String) throws -> Int? {
+        var status = stat()
+        guard path != "-" else { return nil }
+        guard stat(path, &status) == 0 else {
+            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: path)
+        }
+        return status.st_mode & S_IFMT == S_IFREG ? Int(status.st_size) : nil
+    }
+
+    private static func name(of path: String) -> String { path == "-" ? "standard input" : path }
 
     /// The text of a file.
     ///
@@ -57,7 +77,7 @@ public enum InputFile {
         if let offset = firstInvalidByte(of: bytes) {
             throw SigmaError(
                 .damaged, "expected UTF-8 text, found the byte 0x\(String(bytes[offset], radix: 16))",
-                path: path == "-" ? "standard input" : path, offset: UInt64(offset))
+                path: name(of: path), offset: UInt64(offset))
         }
         return String(decoding: bytes, as: UTF8.self)
     }

@@ -13,9 +13,12 @@ struct EvalCommand: ParsableCommand {
               sigma-eval tokenize --model sigma.gguf book.txt > ids.json
               sigma-eval tokenize --model sigma.gguf --decode ids.json
               sigma-eval task --json
+              sigma-eval routing --model sigma.gguf book.txt --plot routing.svg
             """,
         version: sigmaVersion,
-        subcommands: [PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self])
+        subcommands: [
+            PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self, RoutingCommand.self,
+        ])
 }
 
 /// A text, cut into windows.

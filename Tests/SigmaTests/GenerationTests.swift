@@ -35,6 +35,7 @@ import Testing
         func embed() { backend.embed() }
         func attend(layer: Int) { backend.attend(layer: layer) }
         func feedForward(layer: Int) { backend.feedForward(layer: layer) }
+        func layerRouting() -> LayerRouting? { backend.layerRouting() }
         func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
             logits.update(repeating: 0)
             logits[Int(tokens[min(next, tokens.count - 1)])] = 100

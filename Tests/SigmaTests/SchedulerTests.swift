@@ -29,6 +29,7 @@ import Testing
         func embed() { backend.embed() }
         func attend(layer: Int) { backend.attend(layer: layer) }
         func feedForward(layer: Int) { backend.feedForward(layer: layer) }
+        func layerRouting() -> LayerRouting? { backend.layerRouting() }
         func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> { backend.head(rows: rows) }
         func end() throws { try backend.end() }
     }

@@ -35,6 +35,8 @@ package final class Batch {
 
     package private(set) var tokens: [Int32] = []
     package private(set) var segments: [Segment] = []
+    /// Where the step's routing goes; nil: nobody asks, and the back end keeps none.
+    package var routing: RoutingRecord?
 
     package init() {}
 
@@ -76,6 +78,8 @@ package protocol Backend: AnyObject, Sendable {
     func attend(layer: Int)
     /// residual += moe(rmsnorm(residual)), or the dense MLP: routing, choice and experts in one.
     func feedForward(layer: Int)
+    /// What the router of the layer computed last gave; nil for a dense layer. Only in steps whose batch asks for routing.
+    func layerRouting() -> LayerRouting?
     /// Logits [rows, vocabulary] of at most `headRowLimit` rows (final norm and output head), valid until the next call.
     func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>
     /// Bytes of weights and cache that the current or last step read.

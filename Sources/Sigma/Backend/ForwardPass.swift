@@ -15,12 +15,14 @@ package struct ForwardPass {
     package func run(
         _ batch: Batch, isCancelled: () -> Bool, readOut: (any Backend) throws -> Void
     ) throws -> Bool {
+        batch.routing?.removeAll()
         try backend.begin(batch)
         backend.embed()
         for layer in 0..<layerCount {
             if isCancelled() { return false }
             backend.attend(layer: layer)
             backend.feedForward(layer: layer)
+            batch.routing?.store(backend.layerRouting(), layer: layer)
         }
         try readOut(backend)
         try backend.end()

@@ -29,6 +29,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     var attentionItems: [AttentionItem] = []
     var mergeItems: [MergeItem] = []
     var plan = FeedForwardPlan()
+    /// Whether the current step's batch asks for routing.
+    var keepsRouterLogits = false
     package internal(set) var stepBytes = 0
 
     /// - Parameters:
@@ -84,6 +86,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         }
         self.batch = batch
         rowCount = batch.tokens.count
+        keepsRouterLogits = batch.routing != nil
         stepBytes = rowCount * weights.embedding.type.rowBytes(configuration.hiddenSize)
         try reserveWorkspace(rows: rowCount)
         try planAttention()

@@ -51,6 +51,7 @@ extension CPUBackend {
         // A dense layer and the shared experts use one slot a row.
         let slots = rows * (choices + 1)
         try workspace.scores.reserve(rows * c.expertCount)
+        if keepsRouterLogits { try workspace.routerLogits.reserve(rows * c.expertCount) }
         try workspace.chosen.reserve(rows * choices)
         try workspace.weights.reserve(rows * choices)
         try workspace.slots.reserve(rows * choices)
@@ -64,6 +65,14 @@ extension CPUBackend {
     package func feedForward(layer: Int) {
         layerIndex = layer
         run(.feedForward)
+    }
+
+    package func layerRouting() -> LayerRouting? {
+        precondition(keepsRouterLogits)
+        guard case .mixture = weights.layers[layerIndex].feedForward else { return nil }
+        return LayerRouting(
+            rows: rowCount, logits: UnsafePointer(workspace.routerLogits.base),
+            chosen: UnsafePointer(workspace.chosen.base))
     }
 
     func feedForwardBody(_ member: Int32) {
@@ -102,6 +111,9 @@ extension CPUBackend {
         kernels.matmul_float(
             router.data, Int32(router.type.rawValue), Int32(c.expertCount), Int32(c.hiddenSize), &input, 1, scores,
             c.expertCount)
+        if keepsRouterLogits {
+            (workspace.routerLogits.base + row * c.expertCount).update(from: scores, count: c.expertCount)
+        }
         Routing.score(scores, count: c.expertCount, c.scoring)
         let normalizes: Bool
         switch c.weightNormalization {

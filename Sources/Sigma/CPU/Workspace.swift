@@ -62,6 +62,8 @@ struct Workspace {
 
     /// [rows, experts]: unbiased router scores.
     var scores = Buffer<Float>()
+    /// [rows, experts]: what the scores were made of; only in steps whose routing is asked for.
+    var routerLogits = Buffer<Float>()
     /// [rows, choices]: expert, weight and slot of each choice.
     var chosen = Buffer<Int32>()
     var weights = Buffer<Float>()
@@ -85,7 +87,7 @@ struct Workspace {
     mutating func release() {
         for keyPath in [
             \Workspace.residual, \.normed, \.cosines, \.sines, \.projections, \.queries, \.attended, \.splitStates,
-            \.splitOutputs, \.scores, \.weights, \.gated, \.expertOutputs, \.feedForward, \.logits,
+            \.splitOutputs, \.scores, \.routerLogits, \.weights, \.gated, \.expertOutputs, \.feedForward, \.logits,
             \.scratch,
         ] { self[keyPath: keyPath].release() }
         for keyPath in [\Workspace.chosen, \.slots, \.slotRows] { self[keyPath: keyPath].release() }

@@ -8,14 +8,18 @@ package struct GenerationRequest: Sendable {
     package var options: GenerationOptions
     /// Log-probabilities of this many tokens at each step; nil: none. With no tokens to generate, of every prompt position.
     package var logProbabilityCount: Int?
+    /// Sees how the tokens are routed, on the engine's thread; nil: nothing is recorded.
+    package var routingObserver: (any RoutingObserver)?
 
     package init(
-        tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil
+        tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil,
+        routingObserver: (any RoutingObserver)? = nil
     ) {
         self.tokens = tokens
         self.start = start
         self.options = options
         self.logProbabilityCount = logProbabilityCount
+        self.routingObserver = routingObserver
     }
 }
 
@@ -49,6 +53,9 @@ package enum GenerationEvent: Sendable {
 /// A sequence's tokens and key-value state. Exclusive: one generation uses it at a time.
 package final class Timeline: @unchecked Sendable {
     package let sequence: any SequenceState
+    /// Tells the sequences of a process apart.
+    package let number = Timeline.count.add(1, ordering: .relaxed).oldValue
+    private static let count = Atomic<Int>(0)
     /// Tokens whose keys and values are stored; as many as `sequence.length`.
     package internal(set) var tokens: [Int32] = []
 
@@ -149,6 +156,16 @@ package final class Generation: @unchecked Sendable {
             token.top = logProbabilities.top(count)
         }
         next = token
+    }
+
+    var observesRouting: Bool { request.routingObserver != nil }
+
+    /// Shows the observer how the piece was routed; before the step's result is taken in.
+    func observeRouting(_ record: RoutingRecord, firstRow: Int) {
+        request.routingObserver?.observe(
+            RoutedTokens(
+                record: record, rows: firstRow..<(firstRow + piece.count), tokens: piece, sequence: timeline.number,
+                position: timeline.tokens.count))
     }
 
     /// Takes the step's result into the sequence.

@@ -22,10 +22,12 @@ final class Scheduler: @unchecked Sendable {
     // The thread's own.
     private let forwardPass: ForwardPass
     private let batch = Batch()
+    private let routing: RoutingRecord
     private var isClosed = false
 
-    init(_ forwardPass: ForwardPass) {
+    init(_ forwardPass: ForwardPass, _ configuration: ModelConfiguration) {
         self.forwardPass = forwardPass
+        routing = RoutingRecord(configuration)
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(hasWork, nil)
     }
@@ -105,6 +107,7 @@ final class Scheduler: @unchecked Sendable {
         // Emptied again: a batch would keep sequences alive that nobody else wants.
         defer { batch.removeAll() }
         for member in members { batch.append(member.piece, to: member.generation.timeline.sequence) }
+        batch.routing = members.contains(where: \.generation.observesRouting) ? routing : nil
         let before = monotonicTime()
         do {
             let completed = try forwardPass.run(
@@ -125,6 +128,7 @@ final class Scheduler: @unchecked Sendable {
             return []
         }
         let seconds = monotonicTime() - before
+        if batch.routing != nil { showRouting(members) }
         return members.compactMap { member in
             do {
                 if try member.generation.finishStep(seconds: seconds, bytes: forwardPass.backend.stepBytes) {
@@ -135,6 +139,14 @@ final class Scheduler: @unchecked Sendable {
                 member.job.onEnd(.failure(error))
             }
             return nil
+        }
+    }
+
+    private func showRouting(_ members: [Member]) {
+        var firstRow = 0
+        for member in members {
+            member.generation.observeRouting(routing, firstRow: firstRow)
+            firstRow += member.piece.count
         }
     }
 

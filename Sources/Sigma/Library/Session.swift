@@ -32,13 +32,18 @@ public final class Session: Sendable {
     private let kvType: KVType
     private let instructions: String
     private let options: GenerationOptions
+    private let routing: RoutingMonitor?
     private let state = Mutex(State())
 
-    init(engine: Engine, kvType: KVType, instructions: String, options: GenerationOptions) {
+    init(
+        engine: Engine, kvType: KVType, instructions: String, options: GenerationOptions,
+        routing: RoutingMonitor? = nil
+    ) {
         self.engine = engine
         self.kvType = kvType
         self.instructions = instructions
         self.options = options
+        self.routing = routing
     }
 
     /// The answer to `message` as it is made. The conversation goes on with both when the stream has finished.
@@ -103,7 +108,8 @@ public final class Session: Sendable {
                 return (state.turns + [Turn(.user, message)], timeline, state.request)
             }
             let prompt = try engine.prompt(turns: turns, system: instructions, thinks: options.thinks)
-            let request = GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options)
+            let request = GenerationRequest(
+                tokens: prompt.tokens, start: prompt.start, options: options, routingObserver: routing)
             let answer = Mutex("")
             let ending = Mutex<Statistics?>(nil)
             let generation = try Generation(request, on: timeline, engine: engine) { event in

@@ -100,7 +100,13 @@ public final class SigmaModel: Sendable {
     /// - Parameters:
     ///   - instructions: the system prompt; empty: none.
     ///   - options: how its answers are made, unless a request says otherwise.
-    public func makeSession(instructions: String = "", options: GenerationOptions = GenerationOptions()) -> Session {
-        Session(engine: engine, kvType: loadConfiguration.kvType, instructions: instructions, options: options)
+    ///   - routing: sees which experts the session's tokens use; made for this model. Several sessions may share one.
+    public func makeSession(
+        instructions: String = "", options: GenerationOptions = GenerationOptions(), routing: RoutingMonitor? = nil
+    ) -> Session {
+        precondition(routing.map { $0.engine === engine } ?? true, "the monitor was made for another model")
+        return Session(
+            engine: engine, kvType: loadConfiguration.kvType, instructions: instructions, options: options,
+            routing: routing)
     }
 }

@@ -22,6 +22,11 @@ package final class ModelFile: Sendable {
     package var path: String { gguf.file.path }
     /// The file's size.
     package var byteCount: Int { gguf.file.bytes.count }
+    /// CRC32C of the header, which holds every record's own: it tells apart any two model files.
+    package var headerChecksum: UInt32 {
+        // Opening has compared it.
+        UInt32(truncatingIfNeeded: gguf[ModelFileFormat.Key.headerChecksum]?.integer ?? 0)
+    }
     /// Records that have a checksum of their own: tensors, and experts where a tensor holds several.
     package var recordCount: Int { checksums.count }
 

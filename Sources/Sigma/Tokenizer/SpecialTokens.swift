@@ -16,6 +16,8 @@ final class SpecialTokens: Sendable {
     private let beginsWithControl: [Bool]
     /// By first byte: the lengths of the tokens that begin so, ascending.
     private let lengths: [[Int]]
+    /// Whether a name has a line end in it.
+    let hasLineEnd: Bool
 
     init(_ table: TokenTable, kinds: [TokenizerDefinition.TokenKind]) throws(SigmaError) {
         var names = TokenTable()
@@ -35,6 +37,7 @@ final class SpecialTokens: Sendable {
             lengths[Int(first)].insert(name.count)
         }
         index = try TokenIndex(names)
+        hasLineEnd = (0..<names.count).contains { names[$0].contains(UInt8(ascii: "\n")) }
         self.ids = ids
         self.isControl = isControl
         self.begins = begins.contains(true) ? begins : []

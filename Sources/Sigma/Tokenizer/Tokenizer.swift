@@ -209,6 +209,9 @@ package final class Tokenizer: @unchecked Sendable {
     /// Whether the id is a control token.
     package func isControl(_ id: Int32) -> Bool { isAllowed(id) && kinds[Int(id)] == .control }
 
+    /// Whether some control or added token's name has a line end in it.
+    var hasSpecialWithLineEnd: Bool { specials.hasLineEnd }
+
     /// The id of the control or added token of that name.
     package func idOfSpecial(named name: String) -> Int32? {
         var name = name

@@ -1,0 +1,183 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Reads an expert trace block by block, in bounded memory, and checks every byte of it.
+package final class ExpertTraceReader {
+    package let path: String
+    package let model: ExpertTrace.Model
+    private let file: UnsafeMutablePointer<FILE>
+    private var offset = 0
+
+    /// Opens the file and reads its header.
+    /// - Throws: `SigmaError`: `.noInput` where there is no such file, `.damaged` for one that is no expert trace or not of this version,
+    ///   `.inputOutput` if reading fails.
+    package init(path: String) throws {
+        self.path = path
+        guard let file = fopen(path, "re") else {
+            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: path)
+        }
+        self.file = file
+        var reader = FileBytes(file: file, path: path)
+        do {
+            model = try Self.readHeader(&reader)
+        } catch {
+            fclose(file)
+            throw error
+        }
+        offset = reader.offset
+    }
+
+    deinit { fclose(file) }
+
+    /// - Throws: `SigmaError(.damaged)` if the trace was not made with this very model file.
+    package func check(madeWith file: ModelFile) throws {
+        let other = ExpertTrace.Model(file)
+        guard model.checksum == other.checksum, model.choices == other.choices,
+            model.expertCount == other.expertCount, model.vocabularySize == other.vocabularySize
+        else {
+            throw SigmaError(
+                .damaged,
+                "expected a trace of the model '\(other.name)' (checksum \(String(other.checksum, radix: 16))), found one of '\(model.name)' (\(String(model.checksum, radix: 16)))",
+                path: path, remedy: "Use the model file that the trace was made with, or make a new trace.")
+        }
+    }
+
+    /// The next block; nil at the end.
+    /// - Throws: `SigmaError`: `.damaged` with the byte offset, `.inputOutput` if reading fails.
+    package func next() throws -> ExpertTrace.Block? {
+        var reader = FileBytes(file: file, path: path, offset: offset)
+        guard let first = try reader.optional(ExpertTrace.blockHeaderBytes) else { return nil }
+        let start = offset
+        func word(_ index: Int) -> UInt32 { Self.integer(first, 4 * index) }
+        let count = Int(word(0))
+        guard (1...ExpertTrace.rowLimit).contains(count) else {
+            throw reader.damaged("expected a block of 1 to \(ExpertTrace.rowLimit) tokens, found \(count)", at: start)
+        }
+        guard word(3) == 0 else { throw reader.damaged("expected no flags, found \(word(3))", at: start + 12) }
+        let body = try reader.bytes(count * model.tokenBytes)
+        let crc = first.withUnsafeBytes { ExpertTrace.checksum($0) }
+        let expected = body.withUnsafeBytes { ExpertTrace.checksum($0, continuing: crc) }
+        let found: UInt32 = Self.integer(try reader.bytes(4), 0)
+        guard expected == found else {
+            throw reader.damaged(
+                "the block is damaged: expected checksum \(String(found, radix: 16)), found \(String(expected, radix: 16))",
+                at: start)
+        }
+        var block = ExpertTrace.Block(sequence: word(1), position: word(2), tokens: [], choices: [])
+        block.tokens.reserveCapacity(count)
+        block.choices.reserveCapacity(count * model.choicesPerToken)
+        for row in 0..<count {
+            let place = row * model.tokenBytes
+            let token: Int32 = Self.integer(body, place)
+            guard token >= 0, Int(token) < model.vocabularySize else {
+                throw reader.damaged(
+                    "expected a token id below \(model.vocabularySize), found \(token)",
+                    at: start + ExpertTrace.blockHeaderBytes + place)
+            }
+            block.tokens.append(token)
+            for choice in 0..<model.choicesPerToken {
+                let at = place + 4 + choice * model.indexBytes
+                let expert = model.indexBytes == 1 ? Int(body[at]) : Int(Self.integer(body, at) as UInt16)
+                guard expert < model.expertCount else {
+                    throw reader.damaged(
+                        "expected an expert below \(model.expertCount), found \(expert)",
+                        at: start + ExpertTrace.blockHeaderBytes + at)
+                }
+                block.choices.append(Int32(expert))
+            }
+        }
+        offset = reader.offset
+        return block
+    }
+
+    private static func readHeader(_ reader: inout FileBytes) throws -> ExpertTrace.Model {
+        var header = try reader.optional(ExpertTrace.fixedHeaderBytes) ?? []
+        guard header.starts(with: ExpertTrace.magic) else { throw reader.damaged("this is no expert trace", at: 0) }
+        func word(_ offset: Int) -> UInt32 { integer(header, offset) }
+        guard word(8) == ExpertTrace.version else {
+            throw reader.damaged("expected version \(ExpertTrace.version), found \(word(8))", at: 8)
+        }
+        func count(_ offset: Int, _ what: String, _ range: ClosedRange<Int>) throws -> Int {
+            let value = Int(word(offset))
+            guard range.contains(value) else {
+                throw reader.damaged(
+                    "expected \(range.lowerBound) to \(range.upperBound) \(what), found \(value)", at: offset)
+            }
+            return value
+        }
+        let checksum = word(16)
+        let vocabularySize = try count(20, "rows of the vocabulary", 1...Int(Int32.max))
+        let expertCount = try count(24, "experts", 1...ExpertTrace.expertLimit)
+        let layerCount = try count(28, "layers", 1...ExpertTrace.layerLimit)
+        let nameBytes = try count(32, "bytes of name", 0...ExpertTrace.nameLimit)
+        let size = ExpertTrace.fixedHeaderBytes + nameBytes + 2 * layerCount + 4
+        guard Int(word(12)) == size else {
+            throw reader.damaged("expected a header of \(size) bytes, found \(word(12))", at: 12)
+        }
+        header += try reader.bytes(size - ExpertTrace.fixedHeaderBytes)
+        let found = header.withUnsafeBytes {
+            ExpertTrace.checksum(UnsafeRawBufferPointer(rebasing: $0[..<(size - 4)]))
+        }
+        guard found == word(size - 4) else {
+            throw reader.damaged(
+                "the header is damaged: expected checksum \(String(word(size - 4), radix: 16)), found \(String(found, radix: 16))",
+                at: size - 4)
+        }
+        let layers = ExpertTrace.fixedHeaderBytes + nameBytes
+        let choices = try (0..<layerCount).map { layer in
+            let choices = Int(integer(header, layers + 2 * layer) as UInt16)
+            guard choices <= expertCount else {
+                throw reader.damaged(
+                    "expected at most \(expertCount) choices, found \(choices)", at: layers + 2 * layer)
+            }
+            return choices
+        }
+        return ExpertTrace.Model(
+            name: String(decoding: header[ExpertTrace.fixedHeaderBytes..<layers], as: UTF8.self), checksum: checksum,
+            vocabularySize: vocabularySize, expertCount: expertCount, choices: choices)
+    }
+
+    private static func integer<T: FixedWidthInteger>(_ bytes: [UInt8], _ offset: Int) -> T {
+        bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
+    }
+}
+
+/// Reads pieces of a file in order.
+private struct FileBytes {
+    let file: UnsafeMutablePointer<FILE>
+    let path: String
+    var offset = 0
+
+    func damaged(_ message: String, at offset: Int) -> SigmaError {
+        SigmaError(.damaged, message, path: path, offset: UInt64(offset))
+    }
+
+    /// - Throws: `SigmaError(.damaged)` if the file ends before `count` bytes.
+    mutating func bytes(_ count: Int) throws -> [UInt8] {
+        guard let bytes = try optional(count) else {
+            throw damaged("the file ends early: expected \(count) more bytes", at: offset)
+        }
+        return bytes
+    }
+
+    /// Nil at the end of the file.
+    mutating func optional(_ count: Int) throws -> [UInt8]? {
+        var bytes = [UInt8](repeating: 0, count: count)
+        let read = fread(&bytes, 1, count, file)
+        if read < count {
+            if ferror(file) != 0 {
+                throw SigmaError(
+                    .inputOutput, "cannot read: \(systemMessage(errno))", path: path, offset: UInt64(offset))
+            }
+            if read == 0 { return nil }
+            throw damaged("the file ends early: expected \(count) bytes, found \(read)", at: offset)
+        }
+        offset += count
+        return bytes
+    }
+}
