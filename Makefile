@@ -5,7 +5,7 @@ PYTHON ?= python3
 # For example --extra-index-url of an index with smaller, CPU-only builds of PyTorch.
 PIP_FLAGS ?=
 BIN := .build/release
-COMMANDS := sigma-run sigma-convert sigma-eval
+COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench
 DEMO := Models/demo.gguf
 
 .PHONY: help demo test build packages fixtures load-balance install format clean

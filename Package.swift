@@ -9,6 +9,7 @@ let package = Package(
         .executable(name: "sigma-run", targets: ["sigma-run"]),
         .executable(name: "sigma-convert", targets: ["sigma-convert"]),
         .executable(name: "sigma-eval", targets: ["sigma-eval"]),
+        .executable(name: "sigma-bench", targets: ["sigma-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -38,6 +39,9 @@ let package = Package(
         .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
         .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand"]),
+        .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "CMachine"]),
+        // Loops that only read, or only multiply: the machine's ceilings.
+        .target(name: "CMachine"),
 
         .target(name: "CBenchmarkSupport", path: "Benchmarks/CBenchmarkSupport"),
         .executableTarget(

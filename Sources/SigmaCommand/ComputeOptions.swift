@@ -58,14 +58,14 @@ public enum ExpertCacheSize: ExpressibleByArgument, Sendable, Equatable {
     /// This version reads experts from the mapped file: there is nothing to limit.
     ///
     /// - Throws: `SigmaError` (`.unavailable`) for a cache that holds only some of the experts.
-    package func check(for engine: Engine) throws {
+    package func check(for model: ModelFile) throws {
         guard case .size(let size) = self else { return }
-        let needed = engine.model.weights.expertBytes
+        let needed = model.weights.expertBytes
         guard size.bytes < needed else { return }
         throw SigmaError(
             .unavailable,
             "the experts take \(ByteSize.text(needed)); a cache of \(size) for some of them is not in this version",
-            path: engine.modelPath,
+            path: model.path,
             remedy: "Leave --expert-cache out, or use --expert-cache all: the file is mapped and the system pages it.")
     }
 }

@@ -5,7 +5,6 @@ struct BenchCase {
     let prompt: Int
     let generate: Int
     let depth: Int
-    let threads: Int?
     let kvType: KVType
 }
 
@@ -37,7 +36,10 @@ struct Measurement {
     /// Uniform over the vocabulary, never repeated and never the model's own: no expert is favoured, no cache is warm by repetition.
     private var random: SplitMix64
 
-    init(model: ModelFile, instructionSet: InstructionSet, repetitions: Int, seed: UInt64, isCancelled: @escaping () -> Bool) {
+    init(
+        model: ModelFile, instructionSet: InstructionSet, repetitions: Int, seed: UInt64,
+        isCancelled: @escaping () -> Bool
+    ) {
         self.model = model
         self.instructionSet = instructionSet
         self.repetitions = repetitions

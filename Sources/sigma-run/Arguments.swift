@@ -118,7 +118,7 @@ struct EngineArguments: ParsableArguments {
         configuration.backend = backend
         configuration.memory = memory.map { .bytes($0.bytes) }
         let engine = try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
-        try expertCache.check(for: engine)
+        try expertCache.check(for: engine.model)
         return engine
     }
 }

@@ -19,7 +19,7 @@ extension KVType {
     }
 
     /// Bytes of one head's keys (or values) at one position.
-    func rowBytes(headDim: Int) -> Int { sigma_kv_tile_bytes(kernelType, Int32(headDim)) / 16 }
+    package func rowBytes(headDim: Int) -> Int { sigma_kv_tile_bytes(kernelType, Int32(headDim)) / 16 }
 }
 
 /// Keys and values of one sequence, in blocks of 256 positions that are allocated as the sequence grows.

@@ -68,9 +68,9 @@ package func monotonicTime() -> Double {
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }
 
-enum ProcessUsage {
+package enum ProcessUsage {
     /// Highest resident size so far, in bytes.
-    static var peakMemory: Int {
+    package static var peakMemory: Int {
         var usage = rusage()
         #if os(Linux)
             getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
@@ -82,7 +82,7 @@ enum ProcessUsage {
     }
 
     /// Bytes that the kernel fetched from storage for this process; 0 where the system does not tell.
-    static var diskBytes: Int {
+    package static var diskBytes: Int {
         guard let file = fopen("/proc/self/io", "r") else { return 0 }
         defer { fclose(file) }
         var line = [CChar](repeating: 0, count: 128)
