@@ -60,12 +60,22 @@ package final class MappedFile: @unchecked Sendable {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
     }
 
-    /// Tells the system that the whole pages of a range are not needed for now: what is read once may be larger than the memory.
+    /// Tells the system that a range will be read soon.
+    package func prefetch(_ range: Range<Int>) {
+        let page = 16384
+        let start = Int(bitPattern: bytes.baseAddress!)
+        let first = (start + range.lowerBound) / page * page
+        let last = start + min(range.upperBound, bytes.count)
+        if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_WILLNEED) }
+    }
+
+    /// Tells the system that a range is not needed for now: what is read once may be larger than the memory. Pages at its ends go too, and
+    /// come back when a neighbour is read: what stays must not add up over thousands of tensors.
     package func release(_ range: Range<Int>) {
         let page = 16384
         let start = Int(bitPattern: bytes.baseAddress!)
-        let first = (start + range.lowerBound + page - 1) / page * page
-        let last = (start + min(range.upperBound, bytes.count)) / page * page
+        let first = (start + range.lowerBound) / page * page
+        let last = start + min(range.upperBound, bytes.count)
         if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_DONTNEED) }
     }
 
