@@ -78,6 +78,25 @@ def nmse(found, expected):
     return ((found - expected) ** 2).sum() / (expected**2).sum()
 
 
+def check_export(folder, binaries, logits, tokens):
+    """What we export, llama.cpp must load, and compute to the last bit as the file that was imported (`native.gguf`)."""
+    plain = folder / "export.gguf"
+    subprocess.run([binaries / "sigma-convert", folder / "native.gguf", plain, "--plain-gguf"], check=True, capture_output=True)
+    again, _ = llama_probe.run(plain, tokens)
+    assert np.array_equal(again, logits), "llama.cpp computes something else from the exported file"
+    texts = ["the inn", "Then, <think>in the end</think> 12 + 34!<|im_end|>", "naïve Ünïcode 😀"]
+    assert llama_probe.tokenize(plain, texts) == ours_tokenized(folder, binaries, texts), "other tokens"
+
+
+def ours_tokenized(folder, binaries, texts):
+    result = []
+    for text in texts:
+        (folder / "text.txt").write_text(text)
+        command = [binaries / "sigma-eval", "tokenize", "--model", folder / "native.gguf", folder / "text.txt", "--special"]
+        result.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return result
+
+
 def widened(source, target):
     """The same values as F32: what both engines would compute without rounding activations."""
     reader = gguf.GGUFReader(source)
@@ -111,6 +130,7 @@ def whole_models(folder, binaries, tokens):
         margins = ordered[..., -1] - ordered[..., -2]
         mine = ours(folder, binaries, path, tokens, shape.vocabulary)
         same = (mine.argmax(1) == logits.argmax(1)).mean()
+        check_export(folder, binaries, logits, tokens)
         widened(path, folder / "exact.gguf")
         exact, _ = llama_probe.run(folder / "exact.gguf", tokens)
         print(f"{kind:8}{margins.min():16.2f}{np.median(margins):8.2f}{nmse(mine, logits):12.2e}{nmse(mine, exact):12.2e}"

@@ -82,3 +82,23 @@ def run(path, tokens, watched=()):
     llama_cpp.llama_free(context)
     llama_cpp.llama_model_free(model)
     return logits, found
+
+
+def tokenize(path, texts):
+    """Token ids of each text, special tokens recognised, without bos."""
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    if not model:
+        raise RuntimeError(f"llama.cpp does not load the vocabulary of {path}")
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    result = []
+    for text in texts:
+        data = text.encode()
+        ids = (llama_cpp.llama_token * (len(data) + 8))()
+        count = llama_cpp.llama_tokenize(vocabulary, data, len(data), ids, len(ids), False, True)
+        if count < 0:
+            raise RuntimeError("llama.cpp cannot tokenize")
+        result.append(list(ids[:count]))
+    llama_cpp.llama_model_free(model)
+    return result
