@@ -20,9 +20,7 @@ final class WeightPaging {
             for matrix in model.weights.denseMatrices {
                 // In pieces, so that experts' requests get between them.
                 for start in stride(from: 0, to: matrix.byteCount, by: 8 << 20) {
-                    model.gguf.file.willNeed(
-                        UnsafeRawBufferPointer(
-                            start: matrix.data + start, count: min(8 << 20, matrix.byteCount - start)))
+                    model.prefetch(matrix.data + start, min(8 << 20, matrix.byteCount - start))
                 }
             }
         }.detach()
@@ -33,9 +31,14 @@ final class WeightPaging {
         let index = layer * expertCount + expert
         if isRequested[index] { return }
         isRequested[index] = true
-        model.gguf.file.willNeed(
-            UnsafeRawBufferPointer(
-                start: experts.base + expert * experts.layout.stride, count: experts.layout.usedBytes))
+        model.prefetch(experts.base + expert * experts.layout.stride, experts.layout.usedBytes)
+    }
+}
+
+extension ModelFile {
+    fileprivate func prefetch(_ start: UnsafeRawPointer, _ count: Int) {
+        let offset = start - gguf.file.bytes.baseAddress!
+        gguf.file.prefetch(offset..<offset + count)
     }
 }
 

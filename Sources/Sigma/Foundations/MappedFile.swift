@@ -60,21 +60,22 @@ package final class MappedFile: @unchecked Sendable {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
     }
 
-    /// Asks the system to read a part of the file soon, as one request; returns before it is read.
-    package func willNeed(_ part: UnsafeRawBufferPointer) {
+    /// Tells the system that a range will be read soon: it is fetched as one request, and the call returns before it is there.
+    package func prefetch(_ range: Range<Int>) {
         // The mapping begins at a page, of at most 16384 bytes.
-        let offset = part.baseAddress! - bytes.baseAddress!
-        let start = offset / 16384 * 16384
-        madvise(
-            UnsafeMutableRawPointer(mutating: bytes.baseAddress! + start), offset + part.count - start, MADV_WILLNEED)
+        let start = range.lowerBound / 16384 * 16384
+        let end = min(range.upperBound, bytes.count)
+        guard start < end else { return }
+        madvise(UnsafeMutableRawPointer(mutating: bytes.baseAddress! + start), end - start, MADV_WILLNEED)
     }
 
-    /// Tells the system that the whole pages of a range are not needed for now: what is read once may be larger than the memory.
+    /// Tells the system that a range is not needed for now: what is read once may be larger than the memory. Pages at its ends go too, and
+    /// come back when a neighbour is read: what stays must not add up over thousands of tensors.
     package func release(_ range: Range<Int>) {
         let page = 16384
         let start = Int(bitPattern: bytes.baseAddress!)
-        let first = (start + range.lowerBound + page - 1) / page * page
-        let last = (start + min(range.upperBound, bytes.count)) / page * page
+        let first = (start + range.lowerBound) / page * page
+        let last = start + min(range.upperBound, bytes.count)
         if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_DONTNEED) }
     }
 
