@@ -22,8 +22,8 @@ MIX = {"addition": 3, "subtraction": 4, "multiplication": 5, "division": 4, "com
        "repeating": 2, "story": 4, "talk": 1, "beyond": 1}
 COPYING_MIX = {"addition": 1, "subtraction": 2, "multiplication": 1, "division": 2, "comparison": 2, "sorting": 4, "letters": 8, "items": 7,
                "repeating": 10, "story": 1, "talk": 1, "beyond": 1}
-ORDER_MIX = {"addition": 4, "subtraction": 6, "multiplication": 2, "division": 7, "comparison": 5, "sorting": 9, "letters": 2, "items": 2,
-             "repeating": 2, "story": 3, "talk": 1, "beyond": 1}
+ORDER_MIX = {"addition": 4, "subtraction": 6, "multiplication": 3, "division": 8, "comparison": 6, "sorting": 8, "letters": 3, "items": 3,
+             "repeating": 1, "story": 4, "talk": 2, "beyond": 2}
 ALL, COPYING, ORDER = (tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX, ORDER_MIX))
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
