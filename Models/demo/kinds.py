@@ -177,8 +177,8 @@ def comparison(rng: random.Random, a: int, b: int) -> Problem:
 
 
 def some_numbers(rng: random.Random, digits: int) -> tuple[int, ...]:
-    """2 to 8 numbers, mostly different ones."""
-    widest, repeats = rng.randint(1, min(digits, 3)), rng.random() < 0.1
+    """2 to 8 numbers below 100, mostly different ones."""
+    widest, repeats = rng.choice((1, 2, 2)), rng.random() < 0.1
     numbers: list[int] = []
     for _ in range(rng.randint(2, 8)):
         while (n := number(rng, widest)) in numbers and not repeats:

@@ -24,7 +24,9 @@ COPYING_MIX = {"addition": 1, "subtraction": 2, "multiplication": 1, "division":
                "repeating": 10, "story": 1, "talk": 1, "beyond": 1}
 ORDER_MIX = {"addition": 4, "subtraction": 6, "multiplication": 3, "division": 8, "comparison": 6, "sorting": 8, "letters": 3, "items": 3,
              "repeating": 1, "story": 4, "talk": 2, "beyond": 2}
-ALL, COPYING, ORDER = (tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX, ORDER_MIX))
+WEAK_MIX = {"addition": 5, "subtraction": 8, "multiplication": 3, "division": 6, "comparison": 3, "sorting": 14, "letters": 2, "items": 2,
+            "repeating": 1, "story": 4, "talk": 2, "beyond": 2}
+ALL, COPYING, ORDER, WEAK = (tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX, ORDER_MIX, WEAK_MIX))
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 

@@ -32,7 +32,7 @@ from sigma_reference import Layout, Sigma
 import fast_steps
 import tokenizer as bpe
 from evaluate import accuracy
-from tasks import ALL, COPYING, ORDER, SUMS, SYSTEM_PROMPTS, conversation, sample
+from tasks import ALL, COPYING, ORDER, SUMS, WEAK, SYSTEM_PROMPTS, conversation, sample
 
 EXPERTS = 8
 SPARSE = (1, 1, 1, 1)
@@ -43,7 +43,7 @@ PROGRESSIVE = (3, 2, 1, 1)  # experts per token in training's first part; the lo
 class Settings:
     # (from this many tokens on, kinds of questions, most digits): plain sums first, as the paper's later stages are harder
     curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 4), (5_000_000, ALL, 6), (15_500_000, COPYING, 6), (17_000_000, ALL, 6),
-                         (17_868_871, ORDER, 6))
+                         (17_868_871, ORDER, 6), (21_250_000, WEAK, 6))
     thinking_share: float = 0.85
     seed: int = 1
     pretrain_tokens: int = 5_000_000
