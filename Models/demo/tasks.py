@@ -26,7 +26,13 @@ ORDER_MIX = {"addition": 4, "subtraction": 6, "multiplication": 3, "division": 8
              "repeating": 1, "story": 4, "talk": 2, "beyond": 2}
 WEAK_MIX = {"addition": 5, "subtraction": 8, "multiplication": 3, "division": 6, "comparison": 3, "sorting": 14, "letters": 2, "items": 2,
             "repeating": 1, "story": 4, "talk": 2, "beyond": 2}
-ALL, COPYING, ORDER, WEAK = (tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX, ORDER_MIX, WEAK_MIX))
+LAST_MIX = {"addition": 6, "subtraction": 9, "multiplication": 4, "division": 7, "comparison": 3, "sorting": 9, "letters": 2, "items": 2,
+            "story": 5, "talk": 2, "beyond": 1}
+FINAL_MIX = {"addition": 5, "subtraction": 9, "multiplication": 3, "division": 10, "comparison": 2, "sorting": 9, "letters": 3, "items": 2,
+             "story": 5, "talk": 2, "beyond": 1}
+ALL, COPYING, ORDER, WEAK, LAST, FINAL = (
+    tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX, ORDER_MIX, WEAK_MIX, LAST_MIX, FINAL_MIX)
+)
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 

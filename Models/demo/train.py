@@ -32,7 +32,7 @@ from sigma_reference import Layout, Sigma
 import fast_steps
 import tokenizer as bpe
 from evaluate import accuracy
-from tasks import ALL, COPYING, ORDER, SUMS, WEAK, SYSTEM_PROMPTS, conversation, sample
+from tasks import ALL, COPYING, FINAL, LAST, ORDER, SUMS, WEAK, SYSTEM_PROMPTS, conversation, sample
 
 EXPERTS = 8
 SPARSE = (1, 1, 1, 1)
@@ -43,7 +43,7 @@ PROGRESSIVE = (3, 2, 1, 1)  # experts per token in training's first part; the lo
 class Settings:
     # (from this many tokens on, kinds of questions, most digits): plain sums first, as the paper's later stages are harder
     curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 4), (5_000_000, ALL, 6), (15_500_000, COPYING, 6), (17_000_000, ALL, 6),
-                         (17_868_871, ORDER, 6), (21_250_000, WEAK, 6))
+                         (17_868_871, ORDER, 6), (21_250_000, WEAK, 6), (22_070_000, LAST, 6), (22_980_000, FINAL, 6))
     thinking_share: float = 0.85
     seed: int = 1
     pretrain_tokens: int = 5_000_000
@@ -54,14 +54,14 @@ class Settings:
     batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
     finetune_batch_tokens: int = 4096
     # (tokens, peak of the learning rate, tokens of its linear decay at the end) of each round of practice
-    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (36_000_000, 1.5e-3, 12_000_000))
+    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (8_730_000, 1.5e-3, 3_400_000))
     average: float = 0.995  # of the exported weights, per step
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
     compiled: bool = True  # norms and rotations as fused loops, a third faster; needs a C++ compiler
     save_seconds: float = 120
     evaluate_every: int = 500
-    evaluate_count: int = 100
+    evaluate_count: int = 40
 
 
 def hf_config(chosen: tuple[int, ...], theta: float) -> dict:
@@ -155,6 +155,7 @@ class Trainer:
             self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
             for mine, stored in zip(self.averaged, state.get("averaged", self.parameters), strict=True):
                 mine.copy_(stored.detach())
+            self.keep_curves(self.folder / "curves.csv")
         elif start:
             self.begin_from(start)
         self.enter_phase()
@@ -166,13 +167,18 @@ class Trainer:
         for mine, stored in zip(self.averaged, self.parameters, strict=True):
             mine.copy_(stored.detach())
         self.tokens = self.round_start(len(self.s.practice) - 1)
-        curves = checkpoint.parent / "curves.csv"
-        rows = [row for row in csv.DictReader(curves.open()) if int(row["tokens"]) <= self.tokens]
-        self.step, self.seconds = int(rows[-1]["step"]), float(rows[-1]["seconds"])
-        with (self.folder / "curves.csv").open("w", newline="") as out:
-            writer = csv.DictWriter(out, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        last = self.keep_curves(checkpoint.parent / "curves.csv")
+        self.step, self.seconds = int(last["step"]), float(last["seconds"])
+
+    def keep_curves(self, file: Path) -> dict[str, str] | None:
+        """Rows up to where this run stands (a run that was killed has written more). Returns the last one."""
+        rows = [row for row in csv.DictReader(file.open()) if int(row["tokens"]) <= self.tokens] if file.exists() else []
+        if rows:
+            with (self.folder / "curves.csv").open("w", newline="") as out:
+                writer = csv.DictWriter(out, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+        return rows[-1] if rows else None
 
     @property
     def state_file(self) -> Path:

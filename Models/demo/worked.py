@@ -27,21 +27,24 @@ def add(a: int, b: int) -> tuple[list[str], str]:
 
 
 def add_columns(x: str, y: str) -> tuple[list[str], str]:
-    """Equally long numbers. A line ends with the columns still to come and what is carried to them."""
+    """Equally long numbers."""
     lines, running, carry = [f"{x}+{y}"], "", 0
     for i in reversed(range(len(x))):
         total = int(x[i]) + int(y[i]) + carry
         left = f"{x[i]}+{y[i]}" + ("+1" if carry else "")
         carry = total // 10
-        running = f"{total % 10 if i else total}{running}"
-        coming = f", {x[:i]}+{y[:i]}" + ("+1" if carry else "")
-        lines.append(f"{left}={total}: {running}" + (coming if i else ""))
+        if i == 0:
+            running = f"{total}{running}"
+            lines.append(f"{left}={total}: {running}")
+        else:
+            running = f"{total % 10}{running}"
+            lines.append(f"{left}={total}" + (" carry 1" if carry else "") + f": {running}")
     return lines, plain(running)
 
 
 def subtract(a: int, b: int) -> tuple[list[str], str]:
     """a - b; where b is larger, the difference the other way round with a minus sign. A column that is too small borrows 10, and
-    the next one gives 1 back: `4-6+10=8: 8, 7-2-1`, then `7-2-1=4: 48`."""
+    the next one gives 1 back: `4-6+10=8`, then `7-2-1=4`."""
     lines, sign = ordered(a, b)
     x, y = aligned(a, b)
     if sign == "<":
@@ -54,8 +57,7 @@ def subtract(a: int, b: int) -> tuple[list[str], str]:
         left, rest = f"{x[i]}-{y[i]}" + ("-1" if borrow else ""), int(x[i]) - int(y[i]) - borrow
         borrow = int(rest < 0)
         running = f"{rest + 10 * borrow}{running}"
-        coming = f", {x[:i]}-{y[:i]}" + ("-1" if borrow else "")
-        lines.append(left + ("+10" if borrow else "") + f"={running[0]}: {running}" + (coming if i else ""))
+        lines.append(left + ("+10" if borrow else "") + f"={running[0]}: {running}")
     return lines, ("-" if sign == "<" else "") + plain(running)
 
 
