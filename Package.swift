@@ -44,10 +44,17 @@ let package = Package(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
         .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "CSigma"]),
-        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion"]),
+        // Small model files made on the spot, and damaged ones; the long run of the latter.
+        .target(name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion"], path: "Tests/SampleFiles"),
+        .executableTarget(
+            name: "fuzz-headers", dependencies: ["SampleFiles", "Sigma", "CBenchmarkSupport"],
+            path: "Tests/FuzzHeaders"),
+        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
         .testTarget(
             name: "CommandTests",
-            dependencies: ["SigmaCommand", "SigmaConversion", "sigma-run", "sigma-convert", "sigma-eval"]),
+            dependencies: [
+                "SigmaCommand", "SigmaConversion", "SampleFiles", "sigma-run", "sigma-convert", "sigma-eval",
+            ]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu11

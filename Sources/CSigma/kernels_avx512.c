@@ -1,7 +1,9 @@
 // AVX-512 with VNNI (Intel since Ice Lake, AMD since Zen 4).
 #if defined(__x86_64__)
 #include "half.h"
+#include "packed.h"
 #include "sigma_kernels.h"
+#include "sigma_packing.h"
 
 #include <immintrin.h>
 
@@ -18,34 +20,37 @@ static inline void store_half(uint16_t *p, __m512 v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
-// A q8_0 block is 32 weights: half a vector. The instruction multiplies unsigned by signed bytes, so activations are
-// shifted to q + 128, and what that adds, 128 times the sum of the weights, is taken off beforehand.
-typedef __m256 q8_sums;
-typedef struct {
-    __m256i values, correction;
-    __m256 scale;
-} q8_weights;
+typedef __m512i vw;
 
-static inline q8_sums q8_zero(void) { return _mm256_setzero_ps(); }
-
-static inline q8_weights q8_load(const uint8_t *block) {
-    int16_t bits;
-    memcpy(&bits, block, 2);
-    const __m256i values = _mm256_loadu_si256((const __m256i *)(block + 2));
-    const __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8((char)128), values);
-    return (q8_weights){values, _mm256_sub_epi32(_mm256_setzero_si256(), sums), _mm256_cvtph_ps(_mm_set1_epi16(bits))};
+static inline vw load_weights(const uint8_t *p) { return _mm512_load_si512(p); }
+static inline vw low_nibbles(vw v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+static inline vw high_nibbles(vw v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+static inline vw join_six(vw low, vw pairs, int field) {
+    const vw high = field == 0   ? _mm512_slli_epi16(pairs, 4)
+                    : field == 1 ? _mm512_slli_epi16(pairs, 2)
+                    : field == 2 ? pairs
+                                 : _mm512_srli_epi16(pairs, 2);
+    return _mm512_ternarylogic_epi64(low, high, _mm512_set1_epi8(0x30), 0xf8);  // low | high & mask
 }
 
-static inline q8_sums q8_accumulate(q8_sums sum, q8_weights w, const int8_t *q, float scale) {
-    const __m256i shifted = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)q), _mm256_set1_epi8((char)128));
-    const __m256i dots = _mm256_dpbusd_epi32(w.correction, shifted, w.values);
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(w.scale, _mm256_set1_ps(scale)), sum);
+static inline __m512i dot_columns(const vw *w, int count, const int8_t *q, __m512i sum) {
+    for (int c = 0; c < count; c++) {
+        int32_t four;
+        memcpy(&four, q + 4 * c, 4);
+        sum = _mm512_dpbusd_epi32(sum, w[c], _mm512_set1_epi32(four));
+    }
+    return sum;
 }
 
-static inline float q8_total(q8_sums sum) {
-    __m128 half = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
-    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+static inline __m512i dot_nibbles(const vw w[8], const sigma_activation_block *b) {
+    return dot_columns(w, 8, b->q, _mm512_set1_epi32(b->first + b->second));
+}
+static inline __m512i dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_columns(w, 8, b->q, _mm512_setzero_si512()); }
+static inline __m512i dot_six(const vw w[4], const int8_t *q, int32_t offset) {
+    return dot_columns(w, 4, q, _mm512_set1_epi32(4 * offset));
+}
+static inline __m512i dot_bytes(const vw w[8], const sigma_activation_block *b) {
+    return dot_columns(w, 8, b->q, _mm512_set1_epi32(16 * (b->first + b->second)));
 }
 
 #include "kernels_body.h"

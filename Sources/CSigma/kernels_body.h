@@ -1,5 +1,5 @@
-// The kernels, written once in Clang's vector extensions. Each kernels_<level>.c defines LANES (fp32 values in a vector), LEVEL
-// (the table's name) and the 8-bit dot product, sets the target attributes, and includes this file.
+// The kernels, written once in Clang's vector extensions. Each kernels_<level>.c defines LANES (fp32 values in a vector), LEVEL_NAME
+// and LEVEL_TABLE, fp16 loads and stores, and the 8-bit dot products that kernels_packed.h names, sets the target attributes, and includes this file.
 // Products and sums are written as a * b + c, which the compiler fuses where the level has FMA.
 
 typedef float vf __attribute__((vector_size(LANES * 4), aligned(4)));
@@ -90,76 +90,49 @@ INLINE float load_float1(const void *p, int type, ptrdiff_t i) {
     return sigma_half_to_float(bits);
 }
 
-static void quantize_activations(const float *x, int8_t *quants, float *scales, int k) {
-    for (int block = 0; block < k / 32; block++, x += 32, quants += 32) {
-        // The maximum of magnitudes as integers has the same order, and not-a-number above all: it makes the scale so too.
-        vi most = {0};
-        for (int i = 0; i < 32; i += LANES) {
-            vi magnitude;
-            const vf value = load(x + i);
-            __builtin_memcpy(&magnitude, &value, sizeof magnitude);
-            most = __builtin_elementwise_max(most, magnitude & 0x7fffffff);
+// 32 values to 8 bits; returns their scale.
+INLINE float quantize_block(const float *x, int8_t *quants) {
+    // The maximum of magnitudes as integers has the same order, and not-a-number above all: it makes the scale so too.
+    vi most = {0};
+    for (int i = 0; i < 32; i += LANES) {
+        vi magnitude;
+        const vf value = load(x + i);
+        __builtin_memcpy(&magnitude, &value, sizeof magnitude);
+        most = __builtin_elementwise_max(most, magnitude & 0x7fffffff);
+    }
+    int32_t largest = most[0];
+    for (int i = 1; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
+    float amax;
+    __builtin_memcpy(&amax, &largest, sizeof amax);
+    const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
+    for (int i = 0; i < 32; i += LANES) {
+        const vf shifted = load(x + i) * inverse + splat(12582912.0f);
+        vi bits;
+        __builtin_memcpy(&bits, &shifted, sizeof bits);
+        bits -= 0x4b400000;
+        *(vb *)(quants + i) = __builtin_convertvector(bits, vb);
+    }
+    return amax / 127.0f;
+}
+
+static void quantize_activations(const float *x, sigma_activation_block *blocks, int k) {
+    for (int b = 0; b < k / 32; b++, x += 32, blocks++) {
+        const float scale = quantize_block(x, blocks->q);
+        int32_t sums[2] = {0, 0};
+        for (int i = 0; i < 16; i++) {
+            sums[0] += blocks->q[i];
+            sums[1] += blocks->q[16 + i];
         }
-        int32_t largest = most[0];
-        for (int i = 1; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
-        float amax;
-        __builtin_memcpy(&amax, &largest, sizeof amax);
-        const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
-        scales[block] = amax / 127.0f;
-        for (int i = 0; i < 32; i += LANES) {
-            const vf shifted = load(x + i) * inverse + splat(12582912.0f);
-            vi bits;
-            __builtin_memcpy(&bits, &shifted, sizeof bits);
-            bits -= 0x4b400000;
-            *(vb *)(quants + i) = __builtin_convertvector(bits, vb);
-        }
+        blocks->scale = scale;
+        blocks->scaled_sum = scale * (float)(sums[0] + sums[1]);
+        blocks->first = -8 * sums[0];
+        blocks->second = -8 * sums[1];
     }
 }
 
 INLINE size_t activation_row(const sigma_activations *a, int i) { return a->index ? (size_t)a->index[i] : (size_t)i; }
 
-// nw rows of weights against na rows of activations; both are constants where it is called.
-INLINE void q8_tile(const uint8_t *w, size_t row_bytes, int nw, int k, const sigma_activations *a, int first, int na, float *y,
-                    size_t y_stride) {
-    const int8_t *q[4];
-    const float *d[4];
-    q8_sums sums[4][4];
-    for (int i = 0; i < na; i++) {
-        const size_t row = activation_row(a, first + i);
-        q[i] = a->quants + row * a->quant_stride;
-        d[i] = a->scales + row * a->scale_stride;
-    }
-    for (int j = 0; j < nw; j++)
-        for (int i = 0; i < na; i++) sums[j][i] = q8_zero();
-    for (int block = 0; block < k / 32; block++) {
-        for (int j = 0; j < nw; j++) {
-            const uint8_t *b = w + (size_t)j * row_bytes + (size_t)block * 34;
-            // The rows of a tile are too short for the processor's own prefetcher to find its pace on each.
-            __builtin_prefetch(b + (size_t)nw * row_bytes);
-            const q8_weights weights = q8_load(b);
-            for (int i = 0; i < na; i++)
-                sums[j][i] = q8_accumulate(sums[j][i], weights, q[i] + block * 32, d[i][block]);
-        }
-    }
-    for (int j = 0; j < nw; j++)
-        for (int i = 0; i < na; i++) y[(size_t)(first + i) * y_stride + j] = q8_total(sums[j][i]);
-}
-
-static void matmul_q8_0(const void *weights, size_t row_bytes, int n, int k, const sigma_activations *a, int m, float *y,
-                        size_t y_stride) {
-    const uint8_t *w = weights;
-    int i = 0;
-    for (; i + 4 <= m; i += 4) {
-        int j = 0;
-        for (; j + 2 <= n; j += 2) q8_tile(w + (size_t)j * row_bytes, row_bytes, 2, k, a, i, 4, y + j, y_stride);
-        for (; j < n; j++) q8_tile(w + (size_t)j * row_bytes, row_bytes, 1, k, a, i, 4, y + j, y_stride);
-    }
-    for (; i < m; i++) {
-        int j = 0;
-        for (; j + 4 <= n; j += 4) q8_tile(w + (size_t)j * row_bytes, row_bytes, 4, k, a, i, 1, y + j, y_stride);
-        for (; j < n; j++) q8_tile(w + (size_t)j * row_bytes, row_bytes, 1, k, a, i, 1, y + j, y_stride);
-    }
-}
+#include "kernels_packed.h"
 
 // nw rows of weights against one activation row: two chains of vector sums, then the tail.
 INLINE void float_tile(const char *w, int type, size_t row_bytes, int nw, int k, const float *x, float *y) {
@@ -236,9 +209,7 @@ static void narrow(const float *source, int type, void *out, int n) {
     } else {
         uint8_t *block = out;
         for (int i = 0; i < n; i += 32, block += 34) {
-            float scale;
-            quantize_activations(source + i, (int8_t *)block + 2, &scale, 32);
-            const uint16_t bits = sigma_float_to_half(scale);
+            const uint16_t bits = sigma_float_to_half(quantize_block(source + i, (int8_t *)block + 2));
             __builtin_memcpy(block, &bits, 2);
         }
     }
@@ -353,7 +324,7 @@ static void merge_attention(float *maximum, float *sum, float *output, float spl
 const sigma_kernels LEVEL_TABLE = {
     .name = LEVEL_NAME,
     .quantize_activations = quantize_activations,
-    .matmul_q8_0 = matmul_q8_0,
+    .matmul_packed = matmul_packed,
     .matmul_float = matmul_float,
     .widen = widen,
     .narrow = narrow,

@@ -1,6 +1,8 @@
 // The level that runs everywhere: no instruction beyond the platform's baseline.
 #include "half.h"
+#include "packed.h"
 #include "sigma_kernels.h"
+#include "sigma_packing.h"
 
 #define LANES 4
 #define LEVEL_NAME "portable"
@@ -18,26 +20,34 @@ static inline void store_half(uint16_t *p, half_vf v) {
     for (int i = 0; i < LANES; i++) p[i] = sigma_float_to_half(v[i]);
 }
 
-typedef float q8_sums;
-typedef struct {
-    const int8_t *values;
-    float scale;
-} q8_weights;
+typedef uint8_t vw __attribute__((vector_size(LANES * 4)));
+typedef int32_t portable_vi __attribute__((vector_size(LANES * 4)));
+typedef int16_t wide_vw __attribute__((vector_size(LANES * 8)));
 
-static inline q8_sums q8_zero(void) { return 0; }
+static inline vw load_weights(const uint8_t *p) { return *(const vw *)p; }
+static inline vw low_nibbles(vw v) { return v & 15; }
+static inline vw high_nibbles(vw v) { return v >> 4; }
+static inline vw join_six(vw low, vw pairs, int field) { return low | (pairs >> 2 * field & 3) << 4; }
 
-static inline q8_weights q8_load(const uint8_t *block) {
-    uint16_t bits;
-    memcpy(&bits, block, 2);
-    return (q8_weights){(const int8_t *)block + 2, sigma_half_to_float(bits)};
+// Four columns of four rows at a time; the sum of a lane's four products is one of 32-bit numbers.
+static inline portable_vi dot_columns(const vw *w, int count, const int8_t *q, int32_t offset) {
+    portable_vi sum = (portable_vi){} + offset;
+    for (int c = 0; c < count; c++, q += 4) {
+        const wide_vw activations = {q[0], q[1], q[2], q[3], q[0], q[1], q[2], q[3], q[0], q[1], q[2], q[3], q[0], q[1], q[2], q[3]};
+        const wide_vw products = __builtin_convertvector(w[c], wide_vw) * activations;  // at most 255 * 127
+        for (int lane = 0; lane < LANES; lane++)
+            for (int i = 0; i < 4; i++) sum[lane] += products[4 * lane + i];
+    }
+    return sum;
 }
 
-static inline q8_sums q8_accumulate(q8_sums sum, q8_weights w, const int8_t *q, float scale) {
-    int32_t total = 0;
-    for (int i = 0; i < 32; i++) total += (int32_t)w.values[i] * q[i];
-    return (float)total * (w.scale * scale) + sum;
+static inline portable_vi dot_nibbles(const vw w[8], const sigma_activation_block *b) {
+    return dot_columns(w, 8, b->q, b->first + b->second);
 }
-
-static inline float q8_total(q8_sums sum) { return sum; }
+static inline portable_vi dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_columns(w, 8, b->q, 0); }
+static inline portable_vi dot_six(const vw w[4], const int8_t *q, int32_t offset) { return dot_columns(w, 4, q, 4 * offset); }
+static inline portable_vi dot_bytes(const vw w[8], const sigma_activation_block *b) {
+    return dot_columns(w, 8, b->q, 16 * (b->first + b->second));
+}
 
 #include "kernels_body.h"

@@ -1,19 +1,39 @@
 import Sigma
 
-/// The chat format of a checkpoint: what its family uses, changed by `sigma_chat` in `tokenizer_config.json` and by overrides.
+/// The chat format of a model: what its family uses, changed by what the source says and by overrides.
 struct ChatImport {
     let format: ChatFormat
     private(set) var warnings: [String] = []
 
-    /// - Throws: `SigmaError`: `.damaged` for a `sigma_chat` or `generation_config.json` that is no such thing, `.usage` for overrides.
+    /// What a source says about chats.
+    struct Facts {
+        /// The style and its usual settings, or those that the source states.
+        var standard: ChatFormat
+        /// Whether the source states the style itself, so that it is not to be doubted.
+        var isStated = false
+        /// An object of the source with settings of its own (`sigma_chat`), and where it is.
+        var own: JSONValue?
+        var ownPath = ""
+        /// Ids at which generation ends, as the source lists them; some may be no tokens.
+        var endTokens: [Int] = []
+
+        /// What a family of models does.
+        static func usual(_ style: ChatFormat.Style) -> ChatFormat {
+            ChatFormat(
+                style: style, opensThinking: style == .sigma,
+                thinkingPrompt: style == .sigma ? ChatFormat.defaultThinkingPrompt : "",
+                closingPhrase: ChatFormat.defaultClosingPhrase, stopTokens: [])
+        }
+    }
+
+    /// - Throws: `SigmaError`: `.damaged` for settings that are none, `.usage` for overrides.
     init(
-        folder: String, _ definition: TokenizerDefinition?, _ settings: TokenizerSettings,
-        _ configuration: CheckpointConfiguration, overrides: Overrides
+        _ facts: Facts, _ definition: TokenizerDefinition?, vocabularySize: Int, overrides: Overrides
     ) throws {
         let specials = definition.map { Self.specials($0) } ?? [:]
-        var style: ChatFormat.Style = configuration.family == .sigma ? .sigma : .chatml
-        if style == .sigma, specials["<|user|>"] == nil, specials["<|im_start|>"] != nil {
-            style = .chatml
+        var standard = facts.standard
+        if !facts.isStated, standard.style == .sigma, specials["<|user|>"] == nil, specials["<|im_start|>"] != nil {
+            standard = Facts.usual(.chatml)
             warnings.append(
                 "the tokenizer has <|im_start|> but no <|user|>: turns are written as chatml (--override chat.style=sigma)"
             )
@@ -22,8 +42,9 @@ struct ChatImport {
             guard let known = ChatFormat.Style(rawValue: given) else {
                 throw SigmaError(.usage, "expected --override chat.style=sigma or chatml, found '\(given)'")
             }
-            style = known
+            if known != standard.style { standard = Facts.usual(known) }
         }
+        let style = standard.style
         let markup =
             switch style {
             case .sigma: ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
@@ -36,18 +57,17 @@ struct ChatImport {
             )
         }
 
-        let own = settings.json["sigma_chat"]
         func setting(_ key: String) throws -> JSONValue? {
-            guard let own, !own.isNull else { return nil }
+            guard let own = facts.own, !own.isNull else { return nil }
             guard own.object != nil else {
                 throw SigmaError(
-                    .damaged, "expected an object, found \(own.kind)", path: settings.path, item: "sigma_chat")
+                    .damaged, "expected an object, found \(own.kind)", path: facts.ownPath, item: "sigma_chat")
             }
             return own[key].flatMap { $0.isNull ? nil : $0 }
         }
         func wrong(_ key: String, _ expected: String, _ value: JSONValue) -> SigmaError {
             SigmaError(
-                .damaged, "expected \(expected), found \(value.kind)", path: settings.path, item: "sigma_chat.\(key)")
+                .damaged, "expected \(expected), found \(value.kind)", path: facts.ownPath, item: "sigma_chat.\(key)")
         }
         func text(_ key: String, _ standard: String) throws -> String {
             if let given = overrides.text("chat." + key) { return given }
@@ -62,20 +82,18 @@ struct ChatImport {
             return flag
         }
 
-        // The family's stop tokens, and whatever the checkpoint itself names.
-        var stops = ((style == .sigma ? ["<|end|>"] : ["<|im_end|>"]) + ["<|endoftext|>"]).compactMap { specials[$0] }
-        let listed = try configuration.endTokens + Self.generationEndTokens(folder)
+        // The family's stop tokens, and whatever the source itself names.
+        var stops = standard.stopTokens
+        stops += ((style == .sigma ? ["<|end|>"] : ["<|im_end|>"]) + ["<|endoftext|>"]).compactMap { specials[$0] }
         let isUnused = { (id: Int) in definition.map { id < $0.kinds.count && $0.kinds[id] == .unused } ?? false }
-        for id in listed where (0..<configuration.model.vocabularySize).contains(id) && !isUnused(id) {
-            stops.append(Int32(id))
-        }
+        for id in facts.endTokens where (0..<vocabularySize).contains(id) && !isUnused(id) { stops.append(Int32(id)) }
         if let eos = definition?.eos { stops.append(eos) }
         var unique: [Int32] = []
         for stop in stops where !unique.contains(stop) { unique.append(stop) }
         format = ChatFormat(
-            style: style, opensThinking: try flag("opens_thinking", style == .sigma),
-            thinkingPrompt: try text("thinking_prompt", style == .sigma ? ChatFormat.defaultThinkingPrompt : ""),
-            closingPhrase: try text("closing_phrase", ChatFormat.defaultClosingPhrase), stopTokens: unique)
+            style: style, opensThinking: try flag("opens_thinking", standard.opensThinking),
+            thinkingPrompt: try text("thinking_prompt", standard.thinkingPrompt),
+            closingPhrase: try text("closing_phrase", standard.closingPhrase), stopTokens: unique)
     }
 
     /// Ids of special and added tokens by text.
@@ -85,6 +103,39 @@ struct ChatImport {
             result[String(decoding: definition.tokens[id], as: UTF8.self)] = Int32(id)
         }
         return result
+    }
+}
+
+extension ChatImport.Facts {
+    /// Of a checkpoint folder.
+    ///
+    /// - Throws: `SigmaError` (`.damaged`) for a `generation_config.json` that is no such thing.
+    static func checkpoint(
+        _ folder: String, _ settings: TokenizerSettings, _ configuration: CheckpointConfiguration
+    ) throws -> ChatImport.Facts {
+        ChatImport.Facts(
+            standard: usual(configuration.family == .sigma ? .sigma : .chatml), own: settings.json["sigma_chat"],
+            ownPath: settings.path, endTokens: try configuration.endTokens + generationEndTokens(folder))
+    }
+
+    /// Of a plain GGUF file: the style that its chat template, or else its architecture, stands for.
+    static func gguf(_ file: GGUFFile, _ configuration: GGUFConfiguration) throws -> ChatImport.Facts {
+        let keys = KeyReader(file: file)
+        let templateKey = "tokenizer.chat_template"
+        let template = keys.has(templateKey) ? try keys.string(templateKey) : ""
+        let style: ChatFormat.Style =
+            if template.contains("<|im_start|>") {
+                .chatml
+            } else if template.contains("<|user|>") || configuration.architecture == "sigma" {
+                .sigma
+            } else {
+                .chatml
+            }
+        var ends: [Int] = []
+        for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"]
+        where keys.has(key) { ends.append(try keys.integer(key)) }
+        let own = try ModelFileMetadata.chatFormat(of: file, vocabularySize: configuration.model.vocabularySize)
+        return ChatImport.Facts(standard: own ?? usual(style), isStated: own != nil, endTokens: ends)
     }
 
     private static func generationEndTokens(_ folder: String) throws -> [Int] {

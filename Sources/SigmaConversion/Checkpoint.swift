@@ -95,14 +95,8 @@ package final class Checkpoint: Sendable {
             throw SigmaError(.noInput, "cannot open the checkpoint folder: \(systemMessage(errno))", path: folder)
         }
         if status.st_mode & S_IFMT == S_IFDIR { return }
-        let file = try MappedFile(path: folder)
-        if file.bytes.count >= 4, UInt32(littleEndian: file.bytes.loadUnaligned(as: UInt32.self)) == GGUFFile.magic {
-            throw SigmaError(
-                .unavailable, "converting from GGUF is not in this version yet", path: folder,
-                remedy: "Convert the Hugging Face checkpoint folder instead.")
-        }
         throw SigmaError(
-            .damaged, "expected a checkpoint folder, found a file", path: folder,
+            .damaged, "expected a checkpoint folder or a GGUF file, found another file", path: folder,
             remedy: "Name the folder that holds config.json and the safetensors files.")
     }
 
@@ -157,7 +151,7 @@ package struct SourceTensor: Sendable {
     }
 
     /// The weight type with the same bits; nil for integers, 8-bit floats and so on.
-    package var type: WeightType? {
+    package var storedType: WeightType? {
         switch tensor.type {
         case "F32": .f32
         case "F16": .f16
@@ -171,17 +165,8 @@ package struct SourceTensor: Sendable {
     }
 
     package func check(shape expected: [Int]) throws {
-        guard type != nil else { throw failure("expected type BF16, F16 or F32, found \(tensor.type)") }
+        guard storedType != nil else { throw failure("expected type BF16, F16 or F32, found \(tensor.type)") }
         guard shape == expected else { throw failure("expected shape \(expected), found \(shape)") }
-    }
-
-    /// Tells the system that a range of the bytes is not needed any more: a checkpoint is read once and may be larger than the memory.
-    package func release(_ range: Range<Int>) {
-        let page = 16384
-        let start = Int(bitPattern: bytes.baseAddress!)
-        let first = (start + range.lowerBound + page - 1) / page * page
-        let last = (start + range.upperBound) / page * page
-        if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_DONTNEED) }
     }
 }
 

@@ -52,7 +52,8 @@ package struct CheckpointConfiguration: Sendable {
             throw reader.failure("num_hidden_layers", "expected at most 1024, found \(layerCount)")
         }
         let expertCount = try reader.count(
-            family == .sigma ? "n_routed_experts" : reader.has("num_local_experts") ? "num_local_experts" : "num_experts")
+            family == .sigma
+                ? "n_routed_experts" : reader.has("num_local_experts") ? "num_local_experts" : "num_experts")
         let perLayer = try Self.expertsPerToken(&reader, family, layerCount: layerCount, expertCount: expertCount)
         let normalises: Bool
         if let given = try reader.bool("norm_topk_prob") {
@@ -262,7 +263,7 @@ package struct CheckpointConfiguration: Sendable {
 }
 
 /// yarn's factor on attention scores, as its authors have it.
-private func yarnMagnitude(_ factor: Double, _ weight: Double) -> Double {
+func yarnMagnitude(_ factor: Double, _ weight: Double) -> Double {
     factor <= 1 ? 1 : 0.1 * weight * log(factor) + 1
 }
 

@@ -8,14 +8,21 @@ import Sigma
     import Darwin
 #endif
 
-/// Makes native model files.
+/// Makes model files: native ones, and plain GGUF files for other tools.
 package struct Converter {
     package struct Options: Sendable {
-        /// A checkpoint folder.
+        package enum Form: Sendable {
+            case native
+            /// A GGUF file with ggml's own rows.
+            case plainGGUF
+        }
+
+        /// A checkpoint folder, a plain GGUF file, or a native model file.
         package var input: String
         package var output: String
-        /// Of experts, dense layers, attention and embedding.
-        package var type: WeightType
+        package var form: Form
+        /// Of experts, dense layers, attention and embedding. nil is q8_0 for a checkpoint, and for files what they have.
+        package var type: WeightType?
         /// Of the output head and a tied embedding; nil is `type`.
         package var outputType: WeightType?
         package var overrides: Overrides
@@ -23,11 +30,12 @@ package struct Converter {
         package var threads: Int
 
         package init(
-            input: String, output: String, type: WeightType = .q8_0, outputType: WeightType? = nil,
-            overrides: Overrides, threads: Int = 0
+            input: String, output: String, form: Form = .native, type: WeightType? = nil,
+            outputType: WeightType? = nil, overrides: Overrides, threads: Int = 0
         ) {
             self.input = input
             self.output = output
+            self.form = form
             self.type = type
             self.outputType = outputType
             self.overrides = overrides
@@ -35,83 +43,93 @@ package struct Converter {
         }
     }
 
-    /// Converts a checkpoint. `options.output` appears, or is replaced, whole or not at all.
+    /// What was written.
+    package struct Summary: Sendable {
+        /// `general.architecture` of the file.
+        package let architecture: String
+        /// Why a plain file is no `qwen3moe` one.
+        package let obstacle: String?
+    }
+
+    /// Converts a model. `options.output` appears, or is replaced, whole or not at all.
     ///
     /// - Parameters:
     ///   - warn: called for each choice that the user should know of, before the weights are converted.
     ///   - progress: the share that is done, 0...1; on the calling thread.
     ///   - isCancelled: asked often; the conversion then ends with `.interrupted`.
     /// - Throws: `SigmaError`.
+    @discardableResult
     package static func convert(
         _ options: Options, warn: (String) -> Void = { _ in }, progress: @escaping (Double) -> Void = { _ in },
         isCancelled: @escaping () -> Bool = { false }
-    ) throws {
-        let checkpoint = try Checkpoint(folder: options.input)
-        let configuration = try CheckpointConfiguration(checkpoint, overrides: options.overrides)
-        let ignoresUnknown: Bool
-        switch options.overrides.text("unknown_tensors") {
-        case nil, "refuse"?: ignoresUnknown = false
-        case "ignore"?: ignoresUnknown = true
-        case let other?:
-            throw SigmaError(.usage, "expected --override unknown_tensors=ignore or refuse, found '\(other)'")
-        }
+    ) throws -> Summary {
+        let input = try ConversionInput(options.input, overrides: options.overrides)
+        let type = options.type ?? (input.keepsTypes ? nil : .q8_0)
         let plan = try WeightPlan(
-            checkpoint, configuration.model, type: options.type, outputType: options.outputType ?? options.type,
-            ignoresUnknown: ignoresUnknown)
-        let tokenizer = try TokenizerImport(checkpoint.folder, configuration, overrides: options.overrides)
-        if let definition = tokenizer.definition {
+            input.weights, input.configuration, type: type, outputType: options.outputType ?? type,
+            ignoresUnknown: options.overrides.ignoresUnknownTensors())
+        if let definition = input.tokenizer {
             // What could not be loaded must not be written.
-            do { _ = try Tokenizer(definition) } catch { throw error.inFile(checkpoint.folder) }
+            do { _ = try Tokenizer(definition) } catch { throw error.inFile(options.input) }
         }
-        try refuseOverwriting(checkpoint, tokenizer, options.output)
-        for warning in checkpoint.warnings + configuration.warnings + plan.warnings + tokenizer.warnings {
-            warn(warning)
-        }
+        try refuseOverwriting(input.files, options.output)
+        for warning in input.warnings + plan.warnings { warn(warning) }
 
+        // What is damaged must not get a fresh checksum.
+        try input.verify { _ in !isCancelled() }
+        let pieceWriter = PieceWriter(
+            threads: options.threads > 0 ? options.threads : Workers.processorCount, progress: progress,
+            isCancelled: isCancelled, checkIntact: input.checkIntact)
+        switch options.form {
+        case .native:
+            try ModelFileWriter(plan: plan, pieceWriter: pieceWriter).write(nativeHeader(input), to: options.output)
+            return Summary(architecture: ModelFileFormat.architecture, obstacle: nil)
+        case .plainGGUF:
+            let obstacle = PlainFileWriter.obstacle(input.configuration, plan)
+            let architecture = obstacle == nil ? "qwen3moe" : ModelFileFormat.architecture
+            try PlainFileWriter(plan, architecture: architecture, pieceWriter).write(
+                plainHeader(input, architecture), to: options.output)
+            return Summary(architecture: architecture, obstacle: obstacle)
+        }
+    }
+
+    private static func nativeHeader(_ input: ConversionInput) -> GGUFWriter {
         var header = GGUFWriter(architecture: ModelFileFormat.architecture, alignment: ModelFileFormat.alignment)
         header.set(ModelFileFormat.Key.version, ModelFileFormat.version)
         header.set("general.quantization_version", UInt32(2))
-        header.set(ModelFileFormat.Key.name, options.overrides.text("name") ?? sourceName(checkpoint))
-        header.set(ModelFileFormat.Key.sourceArchitecture, configuration.architecture)
-        ModelFileMetadata.write(configuration.model, to: &header)
-        if let layout = plan.expertLayout {
-            header.set(ModelFileFormat.Key.gateType, layout.gateType.rawValue)
-            header.set(ModelFileFormat.Key.upType, layout.upType.rawValue)
-            header.set(ModelFileFormat.Key.downType, layout.downType.rawValue)
-        }
-        ModelFileMetadata.write(tokenizer.chatFormat, to: &header)
-        if let definition = tokenizer.definition { ModelFileTokenizer.write(definition, to: &header) }
-        let writer = ModelFileWriter(
-            plan: plan, threads: options.threads > 0 ? options.threads : Workers.processorCount, progress: progress,
-            isCancelled: isCancelled)
-        try writer.write(header, to: options.output, checkIntact: checkpoint.checkIntact)
+        header.set(ModelFileFormat.Key.name, input.name)
+        header.set(ModelFileFormat.Key.sourceArchitecture, input.architecture)
+        ModelFileMetadata.write(input.configuration, to: &header)
+        ModelFileMetadata.write(input.chatFormat, to: &header)
+        if let definition = input.tokenizer { ModelFileTokenizer.write(definition, to: &header) }
+        return header
     }
 
-    /// What the config calls the model (without an owner), else the folder's name.
-    private static func sourceName(_ checkpoint: Checkpoint) -> String {
-        func lastPart(_ text: String) -> String? {
-            guard let part = text.split(separator: "/").last, part != ".", part != ".." else { return nil }
-            return String(part)
+    private static func plainHeader(_ input: ConversionInput, _ architecture: String) throws -> GGUFWriter {
+        var header = GGUFWriter(architecture: architecture, alignment: PlainFileWriter.alignment)
+        header.set("general.quantization_version", UInt32(2))
+        header.set(ModelFileFormat.Key.name, input.name)
+        header.set(ModelFileFormat.Key.sourceArchitecture, input.architecture)
+        if architecture == ModelFileFormat.architecture {
+            ModelFileMetadata.write(input.configuration, to: &header)
+        } else {
+            PlainFileWriter.writeMetadata(input.configuration, to: &header)
         }
-        if let name = checkpoint.config["_name_or_path"]?.string.flatMap(lastPart) { return name }
-        if let resolved = realpath(checkpoint.folder, nil) {
-            defer { free(resolved) }
-            return lastPart(String(cString: resolved)) ?? "model"
+        ModelFileMetadata.write(input.chatFormat, to: &header)
+        if let definition = input.tokenizer {
+            // llama.cpp wants a token for each row of the embedding.
+            try ModelFileTokenizer.writePlain(definition, count: input.configuration.vocabularySize, to: &header)
+            header.set("tokenizer.chat_template", PlainFileWriter.chatTemplate(input.chatFormat.style))
+        } else {
+            header.set("tokenizer.ggml.model", "no_vocab")
         }
-        return lastPart(checkpoint.folder) ?? "model"
+        return header
     }
 
     /// The output must not be one of the files that are read (under whatever name).
-    private static func refuseOverwriting(_ checkpoint: Checkpoint, _ tokenizer: TokenizerImport, _ output: String)
-        throws
-    {
+    private static func refuseOverwriting(_ inputs: [String], _ output: String) throws {
         var target = stat()
         guard stat(output, &target) == 0 else { return }
-        let inputs =
-            checkpoint.shards.map(\.file.path) + tokenizer.files
-            + ["/config.json", "/generation_config.json", "/model.safetensors.index.json"].map {
-                checkpoint.folder + $0
-            }
         for input in inputs {
             var status = stat()
             if stat(input, &status) == 0, status.st_dev == target.st_dev, status.st_ino == target.st_ino {

@@ -83,6 +83,26 @@ package struct Overrides: Sendable {
         return .object(result)
     }
 
+    /// - Throws: `SigmaError` (`.usage`) if there is a key that only means something for a checkpoint folder.
+    func checkForFile() throws {
+        let foreign = Self.commonKeys.union(Self.sigmaKeys).union(Self.qwenKeys).union(["tokenizer.specials"])
+        if let key = values.keys.filter(foreign.contains).min() {
+            throw SigmaError(.usage, "the override '\(key)' has no meaning for a GGUF file, which has no config.json")
+        }
+    }
+
+    /// Whether tensors that have no place in the model are left out.
+    ///
+    /// - Throws: `SigmaError` (`.usage`) for a value that is neither `ignore` nor `refuse`.
+    func ignoresUnknownTensors() throws -> Bool {
+        switch text("unknown_tensors") {
+        case nil, "refuse"?: return false
+        case "ignore"?: return true
+        case let other?:
+            throw SigmaError(.usage, "expected --override unknown_tensors=ignore or refuse, found '\(other)'")
+        }
+    }
+
     /// - Throws: `SigmaError` (`.usage`) if there is a key of the config that models of this family don't have.
     func check(isQwen: Bool) throws {
         let foreign = isQwen ? Self.sigmaKeys : Self.qwenKeys

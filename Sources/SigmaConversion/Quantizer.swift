@@ -42,6 +42,8 @@ package enum Quantizer {
             return encodeHalves(row, count, target, FloatBits.f16, infinity: 0x7c00)
         case .q8_0:
             return encodeQ8_0(row, count: count, to: target)
+        case .q4_0, .q4_k, .q6_k:
+            preconditionFailure("no quantizer for \(type)")
         }
     }
 
@@ -92,32 +94,5 @@ package enum Quantizer {
             }
         }
         return fits
-    }
-
-    /// `count` rows from a tensor, converted one after the other.
-    ///
-    /// - Parameter target: room for `rows.count * type.rowBytes(columns)` bytes.
-    /// - Throws: `SigmaError` (`.damaged`) naming the tensor: NaN or infinity, or a weight too large for the type.
-    package static func convert(
-        _ source: SourceTensor, rows: Range<Int>, columns: Int, as type: WeightType, to target: UnsafeMutableRawPointer
-    ) throws {
-        let sourceType = source.type!
-        let sourceRowBytes = sourceType.rowBytes(columns)
-        let rowBytes = type.rowBytes(columns)
-        try withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { row in
-            let row = row.baseAddress!
-            for (i, r) in rows.enumerated() {
-                let from = source.bytes.baseAddress! + r * sourceRowBytes
-                guard widen(from, sourceType, count: columns, to: row) else {
-                    let column = (0..<columns).first { !row[$0].isFinite }!
-                    throw source.failure("expected finite weights, found \(row[column]) in row \(r), column \(column)")
-                }
-                if type == sourceType {
-                    (target + i * rowBytes).copyMemory(from: from, byteCount: rowBytes)
-                } else if !encode(row, count: columns, as: type, to: target + i * rowBytes) {
-                    throw source.failure("row \(r) has weights too large for \(type.name); choose another --type")
-                }
-            }
-        }
     }
 }

@@ -54,7 +54,9 @@ package struct TokenizerImport: Sendable {
         } else {
             warnings.append("no tokenizer.json and no .tiktoken file: the model will only take and give token ids")
         }
-        let chat = try ChatImport(folder: folder, definition, settings, configuration, overrides: overrides)
+        let chat = try ChatImport(
+            .checkpoint(folder, settings, configuration), definition,
+            vocabularySize: configuration.model.vocabularySize, overrides: overrides)
         self.definition = definition
         chatFormat = chat.format
         self.warnings = warnings + chat.warnings
@@ -160,12 +162,16 @@ struct TokenCollection {
     /// Tags that are text to read and to write, also where a checkpoint has made special tokens of them.
     private static let tags = ["<think>", "</think>"]
 
+    static func isTag(_ text: some Sequence<UInt8>) -> Bool { tags.contains { text.elementsEqual($0.utf8) } }
+    /// Rows that a vocabulary keeps free have such names.
+    static func isDummy(_ text: some Sequence<UInt8>) -> Bool { text.starts(with: "<|dummy".utf8) }
+
     /// Adds a special or added token; it may take the place of a normal token with the same text. Dummies become unused.
     mutating func addNamed(_ id: Int, _ text: String, isSpecial: Bool) -> Bool {
         let bytes = Array(text.utf8)
         if id < tokens.count, kinds[id] == .normal, tokens[id] == bytes { tokens[id] = [] }
         return add(
-            id, bytes, text.hasPrefix("<|dummy") ? .unused : isSpecial && !Self.tags.contains(text) ? .control : .added)
+            id, bytes, Self.isDummy(bytes) ? .unused : isSpecial && !Self.isTag(bytes) ? .control : .added)
     }
 
     /// The id of a special or added token; else of a normal one.

@@ -1,174 +1,186 @@
 import Sigma
 
-/// Which tensor of the model file comes from which tensors of the checkpoint, and as what type: the whole conversion of weights before
-/// any is read.
+/// Which tensor of the model file comes from where, and as what type: the whole conversion of weights before any is read.
 package struct WeightPlan: Sendable {
     package enum Content: Sendable {
         /// `rows` rows of `columns` weights; a vector is one row.
-        case rows(SourceTensor, rows: Int, columns: Int, type: WeightType, isVector: Bool)
-        /// One record for each expert: its gate, up and down projections.
-        case experts([(gate: SourceTensor, up: SourceTensor, down: SourceTensor)], ExpertLayout)
+        case rows(any MatrixSource, rows: Int, columns: Int, type: WeightType, isVector: Bool)
+        /// One record for each expert.
+        case experts([Expert], ExpertLayout)
+    }
+
+    package struct Expert: Sendable {
+        package let gate: any MatrixSource
+        package let up: any MatrixSource
+        package let down: any MatrixSource
+
+        package init(gate: any MatrixSource, up: any MatrixSource, down: any MatrixSource) {
+            self.gate = gate
+            self.up = up
+            self.down = down
+        }
     }
 
     package struct Output: Sendable {
         package let name: String
         package let content: Content
+
+        package init(name: String, content: Content) {
+            self.name = name
+            self.content = content
+        }
     }
 
     package private(set) var outputs: [Output] = []
-    /// Nil where there are no experts.
-    package private(set) var expertLayout: ExpertLayout?
+    /// One for each layer; nil where there are no experts.
+    package private(set) var expertLayouts: [ExpertLayout?] = []
     package private(set) var warnings: [String] = []
 
-    private let checkpoint: Checkpoint
+    private let sources: any WeightSources
     private let configuration: ModelConfiguration
-    private let type: WeightType
-    private var used: Set<ByteKey> = []
+    private let type: WeightType?
+    private var used: Set<WeightRole> = []
     /// Names of tensors whose rows the type's block doesn't divide, layers as `*`, by what they became.
     private var fallbacks: [(name: String, columns: Int, type: WeightType)] = []
+    /// Types of tensors that are quantized already and were to be something else.
+    private var kept: Set<WeightType> = []
 
     /// - Parameters:
-    ///   - type: of experts, dense layers, attention and embedding.
+    ///   - type: of experts, dense layers, attention and embedding; nil leaves each as the source has it.
     ///   - outputType: of the head, and of an embedding that is the head too.
     ///   - ignoresUnknown: whether tensors that have no place in the model are left out with a warning.
     /// - Throws: `SigmaError` (`.damaged`) naming the tensor that is missing, has another shape or type, or has no place.
     package init(
-        _ checkpoint: Checkpoint, _ configuration: ModelConfiguration, type: WeightType, outputType: WeightType,
-        ignoresUnknown: Bool
+        _ sources: any WeightSources, _ configuration: ModelConfiguration, type: WeightType?, outputType: WeightType?,
+        ignoresUnknown: Bool = false
     ) throws {
-        self.checkpoint = checkpoint
+        self.sources = sources
         self.configuration = configuration
         self.type = type
         let c = configuration
-        try addMatrix(
-            ModelFileFormat.embedding, "model.embed_tokens.weight", c.vocabularySize, c.hiddenSize,
-            c.tiedEmbeddings ? outputType : type)
+        try addMatrix(.embedding, c.vocabularySize, c.hiddenSize, c.tiedEmbeddings ? outputType : type)
         for layer in 0..<c.layerCount { try addLayer(layer) }
-        try addVector(ModelFileFormat.finalNorm, "model.norm.weight", c.hiddenSize)
-        if !c.tiedEmbeddings {
-            try addMatrix(ModelFileFormat.head, "lm_head.weight", c.vocabularySize, c.hiddenSize, outputType)
-        }
-        try checkUnused(ignoresUnknown: ignoresUnknown)
+        try addVector(.finalNorm, c.hiddenSize)
+        if !c.tiedEmbeddings { try addMatrix(.head, c.vocabularySize, c.hiddenSize, outputType) }
+        try checkLeftovers(ignoresUnknown: ignoresUnknown)
         for (type, group) in Dictionary(grouping: fallbacks, by: \.type.name).sorted(by: { $0.key < $1.key }) {
             let list = group.map { "\($0.name) (\($0.columns) columns)" }.joined(separator: ", ")
-            warnings.append("rows that \(self.type.name)'s blocks don't divide are \(type): \(list)")
+            let wanted = (self.type ?? outputType)?.name ?? type
+            warnings.append("rows that \(wanted)'s blocks don't divide are \(type): \(list)")
+        }
+        if !kept.isEmpty {
+            let names = kept.map(\.name).sorted().joined(separator: ", ")
+            warnings.append("weights that are quantized already stay as they are (\(names))")
         }
     }
 
     private mutating func addLayer(_ layer: Int) throws {
         let c = configuration
-        let source = "model.layers.\(layer)."
-        func name(_ part: String) -> String { ModelFileFormat.layer(layer, part) }
-        try addVector(name(ModelFileFormat.attentionNorm), source + "input_layernorm.weight", c.hiddenSize)
-        for (part, target, rows, columns) in [
-            ("q", ModelFileFormat.query, c.queryWidth, c.hiddenSize),
-            ("k", ModelFileFormat.key, c.kvWidth, c.hiddenSize),
-            ("v", ModelFileFormat.value, c.kvWidth, c.hiddenSize),
-            ("o", ModelFileFormat.output, c.hiddenSize, c.queryWidth),
-        ] {
-            let projection = source + "self_attn.\(part)_proj"
-            try addMatrix(name(target + ".weight"), projection + ".weight", rows, columns, type)
-            if checkpoint.tensor(projection + ".bias") != nil {
-                try addVector(name(target + ".bias"), projection + ".bias", rows)
-            }
+        expertLayouts.append(nil)
+        try addVector(.layer(layer, .attentionNorm), c.hiddenSize)
+        for part in WeightRole.AttentionPart.allCases {
+            let (rows, columns) =
+                switch part {
+                case .query: (c.queryWidth, c.hiddenSize)
+                case .key, .value: (c.kvWidth, c.hiddenSize)
+                case .output: (c.hiddenSize, c.queryWidth)
+                }
+            try addMatrix(.layer(layer, .attention(part)), rows, columns, type)
+            try addOptionalVector(.layer(layer, .attentionBias(part)), rows)
         }
         if c.qkNorm {
-            for (part, target) in [("q", ModelFileFormat.queryNorm), ("k", ModelFileFormat.keyNorm)] {
-                let long = source + "self_attn.\(part)_layernorm.weight"
-                let short = source + "self_attn.\(part)_norm.weight"
-                try addVector(
-                    name(target), checkpoint.tensor(long) == nil && checkpoint.tensor(short) != nil ? short : long,
-                    c.headDim)
-            }
+            try addVector(.layer(layer, .queryNorm), c.headDim)
+            try addVector(.layer(layer, .keyNorm), c.headDim)
         }
-        try addVector(name(ModelFileFormat.feedForwardNorm), source + "post_attention_layernorm.weight", c.hiddenSize)
+        try addVector(.layer(layer, .feedForwardNorm), c.hiddenSize)
         if c.isDense(layer: layer) {
-            return try addMLP(layer, source + "mlp.", suffix: "", intermediate: c.denseIntermediateSize)
+            return try addMLP(intermediate: c.denseIntermediateSize) { .layer(layer, .dense($0)) }
         }
-        let router = try take(source + "mlp.gate.weight", [c.expertCount, c.hiddenSize])
-        outputs.append(
-            Output(
-                name: name(ModelFileFormat.router),
-                content: .rows(router, rows: c.expertCount, columns: c.hiddenSize, type: router.type!, isVector: false))
-        )
-        let bias = source + "mlp.gate.e_score_correction_bias"
-        if checkpoint.tensor(bias) != nil { try addVector(name(ModelFileFormat.selectionBias), bias, c.expertCount) }
-        try addExperts(layer, source)
+        let router = try take(.layer(layer, .router), c.expertCount, c.hiddenSize)
+        add(.layer(layer, .router), router, c.expertCount, c.hiddenSize, router.type)
+        try addOptionalVector(.layer(layer, .selectionBias), c.expertCount)
+        try addExperts(layer)
         if c.sharedExpertCount > 0 {
-            try addMLP(
-                layer, source + "mlp.shared_experts.", suffix: ModelFileFormat.sharedSuffix,
-                intermediate: c.sharedIntermediateSize)
+            try addMLP(intermediate: c.sharedIntermediateSize) { .layer(layer, .shared($0)) }
         }
     }
 
-    private mutating func addExperts(_ layer: Int, _ source: String) throws {
+    private mutating func addExperts(_ layer: Int) throws {
         let c = configuration
-        let wide = [c.expertIntermediateSize, c.hiddenSize]
-        var experts: [(gate: SourceTensor, up: SourceTensor, down: SourceTensor)] = []
+        var experts: [Expert] = []
+        experts.reserveCapacity(c.expertCount)
         for expert in 0..<c.expertCount {
-            let prefix = source + "mlp.experts.\(expert)."
+            func role(_ part: WeightRole.MLPPart) -> WeightRole { .expert(layer: layer, expert, part) }
             experts.append(
-                (
-                    gate: try take(prefix + "gate_proj.weight", wide), up: try take(prefix + "up_proj.weight", wide),
-                    down: try take(prefix + "down_proj.weight", [c.hiddenSize, c.expertIntermediateSize])
-                ))
+                Expert(
+                    gate: try take(role(.gate), c.expertIntermediateSize, c.hiddenSize),
+                    up: try take(role(.up), c.expertIntermediateSize, c.hiddenSize),
+                    down: try take(role(.down), c.hiddenSize, c.expertIntermediateSize)))
         }
-        if expertLayout == nil {
-            // One layout for the whole model, so the first expert's precision decides what a fallback is.
-            let first = experts[0]
-            expertLayout = ExpertLayout(
-                hidden: c.hiddenSize, intermediate: c.expertIntermediateSize,
-                gateType: fallback("blk.*.ffn_experts gate", first.gate, c.hiddenSize),
-                upType: fallback("blk.*.ffn_experts up", first.up, c.hiddenSize),
-                downType: fallback("blk.*.ffn_experts down", first.down, c.expertIntermediateSize))
-        }
+        // One layout for the whole layer, so the first expert's type decides what is kept and what a fallback is.
+        let first = experts[0]
+        let layout = ExpertLayout(
+            hidden: c.hiddenSize, intermediate: c.expertIntermediateSize,
+            gateType: fitting("blk.*.ffn_experts gate", first.gate, c.hiddenSize, type),
+            upType: fitting("blk.*.ffn_experts up", first.up, c.hiddenSize, type),
+            downType: fitting("blk.*.ffn_experts down", first.down, c.expertIntermediateSize, type))
+        expertLayouts[layer] = layout
         outputs.append(
-            Output(
-                name: ModelFileFormat.layer(layer, ModelFileFormat.experts), content: .experts(experts, expertLayout!)))
+            Output(name: ModelFileFormat.layer(layer, ModelFileFormat.experts), content: .experts(experts, layout)))
     }
 
-    private mutating func addMLP(_ layer: Int, _ source: String, suffix: String, intermediate: Int) throws {
+    private mutating func addMLP(intermediate: Int, _ role: (WeightRole.MLPPart) -> WeightRole) throws {
         let hidden = configuration.hiddenSize
-        for (part, target, rows, columns) in [
-            ("gate", ModelFileFormat.gate, intermediate, hidden), ("up", ModelFileFormat.up, intermediate, hidden),
-            ("down", ModelFileFormat.down, hidden, intermediate),
-        ] {
-            try addMatrix(
-                ModelFileFormat.layer(layer, target + suffix + ".weight"), source + part + "_proj.weight", rows,
-                columns, type)
-        }
+        try addMatrix(role(.gate), intermediate, hidden, type)
+        try addMatrix(role(.up), intermediate, hidden, type)
+        try addMatrix(role(.down), hidden, intermediate, type)
     }
 
-    private mutating func addMatrix(
-        _ name: String, _ source: String, _ rows: Int, _ columns: Int, _ wanted: WeightType
-    ) throws {
-        let tensor = try take(source, [rows, columns])
-        let parts = name.split(separator: ".")
-        let pattern = parts.first == "blk" ? "blk.*." + parts.dropFirst(2).joined(separator: ".") : name
-        let type = fallback(pattern, tensor, columns, wanted)
-        outputs.append(
-            Output(name: name, content: .rows(tensor, rows: rows, columns: columns, type: type, isVector: false)))
+    private mutating func addMatrix(_ role: WeightRole, _ rows: Int, _ columns: Int, _ wanted: WeightType?) throws {
+        let source = try take(role, rows, columns)
+        let parts = ModelFileFormat.name(role).split(separator: ".")
+        let pattern = (parts.first == "blk" ? ["blk", "*"] + parts.dropFirst(2) : parts).joined(separator: ".")
+        add(role, source, rows, columns, fitting(pattern, source, columns, wanted))
     }
 
     /// A norm or a bias: its own precision.
-    private mutating func addVector(_ name: String, _ source: String, _ count: Int) throws {
-        let tensor = try take(source, [count])
+    private mutating func addVector(_ role: WeightRole, _ count: Int) throws {
+        let source = try take(role, 1, count)
+        add(role, source, 1, count, source.type)
+    }
+
+    private mutating func addOptionalVector(_ role: WeightRole, _ count: Int) throws {
+        guard let source = try sources.find(role, rows: 1, columns: count) else { return }
+        used.insert(role)
+        add(role, source, 1, count, source.type)
+    }
+
+    private mutating func add(
+        _ role: WeightRole, _ source: any MatrixSource, _ rows: Int, _ columns: Int, _ type: WeightType
+    ) {
         outputs.append(
-            Output(name: name, content: .rows(tensor, rows: 1, columns: count, type: tensor.type!, isVector: true)))
+            Output(
+                name: ModelFileFormat.name(role),
+                content: .rows(source, rows: rows, columns: columns, type: type, isVector: role.isVector)))
     }
 
-    private mutating func take(_ name: String, _ shape: [Int]) throws -> SourceTensor {
-        used.insert(ByteKey(text: name))
-        return try checkpoint.tensor(name, shape: shape)
+    private mutating func take(_ role: WeightRole, _ rows: Int, _ columns: Int) throws -> any MatrixSource {
+        guard let source = try sources.find(role, rows: rows, columns: columns) else { throw sources.missing(role) }
+        used.insert(role)
+        return source
     }
 
-    /// `wanted`, or a float type where its blocks don't divide a row.
-    private mutating func fallback(
-        _ pattern: String, _ source: SourceTensor, _ columns: Int, _ wanted: WeightType? = nil
+    /// `wanted` (or the source's own type), or q8_0, or a float type, where the blocks don't divide a row. What is quantized stays.
+    private mutating func fitting(
+        _ pattern: String, _ source: any MatrixSource, _ columns: Int, _ wanted: WeightType?
     ) -> WeightType {
-        let wanted = wanted ?? type
+        let wanted = wanted ?? source.type
+        if source.type.isQuantized {
+            if wanted != source.type { kept.insert(source.type) }
+            return source.type
+        }
         if columns % wanted.blockLength == 0 { return wanted }
-        let type: WeightType = source.type == .f32 ? .f32 : .bf16
+        let type: WeightType = columns % WeightType.q8_0.blockLength == 0 ? .q8_0 : source.type == .f32 ? .f32 : .bf16
         if !fallbacks.contains(where: { $0.name == pattern && $0.type == type }) {
             fallbacks.append((pattern, columns, type))
         }
@@ -176,29 +188,15 @@ package struct WeightPlan: Sendable {
     }
 
     /// Tensors that nothing asked for mean that the model computes something that we would leave out.
-    private mutating func checkUnused(ignoresUnknown: Bool) throws {
-        let unused = checkpoint.names.filter { name in
-            if used.contains(ByteKey(text: name)) { return false }
-            // Precomputed tables that old checkpoints carry, and a head that is the embedding again.
-            if name.hasSuffix("rotary_emb.inv_freq") { return false }
-            if name == "lm_head.weight", configuration.tiedEmbeddings { return false }
-            return true
-        }
-        let normNames = ["q_layernorm.weight", "k_layernorm.weight", "q_norm.weight", "k_norm.weight"]
-        let norms = unused.filter { name in
-            !configuration.qkNorm && normNames.contains { name.hasSuffix("self_attn." + $0) }
-        }
-        if !norms.isEmpty {
-            warnings.append("qk_layernorm is false: \(norms.count) tensors such as \(norms[0]) are ignored")
-        }
-        let unknown = unused.filter { !norms.contains($0) }
-        guard let first = unknown.first else { return }
-        var list = unknown.prefix(4).joined(separator: ", ")
-        if unknown.count > 4 { list += ", ... (\(unknown.count) in all)" }
+    private mutating func checkLeftovers(ignoresUnknown: Bool) throws {
+        let leftovers = sources.leftovers(used, of: configuration)
+        warnings += leftovers.warnings
+        guard let first = leftovers.unknown.first else { return }
+        var list = leftovers.unknown.prefix(4).joined(separator: ", ")
+        if leftovers.unknown.count > 4 { list += ", ... (\(leftovers.unknown.count) in all)" }
         guard ignoresUnknown else {
             throw SigmaError(
-                .damaged, "tensors that this model has no place for: \(list)",
-                path: checkpoint.tensor(first)?.shard.file.path, item: first,
+                .damaged, "tensors that this model has no place for: \(list)", path: leftovers.path, item: first,
                 remedy: "To leave them out: --override unknown_tensors=ignore")
         }
         warnings.append("tensors without a place in the model are left out: \(list)")

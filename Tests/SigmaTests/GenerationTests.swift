@@ -134,7 +134,8 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: path) }
         let tensor = try #require(try GGUFFile(path: path).tensor("blk.0.attn_v.weight"))
         var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
-        let offset = try Self.offset(of: tensor, in: path)
+        // The first row's first scale, behind the values of a group.
+        let offset = try Self.offset(of: tensor, in: path) + 256 / 32 * 512
         bytes[offset] = 0x00
         bytes[offset + 1] = 0x7e
         try bytes.write(to: URL(fileURLWithPath: path))

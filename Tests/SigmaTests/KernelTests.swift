@@ -24,39 +24,29 @@ import Testing
 
     static func bf16(_ value: Float) -> UInt16 { UInt16(truncatingIfNeeded: value.bitPattern >> 16) }
 
-    /// Rows of q8_0 blocks with the values that they stand for.
-    static func q8Rows(_ rows: Int, _ columns: Int, seed: UInt64) throws -> (bytes: [UInt8], values: [Double]) {
-        let source = values(rows * columns, seed: seed)
-        var bytes = [UInt8](repeating: 0, count: rows * columns / 32 * 34)
-        try kernels("portable").narrow(source, SIGMA_Q8_0_TYPE, &bytes, Int32(rows * columns))
-        var wide = [Float](repeating: 0, count: rows * columns)
-        try kernels("portable").widen(bytes, SIGMA_Q8_0_TYPE, &wide, Int32(rows * columns))
-        return (bytes, wide.map(Double.init))
-    }
-
     static let SIGMA_Q8_0_TYPE = Int32(SIGMA_Q8_0)
 
     /// Activation rows in all forms that kernels read.
     struct Rows {
         var values: [Float]
-        var quants: [Int8]
-        var scales: [Float]
+        var blocks: [sigma_activation_block]
         let width: Int
+
+        /// The 8-bit value at `column` of `row`.
+        func quant(_ row: Int, _ column: Int) -> Int {
+            withUnsafeBytes(of: blocks[row * (width / 32) + column / 32].q) { Int(Int8(bitPattern: $0[column % 32])) }
+        }
 
         init(_ count: Int, _ width: Int, seed: UInt64, _ kernels: sigma_kernels) {
             self.width = width
             values = KernelTests.values(count * width, seed: seed, scale: 3)
-            quants = Array(repeating: 0, count: count * width)
-            scales = Array(repeating: 0, count: count * (width / 32))
+            blocks = Array(repeating: .init(), count: count * (width / 32))
             guard width % 32 == 0 else { return }
             for row in 0..<count {
-                quants.withUnsafeMutableBufferPointer { q in
-                    scales.withUnsafeMutableBufferPointer { s in
-                        values.withUnsafeBufferPointer { x in
-                            kernels.quantize_activations(
-                                x.baseAddress! + row * width, q.baseAddress! + row * width,
-                                s.baseAddress! + row * (width / 32), Int32(width))
-                        }
+                blocks.withUnsafeMutableBufferPointer { b in
+                    values.withUnsafeBufferPointer { x in
+                        kernels.quantize_activations(
+                            x.baseAddress! + row * width, b.baseAddress! + row * (width / 32), Int32(width))
                     }
                 }
             }
@@ -64,15 +54,12 @@ import Testing
 
         func with<R>(index: [Int32]?, _ body: (inout sigma_activations) -> R) -> R {
             values.withUnsafeBufferPointer { v in
-                quants.withUnsafeBufferPointer { q in
-                    scales.withUnsafeBufferPointer { s in
-                        (index ?? []).withUnsafeBufferPointer { i in
-                            var activations = sigma_activations(
-                                values: v.baseAddress, value_stride: width, quants: q.baseAddress, quant_stride: width,
-                                scales: s.baseAddress, scale_stride: width / 32,
-                                index: index == nil ? nil : i.baseAddress)
-                            return body(&activations)
-                        }
+                blocks.withUnsafeBufferPointer { b in
+                    (index ?? []).withUnsafeBufferPointer { i in
+                        var activations = sigma_activations(
+                            values: v.baseAddress, value_stride: width, blocks: b.baseAddress, block_stride: width / 32,
+                            index: index == nil ? nil : i.baseAddress)
+                        return body(&activations)
                     }
                 }
             }
@@ -83,65 +70,29 @@ import Testing
         let kernels = try Self.kernels(level)
         let rows = Rows(3, 96, seed: 1, kernels)
         for (index, x) in rows.values.enumerated() {
-            let scale = rows.scales[index / 32]
-            #expect(abs(Int(rows.quants[index])) <= 127)
+            let scale = rows.blocks[index / 32].scale
+            let quant = rows.quant(index / 96, index % 96)
+            #expect(abs(quant) <= 127)
             #expect(
-                abs(Double(x) - Double(rows.quants[index]) * Double(scale)) <= Double(scale) * 0.5
+                abs(Double(x) - Double(quant) * Double(scale)) <= Double(scale) * 0.5
                     * (1 + 256 * Self.unit))
         }
-        var (quants, scale) = ([Int8](repeating: 1, count: 32), Float(1))
-        kernels.quantize_activations([Float](repeating: 0, count: 32), &quants, &scale, 32)
-        #expect(quants.allSatisfy { $0 == 0 } && scale == 0)
+        for (index, block) in rows.blocks.enumerated() {
+            let halves = [0, 16].map { first in
+                (0..<16).reduce(0) { $0 + rows.quant(index / 3, index % 3 * 32 + first + $1) }
+            }
+            #expect(Int(block.first) == -8 * halves[0] && Int(block.second) == -8 * halves[1])
+            #expect(block.scaled_sum == block.scale * Float(halves[0] + halves[1]))
+        }
+        var block = sigma_activation_block()
+        kernels.quantize_activations([Float](repeating: 0, count: 32), &block, 32)
+        #expect(withUnsafeBytes(of: block) { $0.allSatisfy { $0 == 0 } })
         // What is not a number must not become one.
         for place in 0..<32 {
             var broken = Self.values(32, seed: 3)
             broken[place] = place % 2 == 0 ? .nan : -.nan
-            kernels.quantize_activations(broken, &quants, &scale, 32)
-            #expect(scale.isNaN)
-        }
-    }
-
-    @Test(arguments: levels) func q8ProductsMatchTheScalarTwin(level: String) throws {
-        let kernels = try Self.kernels(level)
-        for (n, k, m) in [(1, 32, 1), (5, 96, 1), (7, 1536, 3), (6, 256, 9), (3, 768, 4)] {
-            let (bytes, weights) = try Self.q8Rows(n, k, seed: UInt64(n * k))
-            let rows = Rows(m, k, seed: UInt64(m), kernels)
-            var y = [Float](repeating: .nan, count: m * n)
-            rows.with(index: nil) { kernels.matmul_q8_0(bytes, k / 32 * 34, Int32(n), Int32(k), &$0, Int32(m), &y, n) }
-            for i in 0..<m {
-                for j in 0..<n {
-                    // Integer sums inside a block are exact; each block adds one product and one sum of fp32.
-                    var (exact, norm) = (0.0, 0.0)
-                    for block in 0..<(k / 32) {
-                        var sum = 0.0
-                        for c in (block * 32)..<(block * 32 + 32) {
-                            sum +=
-                                weights[j * k + c] * Double(rows.quants[i * k + c])
-                                * Double(rows.scales[i * (k / 32) + block])
-                        }
-                        exact += sum
-                        norm += abs(sum)
-                    }
-                    let bound = Double(k / 32 + 12) * Self.unit * norm
-                    #expect(
-                        abs(Double(y[i * n + j]) - exact) <= bound, "n \(n) k \(k) m \(m): \(y[i * n + j]) \(exact)")
-                }
-            }
-        }
-    }
-
-    @Test(arguments: levels) func extremeQuantsDoNotSaturate(level: String) throws {
-        let kernels = try Self.kernels(level)
-        var block: [UInt8] = [0x00, 0x3c]  // scale 1.0
-        block += [UInt8](repeating: 0x80, count: 32)  // -128
-        for quant in [Int8(-127), 127] {
-            let rows = Rows(1, 32, seed: 1, kernels)
-            var extreme = rows
-            extreme.quants = [Int8](repeating: quant, count: 32)
-            extreme.scales = [1]
-            var y: Float = 0
-            extreme.with(index: nil) { kernels.matmul_q8_0(block, 34, 1, 32, &$0, 1, &y, 1) }
-            #expect(y == Float(-128 * 32 * Int(quant)))
+            kernels.quantize_activations(broken, &block, 32)
+            #expect(block.scale.isNaN)
         }
     }
 
@@ -185,37 +136,26 @@ import Testing
     @Test(arguments: levels) func productsDoNotDependOnBatchOrTile(level: String) throws {
         let kernels = try Self.kernels(level)
         let (n, k, m) = (11, 160, 7)
-        let (bytes, _) = try Self.q8Rows(n, k, seed: 3)
         let floats = Self.values(n * k, seed: 4)
         let rows = Rows(m, k, seed: 5, kernels)
         let index: [Int32] = [6, 0, 3, 3, 5, 1, 2]
-        func product(quantized: Bool, first: Int, count: Int, rowList: [Int32]) -> [Float] {
+        func product(first: Int, count: Int, rowList: [Int32]) -> [Float] {
             var y = [Float](repeating: .nan, count: rowList.count * count)
             rows.with(index: rowList) { a in
-                if quantized {
-                    bytes.withUnsafeBytes {
-                        kernels.matmul_q8_0(
-                            $0.baseAddress! + first * (k / 32 * 34), k / 32 * 34, Int32(count), Int32(k), &a,
-                            Int32(rowList.count), &y, count)
-                    }
-                } else {
-                    floats.withUnsafeBytes {
-                        kernels.matmul_float(
-                            $0.baseAddress! + first * k * 4, Int32(SIGMA_F32), Int32(count), Int32(k), &a,
-                            Int32(rowList.count), &y, count)
-                    }
+                floats.withUnsafeBytes {
+                    kernels.matmul_float(
+                        $0.baseAddress! + first * k * 4, Int32(SIGMA_F32), Int32(count), Int32(k), &a,
+                        Int32(rowList.count), &y, count)
                 }
             }
             return y
         }
-        for quantized in [true, false] {
-            let whole = product(quantized: quantized, first: 0, count: n, rowList: index)
-            for (position, row) in index.enumerated() {
-                for first in 0..<n {
-                    for count in 1...min(5, n - first) {
-                        let part = product(quantized: quantized, first: first, count: count, rowList: [row])
-                        #expect(part == Array(whole[(position * n + first)..<(position * n + first + count)]))
-                    }
+        let whole = product(first: 0, count: n, rowList: index)
+        for (position, row) in index.enumerated() {
+            for first in 0..<n {
+                for count in 1...min(5, n - first) {
+                    let part = product(first: first, count: count, rowList: [row])
+                    #expect(part == Array(whole[(position * n + first)..<(position * n + first + count)]))
                 }
             }
         }

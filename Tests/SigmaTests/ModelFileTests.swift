@@ -86,9 +86,9 @@ import Testing
 
     @Test func newerVersion() throws {
         var bytes = Self.good
-        bytes[try place(of: "sigma.format_version") + 20 + 4] = 2
+        bytes[try place(of: "sigma.format_version") + 20 + 4] = 9
         let error = try #require(try error(bytes))
-        #expect(error.message == "expected format version 1, found 2")
+        #expect(error.message == "expected format version 2, found 9")
         #expect(error.remedy?.contains("sigma-convert") == true)
     }
 
@@ -114,9 +114,9 @@ import Testing
 
     @Test func shapeMismatch() throws {
         var bytes = Self.good
-        // Two rows fewer than the configuration says.
+        // A group of rows fewer than the configuration says.
         let place = try place(of: "sigma.vocab_size") + 16 + 4
-        bytes[place] -= 2
+        bytes[place] -= 16
         let error = try #require(try error(bytes))
         #expect(error.item == "token_embd.weight")
         #expect(error.message.contains("dimensions"))

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 // GGUF's numbers.
-enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q8_0 = 8, SIGMA_BF16 = 30 };
+enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q4_0 = 2, SIGMA_Q8_0 = 8, SIGMA_Q4_K = 12, SIGMA_Q6_K = 14, SIGMA_BF16 = 30 };
 
 // Positions per block of attention's online softmax.
 enum { SIGMA_ATTENTION_BLOCK = 64 };
@@ -19,14 +19,20 @@ enum { SIGMA_ATTENTION_BLOCK = 64 };
 // Queries and outputs of attention lie at this distance: head_dim rounded up, the rest zero.
 #define SIGMA_PADDED(head_dim) (((head_dim) + 15) & ~15)
 
+// 32 activations in 8 bits, and what products need to know of them beside.
+typedef struct {
+    int8_t q[32];
+    float scale;            // an activation is scale * q
+    float scaled_sum;       // scale * sum of q
+    int32_t first, second;  // -8 * sum of the first 16, of the second 16: what a zero point of 8 takes off
+} sigma_activation_block;
+
 // m activation rows. Row i is at index[i], or at i where index is NULL.
 typedef struct {
     const float *values;    // [*, k] fp32
     size_t value_stride;    // elements from row to row
-    const int8_t *quants;   // [*, k] 8-bit values, for quantized weights
-    size_t quant_stride;    // elements from row to row
-    const float *scales;    // [*, k / 32] one factor per 32 values
-    size_t scale_stride;    // elements from row to row
+    const sigma_activation_block *blocks;  // [*, k / 32], for quantized weights; k % 32 == 0
+    size_t block_stride;    // elements from row to row
     const int32_t *index;   // [m] or NULL
 } sigma_activations;
 
@@ -40,17 +46,18 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    // x [k] -> quants [k] and scales [k / 32]: scale = max|x| / 127 per 32 values, rounded to nearest even. k % 32 == 0.
-    void (*quantize_activations)(const float *x, int8_t *quants, float *scales, int k);
+    // x [k] -> blocks [k / 32]: scale = max|x| / 127 per 32 values, rounded to nearest even. k % 32 == 0.
+    void (*quantize_activations)(const float *x, sigma_activation_block *blocks, int k);
 
-    // y[i * y_stride + j] = sum over k of W[j] * activation row i, for n rows of W and m activation rows.
-    void (*matmul_q8_0)(const void *w, size_t row_bytes, int n, int k, const sigma_activations *a, int m, float *y,
-                        size_t y_stride);
-    // The same for float weights (type SIGMA_F32, SIGMA_F16 or SIGMA_BF16), fp32 activations and sums.
+    // y[i * y_stride + j] = sum over k of W[j] * activation row i, for n rows of W, packed in groups of 16 (the first row begins a
+    // group; 64-byte aligned), and m activation rows.
+    void (*matmul_packed)(int type, const void *groups, int n, int k, const sigma_activations *a, int m, float *y,
+                          size_t y_stride);
+    // The same for row-major float weights (type SIGMA_F32, SIGMA_F16 or SIGMA_BF16), fp32 activations and sums.
     void (*matmul_float)(const void *w, int type, int n, int k, const sigma_activations *a, int m, float *y,
                          size_t y_stride);
 
-    // n elements of any type -> fp32 (exact). n is a multiple of 32 for q8_0.
+    // n elements of a float type or of ggml's q8_0 blocks (cache rows) -> fp32 (exact). n is a multiple of 32 for q8_0.
     void (*widen)(const void *source, int type, float *out, int n);
     // fp32 [n] -> a cache row of type f32, f16 (round to nearest even) or q8_0.
     void (*narrow)(const float *source, int type, void *out, int n);

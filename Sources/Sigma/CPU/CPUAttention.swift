@@ -128,9 +128,9 @@ extension CPUBackend {
 
         if layer.output.type.isQuantized {
             while let row = team.take(5, of: rowCount) {
-                quantize(
-                    workspace.attended.base + row * c.queryWidth, row: row, width: c.queryWidth,
-                    to: workspace.attendedQuantized)
+                kernels.quantize_activations(
+                    workspace.attended.base + row * c.queryWidth,
+                    workspace.attendedQuantized.base + row * (c.queryWidth / 32), Int32(c.queryWidth))
             }
             team.barrier(member)
         }
@@ -302,8 +302,7 @@ extension CPUBackend {
             let piece = min(Self.rowPiece, rowCount - row)
             var input = attended
             input.values += row * configuration.queryWidth
-            input.quants += row * configuration.queryWidth
-            input.scales += row * (configuration.queryWidth / 32)
+            input.blocks += row * (configuration.queryWidth / 32)
             multiply(layer.output, first, count, input, rows: piece, out, stride: Self.outputTile, member)
             for i in 0..<piece {
                 let product = out + i * Self.outputTile

@@ -81,7 +81,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         }
         self.batch = batch
         rowCount = batch.tokens.count
-        stepBytes = rowCount * weights.embedding.rowBytes
+        stepBytes = rowCount * weights.embedding.type.rowBytes(configuration.hiddenSize)
         try reserveWorkspace(rows: rowCount)
         try planAttention()
         for segment in batch.segments {
@@ -97,9 +97,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package func embed() {
         let embedding = weights.embedding
         for row in 0..<rowCount {
-            kernels.widen(
-                embedding.data + Int(batch.tokens[row]) * embedding.rowBytes, Int32(embedding.type.rawValue),
-                workspace.residual.base + row * configuration.hiddenSize, Int32(configuration.hiddenSize))
+            embedding.copyRow(
+                Int(batch.tokens[row]), to: workspace.residual.base + row * configuration.hiddenSize, kernels)
         }
     }
 
@@ -147,23 +146,20 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         let normed = workspace.normed.base + normedRow * hidden
         kernels.rms_norm(
             workspace.residual.base + row * hidden, norm.pointer, configuration.rmsNormEpsilon, normed, Int32(hidden))
-        if quantized { quantize(normed, row: normedRow, width: hidden, to: workspace.normedQuantized) }
-    }
-
-    func quantize(_ values: UnsafePointer<Float>, row: Int, width: Int, to rows: Workspace.QuantizedRows) {
-        kernels.quantize_activations(
-            values, rows.quants.base + row * width, rows.scales.base + row * (width / 32), Int32(width))
+        if quantized {
+            kernels.quantize_activations(
+                normed, workspace.normedQuantized.base + normedRow * (hidden / 32), Int32(hidden))
+        }
     }
 
     /// Rows of fp32 values with their 8-bit form, as a product's input.
     func activations(
-        _ values: UnsafePointer<Float>, _ quantized: Workspace.QuantizedRows, width: Int,
+        _ values: UnsafePointer<Float>, _ quantized: Workspace.Buffer<sigma_activation_block>, width: Int,
         index: UnsafePointer<Int32>? = nil, first: Int = 0
     ) -> sigma_activations {
         sigma_activations(
-            values: values + first * width, value_stride: width, quants: quantized.quants.base + first * width,
-            quant_stride: width, scales: quantized.scales.base + first * (width / 32), scale_stride: width / 32,
-            index: index)
+            values: values + first * width, value_stride: width, blocks: quantized.base + first * (width / 32),
+            block_stride: width / 32, index: index)
     }
 
     func headBody(_ member: Int32) {
@@ -206,13 +202,13 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         let c = configuration
         try workspace.residual.reserve(rows * c.hiddenSize)
         try workspace.normed.reserve(rows * c.hiddenSize)
-        try workspace.normedQuantized.reserve(rows, c.hiddenSize)
+        try workspace.normedQuantized.reserve(rows * (c.hiddenSize / 32))
         try workspace.cosines.reserve(rows * c.headDim / 2)
         try workspace.sines.reserve(rows * c.headDim / 2)
         try workspace.projections.reserve(rows * (c.queryWidth + 2 * c.kvWidth))
         try workspace.queries.reserve(rows * c.headCount * paddedHeadDim)
         try workspace.attended.reserve(rows * c.queryWidth)
-        try workspace.attendedQuantized.reserve(rows, c.queryWidth)
+        try workspace.attendedQuantized.reserve(rows * (c.queryWidth / 32))
         try workspace.logits.reserve(min(rows, headRowLimit) * c.vocabularySize)
         try reserveFeedForward(rows: rows)
     }

@@ -56,7 +56,7 @@ extension CPUBackend {
         try workspace.slots.reserve(rows * choices)
         try workspace.slotRows.reserve(slots)
         try workspace.gated.reserve(slots * gatedWidth)
-        try workspace.gatedQuantized.reserve(slots, gatedWidth)
+        try workspace.gatedQuantized.reserve(slots * (gatedWidth / 32))
         try workspace.expertOutputs.reserve(slots * c.hiddenSize)
         try workspace.feedForward.reserve(rows * c.hiddenSize)
     }
@@ -176,9 +176,8 @@ extension CPUBackend {
                     gateOut + i * Self.outputTile, upOut + i * Self.outputTile, gated, Int32(count))
                 if group.down.type.isQuantized {
                     kernels.quantize_activations(
-                        gated, workspace.gatedQuantized.quants.base + (slot + i) * gatedWidth + first,
-                        workspace.gatedQuantized.scales.base + (slot + i) * (gatedWidth / 32) + first / 32,
-                        Int32(count))
+                        gated, workspace.gatedQuantized.base + (slot + i) * (gatedWidth / 32) + first / 32, Int32(count)
+                    )
                 }
             }
             done += piece

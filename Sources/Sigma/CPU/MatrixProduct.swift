@@ -1,5 +1,17 @@
 import CSigma
 
+extension WeightMatrix {
+    /// Row `row` [columns] as fp32, exactly.
+    func copyRow(_ row: Int, to out: UnsafeMutablePointer<Float>, _ kernels: sigma_kernels) {
+        if type.isQuantized {
+            let inGroup = row % type.groupRows
+            sigma_dequantize_row(Int32(type.rawValue), data(row: row - inGroup), Int32(inGroup), columns, out)
+        } else {
+            kernels.widen(data(row: row), Int32(type.rawValue), out, Int32(columns))
+        }
+    }
+}
+
 extension CPUBackend {
     /// A tile of a product, on the calling member: out [rows, count] (rows `stride` apart) = W[first ..< first + count] applied to `rows`
     /// activation rows.
@@ -9,11 +21,11 @@ extension CPUBackend {
         _ matrix: WeightMatrix, _ first: Int, _ count: Int, _ input: sigma_activations, rows: Int,
         _ out: UnsafeMutablePointer<Float>, stride: Int, _ member: Int32
     ) {
-        let data = matrix.data + first * matrix.rowBytes
+        let data = matrix.data(row: first)
         let (n, k) = (Int32(count), Int32(matrix.columns))
         var input = input
         if matrix.type.isQuantized {
-            kernels.matmul_q8_0(data, matrix.rowBytes, n, k, &input, Int32(rows), out, stride)
+            kernels.matmul_packed(Int32(matrix.type.rawValue), data, n, k, &input, Int32(rows), out, stride)
         } else if usesBLAS && rows >= Self.blasMinimum {
             multiplyWithBLAS(matrix, data, count, input, rows: rows, out, stride: stride, member)
         } else {

@@ -1,3 +1,5 @@
+import CSigma
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
@@ -38,25 +40,12 @@ struct Workspace {
         }
     }
 
-    /// 8-bit rows with their scales, beside the fp32 rows they were made from.
-    struct QuantizedRows {
-        var quants = Buffer<Int8>()
-        var scales = Buffer<Float>()
-        mutating func reserve(_ rows: Int, _ width: Int) throws {
-            try quants.reserve(rows * width)
-            try scales.reserve(rows * (width / 32 + 1))
-        }
-        mutating func release() {
-            quants.release()
-            scales.release()
-        }
-    }
-
     /// [rows, hidden]: the residual stream.
     var residual = Buffer<Float>()
     /// [rows, hidden]: after the norm; input of attention, feed-forward or head.
     var normed = Buffer<Float>()
-    var normedQuantized = QuantizedRows()
+    /// [rows, hidden / 32]: the same in 8 bits.
+    var normedQuantized = Buffer<sigma_activation_block>()
     /// [rows, headDim / 2] of each row's position.
     var cosines = Buffer<Float>()
     var sines = Buffer<Float>()
@@ -66,7 +55,7 @@ struct Workspace {
     var queries = Buffer<Float>()
     /// [rows, queryWidth]: heads side by side, input of the output projection.
     var attended = Buffer<Float>()
-    var attendedQuantized = QuantizedRows()
+    var attendedQuantized = Buffer<sigma_activation_block>()
     /// Softmax states of splits: per item and query of its group a maximum and a sum; and [padded headDim] outputs.
     var splitStates = Buffer<Float>()
     var splitOutputs = Buffer<Float>()
@@ -81,7 +70,7 @@ struct Workspace {
     var slotRows = Buffer<Int32>()
     /// [slots, intermediate]: silu(gate) * up.
     var gated = Buffer<Float>()
-    var gatedQuantized = QuantizedRows()
+    var gatedQuantized = Buffer<sigma_activation_block>()
     /// [slots, hidden]: down's output.
     var expertOutputs = Buffer<Float>()
     /// [rows, hidden]: weighted sum of the experts' outputs.

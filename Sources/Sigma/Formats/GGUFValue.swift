@@ -71,7 +71,7 @@ package struct GGUFArray: @unchecked Sendable {
     package let count: Int
     /// Offset of the first element in the file, and the elements' bytes.
     package let offset: Int
-    let bytes: UnsafeRawBufferPointer
+    package let bytes: UnsafeRawBufferPointer
     /// For strings: where each one's bytes begin, after its length, counted from `bytes`; `count + 1` entries, the last as if there
     /// were one string more.
     let starts: [UInt32]

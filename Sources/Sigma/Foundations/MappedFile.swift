@@ -60,6 +60,15 @@ package final class MappedFile: @unchecked Sendable {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
     }
 
+    /// Tells the system that the whole pages of a range are not needed for now: what is read once may be larger than the memory.
+    package func release(_ range: Range<Int>) {
+        let page = 16384
+        let start = Int(bitPattern: bytes.baseAddress!)
+        let first = (start + range.lowerBound + page - 1) / page * page
+        let last = (start + min(range.upperBound, bytes.count)) / page * page
+        if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_DONTNEED) }
+    }
+
     /// Cheap: one system call.
     ///
     /// - Throws: `SigmaError` (`.inputOutput`) if bytes were lost since the file was mapped. What was computed from it is then void.

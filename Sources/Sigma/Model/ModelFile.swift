@@ -153,6 +153,11 @@ package final class ModelFile: Sendable {
                 path: path,
                 item: "general.architecture", remedy: conversionRemedy(input: path))
         }
+        guard keys.has(ModelFileFormat.Key.version) else {
+            throw SigmaError(
+                .damaged, "expected a native model file, found a GGUF file with plain tensors", path: path,
+                item: ModelFileFormat.Key.version, remedy: conversionRemedy(input: path))
+        }
         let version = try keys.integer(ModelFileFormat.Key.version)
         guard version == Int(ModelFileFormat.version) else {
             throw SigmaError(

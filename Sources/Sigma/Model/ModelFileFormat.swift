@@ -3,7 +3,7 @@ import CSigma
 /// Names and numbers of the native model file; `docs/model-file.md` is the specification.
 package enum ModelFileFormat {
     package static let architecture = "sigma"
-    package static let version: UInt32 = 1
+    package static let version: UInt32 = 2
     /// Every tensor and every expert record begins at a multiple: a page on every machine we mean.
     package static let alignment = 16384
 
@@ -16,9 +16,12 @@ package enum ModelFileFormat {
         /// CRC32C of everything before the tensor data, this value's own four bytes taken as zero.
         package static let headerChecksum = "sigma.header_checksum"
 
-        package static let gateType = "sigma.expert.gate_type"
-        package static let upType = "sigma.expert.up_type"
-        package static let downType = "sigma.expert.down_type"
+        /// What each tensor holds, in the order of the tensors: packed ones are plain bytes to GGUF.
+        package static let tensorTypes = "sigma.tensor_types"
+        /// Of every layer's expert records; 0 for dense layers.
+        package static let gateTypes = "sigma.expert.gate_types"
+        package static let upTypes = "sigma.expert.up_types"
+        package static let downTypes = "sigma.expert.down_types"
     }
 
     // Tensor names, as llama.cpp has them, except for the experts.
@@ -46,6 +49,16 @@ package enum ModelFileFormat {
 
     package static func checksum(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0) -> UInt32 {
         sigma_crc32c(crc, bytes.baseAddress, bytes.count)
+    }
+}
+
+extension ModelFileFormat {
+    /// The type under which GGUF lists a matrix of `type`: packed ones are bytes, so that no other tool takes them for ggml's rows.
+    package static func carrier(_ type: WeightType) -> GGMLType { type.isQuantized ? .int8 : type.ggml }
+    /// A matrix's dimensions in GGUF: of a packed one, a group's bytes and the number of groups.
+    package static func dimensions(_ type: WeightType, _ rows: Int, _ columns: Int) -> [Int] {
+        type.isQuantized
+            ? [type.groupBytes(columns), (rows + type.groupRows - 1) / type.groupRows] : [columns, rows]
     }
 }
 

@@ -3,12 +3,35 @@
 /// Tokens are stored as gguf tools expect them (normal ones in GPT-2's byte alphabet, added ones as they are), merges as pairs of ids:
 /// no text is parsed at start-up.
 package enum ModelFileTokenizer {
-    private static let tokensKey = "tokenizer.ggml.tokens"
-    private static let kindsKey = "tokenizer.ggml.token_type"
+    package static let tokensKey = "tokenizer.ggml.tokens"
+    package static let kindsKey = "tokenizer.ggml.token_type"
+    /// Merges as texts: only in plain files.
+    package static let mergesKey = "tokenizer.ggml.merges"
+    package static let patternKey = "sigma.tokenizer.pattern"
+    package static let normalizerKey = "sigma.tokenizer.normalizer"
+    package static let ruleKey = "sigma.tokenizer.merge_rule"
+    package static let ignoreKey = "sigma.tokenizer.ignore_merges"
     private static let pairsKey = "sigma.tokenizer.merge_pairs"
-    private static let ruleKey = "sigma.tokenizer.merge_rule"
 
     package static func write(_ definition: TokenizerDefinition, to writer: inout GGUFWriter) {
+        writeTokens(definition, count: definition.tokens.count, to: &writer)
+        if case .listed(let pairs, _) = definition.mergeRule {
+            writer.set(pairsKey, pairs.flatMap { [$0.left, $0.right] })
+        }
+    }
+
+    /// The tokenizer for other tools too: merges as texts, and a token for each of `count` ids.
+    package static func writePlain(_ definition: TokenizerDefinition, count: Int, to writer: inout GGUFWriter) throws {
+        writeTokens(definition, count: max(count, definition.tokens.count), to: &writer)
+        var merges: [[UInt8]] = []
+        for pair in try definition.pairs() {
+            let left = ByteAlphabet.text(of: definition.tokens[Int(pair.left)])
+            merges.append(Array((left + " " + ByteAlphabet.text(of: definition.tokens[Int(pair.right)])).utf8))
+        }
+        writer.set(mergesKey, strings: merges)
+    }
+
+    private static func writeTokens(_ definition: TokenizerDefinition, count: Int, to writer: inout GGUFWriter) {
         writer.set("tokenizer.ggml.model", "gpt2")
         let pre: String =
             switch definition.pattern {
@@ -17,24 +40,25 @@ package enum ModelFileTokenizer {
             case .o200k: "gpt-4o"
             }
         writer.set("tokenizer.ggml.pre", pre)
-        let texts = (0..<definition.tokens.count).map { id -> [UInt8] in
-            switch definition.kinds[id] {
+        let texts = (0..<count).map { id -> [UInt8] in
+            switch id < definition.kinds.count ? definition.kinds[id] : .unused {
             case .normal: Array(ByteAlphabet.text(of: definition.tokens[id]).utf8)
             case .control, .added: Array(definition.tokens[id])
             case .unused: Array("[UNUSED\(id)]".utf8)
             }
         }
         writer.set(tokensKey, strings: texts)
-        writer.set(kindsKey, definition.kinds.map(\.rawValue))
-        writer.set("sigma.tokenizer.pattern", definition.pattern.rawValue)
-        writer.set("sigma.tokenizer.normalizer", definition.normalizer.rawValue)
+        let extra = Array(
+            repeating: TokenizerDefinition.TokenKind.unused.rawValue, count: count - definition.kinds.count)
+        writer.set(kindsKey, definition.kinds.map(\.rawValue) + extra)
+        writer.set(patternKey, definition.pattern.rawValue)
+        writer.set(normalizerKey, definition.normalizer.rawValue)
         switch definition.mergeRule {
         case .byRank:
             writer.set(ruleKey, "by-rank")
-        case .listed(let pairs, let ignoringMerges):
+        case .listed(_, let ignoringMerges):
             writer.set(ruleKey, "listed")
-            writer.set("sigma.tokenizer.ignore_merges", ignoringMerges)
-            writer.set(pairsKey, pairs.flatMap { [$0.left, $0.right] })
+            writer.set(ignoreKey, ignoringMerges)
         }
         if let bos = definition.bos { writer.set("tokenizer.ggml.bos_token_id", UInt32(bos)) }
         if let eos = definition.eos { writer.set("tokenizer.ggml.eos_token_id", UInt32(eos)) }
@@ -62,9 +86,9 @@ package enum ModelFileTokenizer {
             tokens: try tokenTable(keys, texts, kinds), kinds: kinds,
             mergeRule: try mergeRule(keys, count: texts.count),
             pattern: try keys.choice(
-                "sigma.tokenizer.pattern", TokenizerDefinition.SplitPattern.init, "gpt2, qwen2 or o200k"),
+                patternKey, TokenizerDefinition.SplitPattern.init, "gpt2, qwen2 or o200k"),
             normalizer: try keys.choice(
-                "sigma.tokenizer.normalizer", TokenizerDefinition.Normalizer.init, "none or nfc"),
+                normalizerKey, TokenizerDefinition.Normalizer.init, "none or nfc"),
             bos: bos, eos: eos, addsBos: addsBos)
     }
 
@@ -102,7 +126,7 @@ package enum ModelFileTokenizer {
         return table
     }
 
-    private static func tokenID(_ keys: KeyReader, _ key: String, count: Int) throws -> Int32? {
+    package static func tokenID(_ keys: KeyReader, _ key: String, count: Int) throws -> Int32? {
         guard keys.has(key) else { return nil }
         let id = try keys.integer(key)
         guard (0..<count).contains(id) else {
@@ -124,7 +148,7 @@ package enum ModelFileTokenizer {
             let pairs = stride(from: 0, to: ids.count, by: 2).map {
                 TokenizerDefinition.Pair(Int32(ids[$0]), Int32(ids[$0 + 1]))
             }
-            return .listed(pairs, ignoringMerges: try keys.bool("sigma.tokenizer.ignore_merges"))
+            return .listed(pairs, ignoringMerges: try keys.bool(ignoreKey))
         default: throw keys.failure(ruleKey, "expected by-rank or listed, found '\(rule)'")
         }
     }

@@ -12,11 +12,10 @@ struct ModelFileWeights {
     /// - Throws: `SigmaError` (`.damaged`) naming the tensor: missing, of another shape or type, or one too many.
     func weights() throws -> ModelWeights {
         let c = configuration
-        var finder = Finder(gguf: gguf)
-        let hasExperts = c.expertsPerToken.contains { $0 > 0 }
-        let expertLayout = try hasExperts ? self.expertLayout() : nil
+        var finder = try Finder(gguf: gguf, types: types(Names.Key.tensorTypes, count: gguf.tensors.count))
+        let layouts = try expertLayouts()
         let embedding = try finder.matrix(Names.embedding, c.vocabularySize, c.hiddenSize)
-        let layers = try (0..<c.layerCount).map { try layer($0, expertLayout, &finder) }
+        let layers = try (0..<c.layerCount).map { try layer($0, layouts[$0], &finder) }
         let finalNorm = try finder.vector(Names.finalNorm, c.hiddenSize)
         let head = try c.tiedEmbeddings ? embedding : finder.matrix(Names.head, c.vocabularySize, c.hiddenSize)
         try finder.checkNothingLeft()
@@ -56,64 +55,101 @@ struct ModelFileWeights {
             feedForwardNorm: try finder.vector(name(Names.feedForwardNorm), c.hiddenSize), feedForward: feedForward)
     }
 
-    private func expertLayout() throws -> ExpertLayout {
+    /// An array of type numbers.
+    private func types(_ key: String, count: Int) throws -> [UInt32] {
         let keys = KeyReader(file: gguf)
-        func type(_ key: String, columns: Int) throws -> WeightType {
-            let number = try keys.integer(key)
-            guard let type = UInt32(exactly: number).flatMap(WeightType.init) else {
-                throw keys.failure(key, "expected the number of a supported weight type, found \(number)")
-            }
-            guard columns % type.blockLength == 0 else {
-                throw keys.failure(key, "rows of \(columns) weights are no whole number of \(type.name) blocks")
-            }
-            return type
+        guard let array = gguf[key]?.array, array.kind == .uint32, array.count == count else {
+            throw keys.failure(key, "expected an array of \(count) uint32")
         }
-        let hidden = configuration.hiddenSize
-        let intermediate = configuration.expertIntermediateSize
-        return ExpertLayout(
-            hidden: hidden, intermediate: intermediate, gateType: try type(Names.Key.gateType, columns: hidden),
-            upType: try type(Names.Key.upType, columns: hidden),
-            downType: try type(Names.Key.downType, columns: intermediate))
+        return (0..<count).map { UInt32(truncatingIfNeeded: array.integer($0)!) }
+    }
+
+    /// The records' layout in every layer; nil in dense ones.
+    private func expertLayouts() throws -> [ExpertLayout?] {
+        let c = configuration
+        guard c.expertsPerToken.contains(where: { $0 > 0 }) else { return Array(repeating: nil, count: c.layerCount) }
+        func types(_ key: String, columns: Int) throws -> [WeightType] {
+            try self.types(key, count: c.layerCount).enumerated().map { layer, number in
+                func failure(_ message: String) -> SigmaError {
+                    KeyReader(file: gguf).failure(key, "layer \(layer): " + message)
+                }
+                guard let type = WeightType(rawValue: number) else {
+                    throw failure("expected the number of a supported weight type, found \(number)")
+                }
+                guard c.isDense(layer: layer) || columns % type.blockLength == 0 else {
+                    throw failure("rows of \(columns) weights are no whole number of \(type.name) blocks")
+                }
+                return type
+            }
+        }
+        let gate = try types(Names.Key.gateTypes, columns: c.hiddenSize)
+        let up = try types(Names.Key.upTypes, columns: c.hiddenSize)
+        let down = try types(Names.Key.downTypes, columns: c.expertIntermediateSize)
+        return (0..<c.layerCount).map { layer in
+            c.isDense(layer: layer)
+                ? nil
+                : ExpertLayout(
+                    hidden: c.hiddenSize, intermediate: c.expertIntermediateSize, gateType: gate[layer],
+                    upType: up[layer], downType: down[layer])
+        }
     }
 }
 
 /// Looks tensors up by name and remembers which were asked for.
 private struct Finder {
     let gguf: GGUFFile
+    /// What each tensor holds, by name.
+    let types: [String: UInt32]
     var taken: Set<String> = []
 
-    init(gguf: GGUFFile) { self.gguf = gguf }
+    init(gguf: GGUFFile, types: [UInt32]) {
+        self.gguf = gguf
+        self.types = Dictionary(uniqueKeysWithValues: zip(gguf.tensors.map(\.name), types))
+    }
 
     private func failure(_ tensor: GGUFFile.Tensor, _ message: String) -> SigmaError {
         SigmaError(
             .damaged, message, path: gguf.file.path, item: tensor.name, offset: UInt64(tensor.headerOffset))
     }
 
-    private mutating func tensor(_ name: String, dimensions: [Int]) throws -> GGUFFile.Tensor {
+    private mutating func tensor(_ name: String) throws -> GGUFFile.Tensor {
         guard let tensor = gguf.tensor(name) else {
             throw SigmaError(.damaged, "the tensor is missing", path: gguf.file.path, item: name)
-        }
-        guard tensor.dimensions == dimensions else {
-            throw failure(tensor, "expected dimensions \(dimensions), found \(tensor.dimensions)")
         }
         taken.insert(name)
         return tensor
     }
 
+    /// That the tensor is described as what it holds must look like.
+    private func check(_ tensor: GGUFFile.Tensor, dimensions: [Int], as type: GGMLType) throws {
+        guard tensor.dimensions == dimensions else {
+            throw failure(tensor, "expected dimensions \(dimensions), found \(tensor.dimensions)")
+        }
+        guard tensor.type == type else {
+            throw failure(tensor, "expected type \(type.name), found \(tensor.type.name)")
+        }
+    }
+
     private func type(_ tensor: GGUFFile.Tensor, floatOnly: Bool) throws -> WeightType {
-        guard let type = WeightType(rawValue: tensor.type.number), !(floatOnly && type.isQuantized) else {
+        let number = types[tensor.name]!
+        guard let type = WeightType(rawValue: number), !(floatOnly && type.isQuantized) else {
             let expected = WeightType.allCases.filter { !(floatOnly && $0.isQuantized) }.map(\.name).joined(
                 separator: ", ")
-            throw failure(tensor, "expected type \(expected), found \(tensor.type.name)")
+            let found = GGMLType.number(number)?.name ?? "\(number)"
+            throw failure(tensor, "\(ModelFileFormat.Key.tensorTypes): expected \(expected), found \(found)")
         }
         return type
     }
 
     mutating func matrix(_ name: String, _ rows: Int, _ columns: Int, floatOnly: Bool = false) throws -> WeightMatrix {
-        let tensor = try tensor(name, dimensions: [columns, rows])
-        return WeightMatrix(
-            type: try type(tensor, floatOnly: floatOnly), rows: rows, columns: columns,
-            data: gguf.bytes(tensor).baseAddress!)
+        let tensor = try tensor(name)
+        let type = try type(tensor, floatOnly: floatOnly)
+        guard columns % type.blockLength == 0 else {
+            throw failure(tensor, "rows of \(columns) weights are no whole number of \(type.name) blocks")
+        }
+        try check(
+            tensor, dimensions: ModelFileFormat.dimensions(type, rows, columns), as: ModelFileFormat.carrier(type))
+        return WeightMatrix(type: type, rows: rows, columns: columns, data: gguf.bytes(tensor).baseAddress!)
     }
 
     mutating func mlp(prefix: String, suffix: String, _ hidden: Int, _ intermediate: Int) throws -> MLPWeights {
@@ -125,15 +161,16 @@ private struct Finder {
     }
 
     mutating func experts(_ name: String, count: Int, _ layout: ExpertLayout) throws -> ExpertRecords {
-        let tensor = try tensor(name, dimensions: [layout.stride, count])
-        guard tensor.type == .int8 else { throw failure(tensor, "expected type I8, found \(tensor.type.name)") }
+        let tensor = try tensor(name)
+        try check(tensor, dimensions: [layout.stride, count], as: .int8)
         return ExpertRecords(base: gguf.bytes(tensor).baseAddress!, count: count, layout: layout)
     }
 
     /// A vector, widened to fp32. All its values must be finite.
     mutating func vector(_ name: String, _ count: Int) throws -> FloatVector {
-        let tensor = try tensor(name, dimensions: [count])
+        let tensor = try tensor(name)
         let type = try type(tensor, floatOnly: true)
+        try check(tensor, dimensions: [count], as: type.ggml)
         let bytes = gguf.bytes(tensor)
         let vector = FloatVector(count: count)
         for i in 0..<count {

@@ -4,26 +4,51 @@ import CSigma
 package enum WeightType: UInt32, Sendable, CaseIterable {
     case f32 = 0
     case f16 = 1
+    case q4_0 = 2
     case q8_0 = 8
+    case q4_k = 12
+    case q6_k = 14
     case bf16 = 30
 
     /// Weights per block: a row is a whole number of blocks.
-    package var blockLength: Int { self == .q8_0 ? 32 : 1 }
+    package var blockLength: Int {
+        switch self {
+        case .f32, .f16, .bf16: 1
+        case .q4_0, .q8_0: 32
+        case .q4_k, .q6_k: 256
+        }
+    }
+    /// Bytes of a block as ggml has it.
     package var blockBytes: Int {
         switch self {
         case .f32: 4
         case .f16, .bf16: 2
+        case .q4_0: 18
         case .q8_0: 34
+        case .q4_k: 144
+        case .q6_k: 210
         }
     }
     package var isQuantized: Bool { blockLength > 1 }
     package var name: String { "\(self)" }
 
-    /// Bytes of a row of `columns` weights; `columns` must be a multiple of `blockLength`.
+    /// Bytes of a row of `columns` weights in ggml's blocks; `columns` must be a multiple of `blockLength`.
     package func rowBytes(_ columns: Int) -> Int { columns / blockLength * blockBytes }
+
+    /// Rows that lie together in a model file: quantized matrices are packed in groups of interleaved rows.
+    package var groupRows: Int { isQuantized ? Int(SIGMA_GROUP) : 1 }
+    /// Bytes of a group of `groupRows` rows in a model file.
+    package func groupBytes(_ columns: Int) -> Int {
+        isQuantized ? sigma_group_bytes(Int32(rawValue), columns) : rowBytes(columns)
+    }
+    /// Bytes of a matrix in a model file: whole groups.
+    package func matrixBytes(rows: Int, columns: Int) -> Int {
+        (rows + groupRows - 1) / groupRows * groupBytes(columns)
+    }
 }
 
-/// A matrix [rows, columns], row-major, somewhere in mapped memory: `y = W x` has `rows` outputs. The data is 32-byte aligned.
+/// A matrix [rows, columns] somewhere in mapped memory: `y = W x` has `rows` outputs. Float types are row-major, quantized ones packed in
+/// groups of 16 rows (`docs/model-file.md`). The data is 64-byte aligned.
 package struct WeightMatrix: @unchecked Sendable {
     package var type: WeightType
     package var rows: Int
@@ -37,8 +62,9 @@ package struct WeightMatrix: @unchecked Sendable {
         self.data = data
     }
 
-    package var rowBytes: Int { type.rowBytes(columns) }
-    package var byteCount: Int { rows * rowBytes }
+    package var byteCount: Int { type.matrixBytes(rows: rows, columns: columns) }
+    /// Where `row` begins; for quantized types it must be the first of its group.
+    package func data(row: Int) -> UnsafeRawPointer { data + row / type.groupRows * type.groupBytes(columns) }
 }
 
 /// The experts of one layer: `count` records of equal `stride`, each holding gate and up [intermediate, hidden] and down
@@ -69,7 +95,7 @@ package struct ExpertRecords: @unchecked Sendable {
     }
 }
 
-/// Where the three matrices lie in an expert record. The same for every expert of a model.
+/// Where the three matrices lie in an expert record. The same for every expert of a layer.
 package struct ExpertLayout: Sendable, Equatable {
     package let hidden: Int
     package let intermediate: Int
@@ -90,9 +116,9 @@ package struct ExpertLayout: Sendable, Equatable {
         self.gateType = gateType
         self.upType = upType
         self.downType = downType
-        upOffset = roundUp(intermediate * gateType.rowBytes(hidden), 64)
-        downOffset = roundUp(upOffset + intermediate * upType.rowBytes(hidden), 64)
-        usedBytes = downOffset + hidden * downType.rowBytes(intermediate)
+        upOffset = roundUp(gateType.matrixBytes(rows: intermediate, columns: hidden), 64)
+        downOffset = roundUp(upOffset + upType.matrixBytes(rows: intermediate, columns: hidden), 64)
+        usedBytes = downOffset + downType.matrixBytes(rows: hidden, columns: intermediate)
         stride = roundUp(usedBytes, 16384)
     }
 }

@@ -61,3 +61,30 @@ package struct TokenizerDefinition: Sendable, Equatable {
         self.addsBos = addsBos
     }
 }
+
+extension TokenizerDefinition {
+    /// The merges as pairs in order of priority. For a vocabulary that merges by rank: every way to cut a token into two others, by the
+    /// token's id; other tools, which only know pairs, then merge (nearly always) alike.
+    ///
+    /// - Throws: `SigmaError` (`.damaged`) for tokens that no tokenizer takes.
+    package func pairs() throws(SigmaError) -> [Pair] {
+        if case .listed(let pairs, _) = mergeRule { return pairs }
+        let index = try TokenIndex(tokens) { kinds[$0] == .normal }
+        var pairs: [Pair] = []
+        tokens.bytes.withUnsafeBufferPointer { bytes in
+            // Cutting is quadratic, and only a hostile vocabulary has tokens of many thousand bytes.
+            for id in 0..<tokens.count where kinds[id] == .normal && (2...4096).contains(tokens[id].count) {
+                let (start, end) = (tokens.offsets[id], tokens.offsets[id + 1])
+                var cuts: [Pair] = []
+                for cut in start + 1..<end {
+                    guard let left = index.id(of: UnsafeBufferPointer(rebasing: bytes[start..<cut])),
+                        let right = index.id(of: UnsafeBufferPointer(rebasing: bytes[cut..<end]))
+                    else { continue }
+                    cuts.append(Pair(left, right))
+                }
+                pairs += cuts.sorted { ($0.left, $0.right) < ($1.left, $1.right) }
+            }
+        }
+        return pairs
+    }
+}

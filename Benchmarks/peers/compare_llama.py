@@ -1,0 +1,184 @@
+"""The same qwen3moe GGUF in llama.cpp and here.
+
+1. A random model with wide margins between experts: normalised mean squared error (NMSE) of the logits, for every type.
+2. An ordinary random model, where rounding flips choices: every layer alone, on llama.cpp's own input to it, with a router that
+   makes llama.cpp's choices; and the share of choices that our own router makes otherwise.
+
+Logits are compared up to a constant per position (as log-probabilities are): each position's mean is taken away on both sides.
+
+    python compare_llama.py [--sigma-bin FOLDER] [--tokens N]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import numpy as np
+
+import llama_probe
+import qwen3moe_gguf
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOAT_TYPES = ["f32", "f16", "bf16"]
+LLAMA_TYPES = {
+    "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q6_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
+    "q4_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_S, "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+    "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+}
+# Here: the files of one type, and the mixed one.
+KINDS = [*FLOAT_TYPES, *LLAMA_TYPES]
+
+
+def make(folder, shape, kind, seed):
+    path = folder / f"{kind}.gguf"
+    if kind in FLOAT_TYPES:
+        qwen3moe_gguf.write(path, shape, qwen3moe_gguf.kinds(kind), seed)
+    else:
+        qwen3moe_gguf.write(folder / "float.gguf", shape, qwen3moe_gguf.kinds("f32"), seed)
+        llama_probe.quantize(folder / "float.gguf", path, LLAMA_TYPES[kind], pure=kind != "q4_k_m")
+    return path
+
+
+def ours(folder, binaries, path, tokens, vocabulary):
+    """Log-probabilities [tokens, vocabulary] by sigma-run, after an import of the GGUF."""
+    native = folder / "native.gguf"
+    imported = subprocess.run([binaries / "sigma-convert", path, native], capture_output=True, text=True)
+    if imported.returncode != 0:
+        sys.exit(imported.stderr)
+    command = [
+        binaries / "sigma-run", "--model", native, "--tokens", ",".join(map(str, tokens)), "--max-tokens", "0",
+        "--logprobs", str(vocabulary), "--json", "--kv-type", "f32", "--threads", "1",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(result.stderr)
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    positions = next(e for e in events if e["event"] == "prompt-logprobs")["positions"]
+    table = np.full((len(positions), vocabulary), np.nan)
+    for row, position in zip(table, positions):
+        for entry in position["top"]:
+            row[entry["id"]] = entry["logprob"]
+    assert not np.isnan(table).any()
+    return table
+
+
+def centred(logits):
+    logits = logits.astype(np.float64)
+    return logits - logits.mean(1, keepdims=True)
+
+
+def nmse(found, expected):
+    found, expected = centred(found), centred(expected)
+    return ((found - expected) ** 2).sum() / (expected**2).sum()
+
+
+def whole_models(folder, binaries, tokens):
+    shape = qwen3moe_gguf.Shape(wide_margins=True)
+    watched = {f"ffn_moe_logits-{layer}" for layer in range(shape.layers)}
+    print(f"wide margins: {shape.layers} layers, hidden {shape.hidden}, {shape.experts} experts, top-{shape.used}, "
+          f"{len(tokens)} tokens")
+    print(f"{'type':8}{'smallest margin':>16}{'median':>8}{'NMSE':>12}{'same top token':>16}")
+    for kind in KINDS:
+        path = make(folder, shape, kind, seed=3)
+        logits, found = llama_probe.run(path, tokens, watched)
+        assert found.keys() == watched, "llama.cpp names its tensors otherwise"
+        ordered = np.sort(np.stack(list(found.values())), axis=-1)
+        margins = ordered[..., -1] - ordered[..., -2]
+        mine = ours(folder, binaries, path, tokens, shape.vocabulary)
+        same = (mine.argmax(1) == logits.argmax(1)).mean()
+        print(f"{kind:8}{margins.min():16.2f}{np.median(margins):8.2f}{nmse(mine, logits):12.2e}{same:16.1%}")
+
+
+def one_layer(source, target, layer, states, router):
+    """Layer `layer` of `source` alone: token i's embedding is states[i], and the logits are the normalised residual itself."""
+    reader = gguf.GGUFReader(source)
+    number = {key: reader.fields["qwen3moe." + key].contents() for key in [
+        "context_length", "embedding_length", "feed_forward_length", "expert_feed_forward_length", "attention.head_count",
+        "attention.head_count_kv", "attention.key_length", "attention.value_length", "expert_count", "expert_used_count"]}
+    hidden = number["embedding_length"]
+    writer = gguf.GGUFWriter(target, "qwen3moe")
+    writer.add_block_count(1)
+    for key, value in number.items():
+        writer.add_uint32("qwen3moe." + key, value)
+    for key in ["rope.freq_base", "attention.layer_norm_rms_epsilon"]:
+        writer.add_float32("qwen3moe." + key, float(reader.fields["qwen3moe." + key].contents()))
+    writer.add_tokenizer_model("no_vocab")
+    rows = np.zeros((hidden, hidden), np.float32)
+    rows[: len(states)] = states
+    writer.add_tensor("token_embd.weight", rows)
+    prefix = f"blk.{layer}."
+    for tensor in reader.tensors:
+        if tensor.name.startswith(prefix):
+            name = "blk.0." + tensor.name[len(prefix):]
+            data = router if router is not None and name.endswith("ffn_gate_inp.weight") else tensor.data
+            writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
+    writer.add_tensor("output_norm.weight", np.ones(hidden, np.float32))
+    writer.add_tensor("output.weight", np.eye(hidden, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def router_for(inputs, choices, experts):
+    """A router [experts, hidden] that gives the chosen expert 8 and the others 0: there are fewer tokens than dimensions."""
+    wanted = 8 * np.eye(experts)[choices]
+    solution, *_ = np.linalg.lstsq(inputs.astype(np.float64), wanted, rcond=None)
+    router = solution.T.astype(np.float32)
+    scores = inputs @ router.T
+    ordered = np.sort(scores, axis=1)
+    assert (scores.argmax(1) == choices).all() and (ordered[:, -1] - ordered[:, -2]).min() > 4
+    return router
+
+
+def layers_alone(folder, binaries, tokens):
+    shape = qwen3moe_gguf.Shape()
+    names = ["ffn_moe_logits", "ffn_norm", "l_out"]
+    watched = {f"{name}-{layer}" for name in names for layer in range(shape.layers)}
+    print(f"\nordinary routers: the same shape; each layer on llama.cpp's input to it, routing held equal")
+    header = "".join(f"{f'layer {layer}':>10}" for layer in range(shape.layers))
+    print(f"{'type':8}{'median margin':>14}{header}{'flipped choices':>17}")
+    for kind in KINDS:
+        path = make(folder, shape, kind, seed=5)
+        embedding = next(t for t in gguf.GGUFReader(path).tensors if t.name == "token_embd.weight")
+        _, found = llama_probe.run(path, tokens, watched)
+        states = gguf.quants.dequantize(embedding.data, embedding.tensor_type)[tokens]
+        errors, flips, margins = [], 0, []
+        for layer in range(shape.layers):
+            scores = found[f"ffn_moe_logits-{layer}"]
+            choices = scores.argmax(1)
+            ordered = np.sort(scores, axis=1)
+            margins.append(ordered[:, -1] - ordered[:, -2])
+            router = router_for(found[f"ffn_norm-{layer}"], choices, shape.experts)
+            output = found[f"l_out-{layer}"].astype(np.float64)
+            expected = output / np.sqrt((output**2).mean(1, keepdims=True) + 1e-6)
+            results = []
+            for own in [router, None]:
+                target = folder / "layer.gguf"
+                one_layer(path, target, layer, states, own)
+                results.append(ours(folder, binaries, target, range(len(tokens)), shape.hidden))
+            errors.append(nmse(results[0], expected))
+            # The chosen expert's weight is 1, so that equal choices give equal numbers to the last bit.
+            flips += (results[0] != results[1]).any(1).sum()
+            states = found[f"l_out-{layer}"]
+        share = flips / (len(tokens) * shape.layers)
+        print(f"{kind:8}{np.median(margins):14.3f}" + "".join(f"{e:10.1e}" for e in errors)
+              + f"{share:10.2%} ({flips} of {len(tokens) * shape.layers})")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sigma-bin", type=Path, default=ROOT / ".build/release")
+    parser.add_argument("--tokens", type=int, default=128, help="fewer than the hidden size, 256")
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(11)
+    tokens = rng.integers(0, 256, arguments.tokens).tolist()
+    print(f"llama-cpp-python {llama_cpp.__version__}")
+    with tempfile.TemporaryDirectory() as name:
+        whole_models(Path(name), arguments.sigma_bin, tokens)
+        layers_alone(Path(name), arguments.sigma_bin, tokens)

@@ -1,0 +1,82 @@
+import Sigma
+
+/// The weights of a Hugging Face checkpoint by role.
+package struct CheckpointWeights: WeightSources {
+    private let checkpoint: Checkpoint
+
+    package init(_ checkpoint: Checkpoint) { self.checkpoint = checkpoint }
+
+    package func find(_ role: WeightRole, rows: Int, columns: Int) throws -> (any MatrixSource)? {
+        let name = name(role)
+        guard checkpoint.tensor(name) != nil else { return nil }
+        return try checkpoint.tensor(name, shape: role.isVector ? [columns] : [rows, columns])
+    }
+
+    package func missing(_ role: WeightRole) -> SigmaError { checkpoint.missing(name(role)) }
+
+    package func leftovers(_ roles: Set<WeightRole>, of configuration: ModelConfiguration) -> Leftovers {
+        let used = Set(roles.map { ByteKey(text: name($0)) })
+        let unused = checkpoint.names.filter { name in
+            if used.contains(ByteKey(text: name)) { return false }
+            // Precomputed tables that old checkpoints carry, and a head that is the embedding again.
+            if name.hasSuffix("rotary_emb.inv_freq") { return false }
+            if name == "lm_head.weight", configuration.tiedEmbeddings { return false }
+            return true
+        }
+        let normNames = ["q_layernorm.weight", "k_layernorm.weight", "q_norm.weight", "k_norm.weight"]
+        let norms = unused.filter { name in
+            !configuration.qkNorm && normNames.contains { name.hasSuffix("self_attn." + $0) }
+        }
+        var leftovers = Leftovers()
+        if !norms.isEmpty {
+            leftovers.warnings.append(
+                "qk_layernorm is false: \(norms.count) tensors such as \(norms[0]) are ignored")
+        }
+        let known = Set(norms.map { ByteKey(text: $0) })
+        leftovers.unknown = unused.filter { !known.contains(ByteKey(text: $0)) }
+        leftovers.path = leftovers.unknown.first.flatMap { checkpoint.tensor($0)?.shard.file.path }
+        return leftovers
+    }
+
+    /// The tensor's name; of two spellings the one that is there.
+    private func name(_ role: WeightRole) -> String {
+        switch role {
+        case .embedding: return "model.embed_tokens.weight"
+        case .finalNorm: return "model.norm.weight"
+        case .head: return "lm_head.weight"
+        case .expert(let layer, let expert, let part):
+            return "model.layers.\(layer).mlp.experts.\(expert).\(Self.projection(part)).weight"
+        case .layer(let layer, let part):
+            let prefix = "model.layers.\(layer)."
+            switch part {
+            case .attentionNorm: return prefix + "input_layernorm.weight"
+            case .attention(let part): return prefix + "self_attn.\(Self.letter(part))_proj.weight"
+            case .attentionBias(let part): return prefix + "self_attn.\(Self.letter(part))_proj.bias"
+            case .queryNorm: return norm(prefix + "self_attn.q")
+            case .keyNorm: return norm(prefix + "self_attn.k")
+            case .feedForwardNorm: return prefix + "post_attention_layernorm.weight"
+            case .router: return prefix + "mlp.gate.weight"
+            case .selectionBias: return prefix + "mlp.gate.e_score_correction_bias"
+            case .dense(let part): return prefix + "mlp.\(Self.projection(part)).weight"
+            case .shared(let part): return prefix + "mlp.shared_experts.\(Self.projection(part)).weight"
+            }
+        }
+    }
+
+    private func norm(_ prefix: String) -> String {
+        let long = prefix + "_layernorm.weight"
+        let short = prefix + "_norm.weight"
+        return checkpoint.tensor(long) == nil && checkpoint.tensor(short) != nil ? short : long
+    }
+
+    private static func letter(_ part: WeightRole.AttentionPart) -> String {
+        switch part {
+        case .query: "q"
+        case .key: "k"
+        case .value: "v"
+        case .output: "o"
+        }
+    }
+
+    private static func projection(_ part: WeightRole.MLPPart) -> String { "\(part)_proj" }
+}

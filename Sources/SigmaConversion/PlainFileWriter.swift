@@ -1,0 +1,146 @@
+import Sigma
+
+/// Writes the weights of a plan as a plain GGUF file: ggml's rows, the experts of a layer in one tensor, llama.cpp's names. A model that
+/// llama.cpp's `qwen3moe` computes is written as one, so that other engines run it; any other keeps the architecture `sigma`.
+struct PlainFileWriter {
+    /// One tensor; several matrices are the experts of a layer.
+    private struct Tensor {
+        let name: String
+        let matrices: [any MatrixSource]
+        let rows: Int
+        let columns: Int
+        let type: WeightType
+        let isVector: Bool
+    }
+
+    /// llama.cpp's own.
+    static let alignment = 32
+
+    let architecture: String
+    private let tensors: [Tensor]
+    private let pieceWriter: PieceWriter
+
+    init(_ plan: WeightPlan, architecture: String, _ pieceWriter: PieceWriter) {
+        self.architecture = architecture
+        self.pieceWriter = pieceWriter
+        var tensors: [Tensor] = []
+        for output in plan.outputs {
+            switch output.content {
+            case .rows(let source, let rows, let columns, let type, let isVector):
+                // llama.cpp multiplies norms and routers in fp32 only if they are; widening changes no value.
+                let isRouter = output.name.hasSuffix("." + ModelFileFormat.router)
+                let widens = architecture != ModelFileFormat.architecture && (isVector || isRouter)
+                tensors.append(
+                    Tensor(
+                        name: output.name, matrices: [source], rows: rows, columns: columns,
+                        type: widens ? .f32 : type, isVector: isVector))
+            case .experts(let experts, let layout):
+                let prefix = output.name.dropLast(ModelFileFormat.experts.count)
+                for (part, source, type) in [
+                    (ModelFileFormat.gate, \WeightPlan.Expert.gate, layout.gateType),
+                    (ModelFileFormat.up, \.up, layout.upType), (ModelFileFormat.down, \.down, layout.downType),
+                ] {
+                    let isDown = part == ModelFileFormat.down
+                    tensors.append(
+                        Tensor(
+                            name: prefix + part + "_exps.weight", matrices: experts.map { $0[keyPath: source] },
+                            rows: isDown ? layout.hidden : layout.intermediate,
+                            columns: isDown ? layout.intermediate : layout.hidden, type: type, isVector: false))
+                }
+            }
+        }
+        self.tensors = tensors
+    }
+
+    /// - Parameter header: with all keys.
+    func write(_ header: GGUFWriter, to path: String) throws {
+        var header = header
+        for tensor in tensors {
+            var dimensions = [tensor.columns]
+            if !tensor.isVector { dimensions.append(tensor.rows) }
+            if tensor.name.hasSuffix("_exps.weight") { dimensions.append(tensor.matrices.count) }
+            header.addTensor(tensor.name, dimensions: dimensions, type: tensor.type.ggml)
+        }
+        let layout = header.layout()
+        let file = try AtomicFile(path: path, size: layout.fileSize)
+        try layout.header.withUnsafeBytes { try file.write($0, at: 0) }
+        var pieces: [PieceWriter.Piece] = []
+        for (record, (tensor, start)) in zip(tensors, layout.tensorOffsets).enumerated() {
+            let size = tensor.rows * tensor.type.rowBytes(tensor.columns)
+            for (i, matrix) in tensor.matrices.enumerated() {
+                pieces += PieceWriter.Piece.rows(
+                    matrix, rows: tensor.rows, columns: tensor.columns, type: tensor.type, .plain,
+                    at: start + i * size, record: record)
+            }
+        }
+        _ = try pieceWriter.write(pieces, recordCount: tensors.count, to: file, fileSize: layout.fileSize)
+        if pieceWriter.isCancelled() { throw SigmaError(.interrupted, "interrupted; nothing was written") }
+        try file.finish(size: layout.fileSize)
+    }
+
+    // MARK: what qwen3moe can express
+
+    /// Why llama.cpp's `qwen3moe` would compute something else than this model; nil if it computes the same.
+    static func obstacle(_ c: ModelConfiguration, _ plan: WeightPlan) -> String? {
+        if c.expertsPerToken.contains(0) { return "it has dense layers" }
+        if Set(c.expertsPerToken).count > 1 { return "its layers use different numbers of experts" }
+        if c.sharedExpertCount > 0 { return "it has shared experts" }
+        if c.scoring != .softmax { return "its routers use \(c.scoring)" }
+        if !(c.weightNormalization == .always || c.weightNormalization == .whenSeveral && c.expertsPerToken[0] > 1) {
+            return "its expert weights are not normalised"
+        }
+        if c.routedScalingFactor != 1 { return "its expert weights are scaled by \(c.routedScalingFactor)" }
+        if !c.qkNorm { return "it has no q and k norms" }
+        if case .yarn(_, _, _, _, _, truncate: false) = c.ropeScaling { return "its yarn ramp is not truncated" }
+        if let bias = plan.outputs.first(where: { $0.name.hasSuffix(".bias") }) { return "it has \(bias.name)" }
+        return nil
+    }
+
+    /// llama.cpp's keys for a model without an obstacle.
+    static func writeMetadata(_ c: ModelConfiguration, to writer: inout GGUFWriter) {
+        func set(_ key: String, _ value: Int) { writer.set("qwen3moe." + key, UInt32(value)) }
+        set("vocab_size", c.vocabularySize)
+        set("context_length", c.contextLength)
+        set("embedding_length", c.hiddenSize)
+        set("block_count", c.layerCount)
+        set("feed_forward_length", c.expertIntermediateSize)
+        set("attention.head_count", c.headCount)
+        set("attention.head_count_kv", c.kvHeadCount)
+        set("attention.key_length", c.headDim)
+        set("attention.value_length", c.headDim)
+        writer.set("qwen3moe.attention.layer_norm_rms_epsilon", c.rmsNormEpsilon)
+        set("expert_count", c.expertCount)
+        set("expert_used_count", c.expertsPerToken[0])
+        set("expert_feed_forward_length", c.expertIntermediateSize)
+        set("rope.dimension_count", c.headDim)
+        writer.set("qwen3moe.rope.freq_base", c.ropeTheta)
+        switch c.ropeScaling {
+        case .none: break
+        case .linear(let factor):
+            writer.set("qwen3moe.rope.scaling.type", "linear")
+            writer.set("qwen3moe.rope.scaling.factor", factor)
+        case .yarn(let factor, let original, let fast, let slow, let attention, _):
+            writer.set("qwen3moe.rope.scaling.type", "yarn")
+            writer.set("qwen3moe.rope.scaling.factor", factor)
+            set("rope.scaling.original_context_length", original)
+            writer.set("qwen3moe.rope.scaling.yarn_beta_fast", fast)
+            writer.set("qwen3moe.rope.scaling.yarn_beta_slow", slow)
+            if let attention {
+                // There it is multiplied with yarn's own 0.1 ln(factor) + 1.
+                writer.set("qwen3moe.rope.scaling.attn_factor", attention / Float(yarnMagnitude(Double(factor), 1)))
+            }
+        }
+    }
+
+    /// The turn markup as a Jinja template, for other tools.
+    static func chatTemplate(_ style: ChatFormat.Style) -> String {
+        switch style {
+        case .chatml:
+            "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+                + "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+        case .sigma:
+            "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+                + "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+        }
+    }
+}

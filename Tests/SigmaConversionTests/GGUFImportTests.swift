@@ -1,0 +1,422 @@
+import SampleFiles
+import Sigma
+import SigmaConversion
+import Testing
+
+/// Plain GGUF files to native ones and back: the same blocks, the same rules, and clear answers to files that are something else.
+@Suite struct GGUFImportTests {
+    private let scratch: Scratch
+    init() throws { scratch = try Scratch() }
+
+    /// As files of several types have it: K-quants of two widths, a float router.
+    private static func mixed(_ name: String) -> WeightType {
+        if name == "output.weight" || name == "blk.0.ffn_down_exps.weight" || name == "blk.1.attn_v.weight" {
+            return .q6_k
+        }
+        return name == "token_embd.weight" ? .q8_0 : .q4_k
+    }
+
+    @discardableResult
+    private func convert(
+        _ input: String, to output: String, form: Converter.Options.Form = .native, type: WeightType? = nil,
+        outputType: WeightType? = nil, overrides: [String] = []
+    ) throws -> (summary: Converter.Summary, warnings: [String]) {
+        var warnings: [String] = []
+        let summary = try Converter.convert(
+            Converter.Options(
+                input: scratch / input, output: scratch / output, form: form, type: type, outputType: outputType,
+                overrides: Overrides(overrides), threads: 2), warn: { warnings.append($0) })
+        return (summary, warnings)
+    }
+
+    /// The native file that `model` becomes.
+    private func imported(_ model: PlainModel, overrides: [String] = []) throws -> ModelFile {
+        try scratch.write("source.gguf", model.bytes)
+        try convert("source.gguf", to: "native.gguf", overrides: overrides)
+        return try ModelFile(path: scratch / "native.gguf")
+    }
+
+    private func tensors(_ name: String) throws -> [String: (type: GGMLType, dimensions: [Int], bytes: [UInt8])] {
+        let file = try GGUFFile(path: scratch / name)
+        return Dictionary(
+            uniqueKeysWithValues: file.tensors.map { ($0.name, ($0.type, $0.dimensions, Array(file.bytes($0)))) })
+    }
+
+    // MARK: the same blocks
+
+    @Test(arguments: WeightType.allCases) func importAndExportKeepEveryByte(_ type: WeightType) throws {
+        try check(PlainModel(seed: UInt64(type.rawValue)) { _ in type })
+    }
+
+    @Test func mixedTypesKeepEveryByte() throws {
+        let model = PlainModel(type: Self.mixed)
+        try check(model)
+        let native = try ModelFile(path: scratch / "native.gguf")
+        guard case .mixture(_, _, let experts, _) = native.weights.layers[0].feedForward else {
+            Issue.record("no experts")
+            return
+        }
+        #expect(experts.layout.gateType == .q4_k && experts.layout.downType == .q6_k)
+        #expect(native.weights.head.type == .q6_k && native.weights.embedding.type == .q8_0)
+    }
+
+    @Test func tiedEmbeddingsStayTied() throws {
+        try check(PlainModel(hasHead: false) { _ in .q8_0 })
+        #expect(try ModelFile(path: scratch / "native.gguf").configuration.tiedEmbeddings)
+    }
+
+    private func check(_ model: PlainModel) throws {
+        let native = try imported(model)
+        try native.verify()
+        let c = native.configuration
+        #expect(c.scoring == .softmax && c.weightNormalization == .always && c.routedScalingFactor == 1)
+        #expect(c.expertsPerToken == [1, 1] && c.headDim == 64 && c.kvHeadCount == 2 && c.ropeTheta == 1e6)
+        #expect(c.ropeScaling == .none && c.vocabularySize == PlainModel.vocabularySize)
+        let summary = try convert("native.gguf", to: "plain.gguf", form: .plainGGUF).summary
+        #expect(summary.architecture == "qwen3moe" && summary.obstacle == nil)
+        let after = try tensors("plain.gguf")
+        #expect(after.count == model.tensors.count)
+        for tensor in model.tensors {
+            let other = try #require(after[tensor.name], "\(tensor.name)")
+            #expect(other.type == tensor.type && other.dimensions == tensor.dimensions, "\(tensor.name)")
+            #expect(other.bytes == tensor.bytes, "\(tensor.name)")
+        }
+        // What was exported is a source again.
+        try convert("plain.gguf", to: "again.gguf")
+        #expect(try scratch.read("again.gguf") == scratch.read("native.gguf"))
+    }
+
+    /// Any other model keeps our architecture, and comes back as it was.
+    @Test(
+        arguments: [
+            ("sigma-shared-experts", "shared experts"), ("sigma-dense-layers", "dense layers"),
+            ("sigma-tied", "sigmoid"),
+            ("sigma-topk-per-layer", "different numbers"), ("sigma-attention-bias", "sigmoid"),
+            ("sigma-no-qk-norm", "sigmoid"), ("sigma-softmax", "exp_probs_b.bias"), ("sigma-scaled", "sigmoid"),
+            ("sigma-odd-sizes", "sigmoid"), ("qwen3moe-mixed-layers", "dense layers"),
+        ]) func otherModelsKeepTheirArchitecture(_ fixture: String, _ reason: String) throws
+    {
+        let checkpoint = try Scratch()
+        try checkpoint.copyFixture(fixture)
+        let native = try checkpoint.convert(type: .q8_0).path
+        func path(_ name: String) -> String { checkpoint / name }
+        func run(_ input: String, _ output: String, _ form: Converter.Options.Form) throws -> Converter.Summary {
+            try Converter.convert(
+                Converter.Options(input: input, output: path(output), form: form, overrides: Overrides()))
+        }
+        let summary = try run(native, "plain.gguf", .plainGGUF)
+        #expect(summary.architecture == "sigma")
+        #expect(summary.obstacle?.contains(reason) == true, "\(summary.obstacle ?? "none")")
+        _ = try run(path("plain.gguf"), "again.gguf", .native)
+        #expect(try checkpoint.read("again.gguf") == checkpoint.read("out.gguf"))
+        // The checkpoint itself can be exported, too.
+        try Converter.convert(
+            Converter.Options(
+                input: checkpoint.path, output: path("direct.gguf"), form: .plainGGUF, type: .q8_0,
+                overrides: Overrides()))
+        #expect(try checkpoint.read("direct.gguf") == checkpoint.read("plain.gguf"))
+        let error = sigmaError { _ = try ModelFile(path: path("plain.gguf")) }
+        #expect(error?.kind == .damaged && error?.remedy?.contains("sigma-convert") == true)
+    }
+
+    // MARK: types
+
+    @Test func quantizedWeightsStay() throws {
+        var model = PlainModel(type: { $0.hasPrefix("blk.0") ? .f32 : Self.mixed($0) })
+        model.set("general.name", "some")
+        try scratch.write("source.gguf", model.bytes)
+        let warnings = try convert("source.gguf", to: "native.gguf", type: .f16).warnings
+        let native = try ModelFile(path: scratch / "native.gguf")
+        #expect(native.name == "some")
+        #expect(native.weights.layers[0].query.type == .f16)
+        #expect(native.weights.layers[1].query.type == .q4_k)
+        let told = warnings.filter { $0.contains("stay") }
+        #expect(told.count == 1 && told[0].contains("q4_k, q6_k, q8_0"))
+        // Without a type nothing is changed and nothing is to be told.
+        #expect(try convert("source.gguf", to: "native.gguf").warnings.isEmpty)
+        #expect(try ModelFile(path: scratch / "native.gguf").weights.layers[0].query.type == .f32)
+    }
+
+    @Test func otherTypesAreRefused() throws {
+        let q5k = try #require(GGMLType.number(13))
+        var model = PlainModel { _ in .q4_k }
+        model.change("blk.1.ffn_up_exps.weight") {
+            $0.type = q5k
+            $0.bytes = [UInt8](repeating: 0, count: $0.bytes.count / 144 * 176)
+        }
+        try expectRefused(model, "blk.1.ffn_up_exps.weight", "Q5_K")
+        try expectRefused(model, "blk.1.ffn_up_exps.weight", "Q4_K")
+        var router = PlainModel { _ in .f16 }
+        router.change("blk.0.ffn_gate_inp.weight") {
+            $0.type = WeightType.q8_0.ggml
+            $0.bytes = [UInt8](repeating: 0, count: $0.bytes.count / 128 * 34)
+        }
+        try expectRefused(router, "blk.0.ffn_gate_inp.weight", "F32")
+    }
+
+    @Test(arguments: [(WeightType.q8_0, 0), (.q4_0, 0), (.q4_k, 0), (.q4_k, 2), (.q6_k, 208)])
+    func scalesMustBeFinite(_ type: WeightType, _ offset: Int) throws {
+        var model = PlainModel { _ in type }
+        let row = 300
+        model.change("blk.0.ffn_down_exps.weight") {
+            let start = row * type.rowBytes(256) + offset
+            $0.bytes[start...start + 1] = [0x00, 0xfc]
+        }
+        try expectRefused(model, "blk.0.ffn_down_exps.weight", "found -inf in row 44, columns from 0")
+    }
+
+    // MARK: metadata
+
+    @Test func numbersPerLayer() throws {
+        var model = PlainModel { _ in .q4_0 }
+        model.set(".expert_used_count", [UInt32(1), 2])
+        model.set(".attention.head_count_kv", [UInt32(2), 2])
+        #expect(try imported(model).configuration.expertsPerToken == [1, 2])
+        model.set(".attention.head_count_kv", [UInt32(2), 1])
+        try expectRefused(model, "qwen3moe.attention.head_count_kv", "same number")
+        model.set(".attention.head_count_kv", [UInt32(2)])
+        try expectRefused(model, "qwen3moe.attention.head_count_kv", "2 entries")
+    }
+
+    @Test func defaults() throws {
+        var model = PlainModel { _ in .q4_0 }
+        for key in [
+            ".attention.key_length", ".attention.value_length", ".rope.freq_base", ".expert_feed_forward_length",
+        ] {
+            model.remove(key)
+        }
+        model.set(".feed_forward_length", UInt32(256))
+        let c = try imported(model).configuration
+        #expect(c.headDim == 64 && c.ropeTheta == 10_000 && c.expertIntermediateSize == 256)
+    }
+
+    @Test func ropeScaling() throws {
+        var model = PlainModel { _ in .q4_0 }
+        model.set(".rope.scaling.factor", Float(4))
+        #expect(try imported(model).configuration.ropeScaling == .linear(factor: 4))
+        model.set(".rope.scaling.type", "yarn")
+        model.set(".rope.scaling.original_context_length", UInt32(1024))
+        let usual = ModelConfiguration.RopeScaling.yarn(
+            factor: 4, originalContext: 1024, betaFast: 32, betaSlow: 1, attentionFactor: nil, truncate: true)
+        #expect(try imported(model).configuration.ropeScaling == usual)
+        #expect(try exported().configuration.ropeScaling == usual)
+        model.set(".rope.scaling.attn_factor", Float(0.5))
+        model.set(".rope.scaling.yarn_beta_fast", Float(16))
+        guard case .yarn(_, _, let fast, _, let attention?, _) = try imported(model).configuration.ropeScaling else {
+            Issue.record("no yarn")
+            return
+        }
+        // There it is multiplied with 0.1 ln(factor) + 1.
+        #expect(fast == 16 && abs(attention - 0.5 * 1.138629) < 1e-6)
+        guard case .yarn(_, _, _, _, let again?, _) = try exported().configuration.ropeScaling else {
+            Issue.record("no yarn after the export")
+            return
+        }
+        #expect(abs(again - attention) < 1e-6)
+        model.set(".rope.scaling.yarn_log_multiplier", Float(0.1))
+        try expectRefused(model, "qwen3moe.rope.scaling.yarn_log_multiplier", "expected 0")
+        model.set(".rope.scaling.type", "longrope")
+        try expectRefused(model, "qwen3moe.rope.scaling.type", "longrope")
+    }
+
+    /// `native.gguf`, exported and imported.
+    private func exported() throws -> ModelFile {
+        try convert("native.gguf", to: "plain.gguf", form: .plainGGUF)
+        try convert("plain.gguf", to: "again.gguf")
+        return try ModelFile(path: scratch / "again.gguf")
+    }
+
+    @Test func rulesThatLlamaDoesNotCompute() throws {
+        var model = PlainModel { _ in .q4_0 }
+        model.set(".expert_gating_func", UInt32(1))
+        model.set(".expert_weights_norm", true)
+        model.set(".expert_weights_scale", Float(2.5))
+        model.set(".attention.sliding_window", UInt32(128))
+        try scratch.write("source.gguf", model.bytes)
+        let warnings = try convert("source.gguf", to: "native.gguf").warnings
+        #expect(warnings.contains { $0.contains("qwen3moe.attention.sliding_window") })
+        #expect(try ModelFile(path: scratch / "native.gguf").configuration.routedScalingFactor == 2.5)
+        model.set(".expert_gating_func", UInt32(2))
+        try expectRefused(model, "qwen3moe.expert_gating_func", "softmax")
+        model.remove(".expert_gating_func")
+        model.set(".expert_weights_norm", false)
+        try expectRefused(model, "qwen3moe.expert_weights_norm", "true")
+    }
+
+    @Test func aSigmaModelByLlamasKeys() throws {
+        var model = PlainModel { _ in .q8_0 }
+        model.architecture = "sigma"
+        let plain = try imported(model).configuration
+        #expect(plain.scoring == .sigmoid && plain.weightNormalization == .never && plain.qkNorm)
+        model.set(".expert_weights_norm", true)
+        model.set(".expert_gating_func", UInt32(1))
+        let softmax = try imported(model).configuration
+        #expect(softmax.scoring == .softmax && softmax.weightNormalization == .whenSeveral)
+        model.set(".expert_used_count_per_layer", [UInt32(2), 1])
+        #expect(try imported(model).configuration.expertsPerToken == [2, 1])
+        for norm in ["attn_q_norm", "attn_k_norm"] {
+            for layer in 0...1 { model.remove("blk.\(layer).\(norm).weight") }
+        }
+        #expect(try !imported(model).configuration.qkNorm)
+    }
+
+    // MARK: damaged and other files
+
+    private func expectRefused(
+        _ model: PlainModel, _ item: String?, _ message: String, kind: SigmaError.Kind = .damaged,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try scratch.write("source.gguf", model.bytes)
+        let before = scratch.files
+        let error = sigmaError { try convert("source.gguf", to: "refused.gguf") }
+        #expect(error?.kind == kind, sourceLocation: sourceLocation)
+        #expect(error?.item == item, "\(error?.description ?? "no error")", sourceLocation: sourceLocation)
+        #expect(
+            error?.message.contains(message) == true, "\(error?.description ?? "no error")",
+            sourceLocation: sourceLocation)
+        #expect(scratch.files == before, "something was left behind", sourceLocation: sourceLocation)
+    }
+    private func expectRefused(
+        _ item: String?, _ message: String, sourceLocation: SourceLocation = #_sourceLocation,
+        _ change: (inout PlainModel) -> Void
+    ) throws {
+        var model = PlainModel { _ in .q4_0 }
+        change(&model)
+        try expectRefused(model, item, message, sourceLocation: sourceLocation)
+    }
+
+    @Test func otherArchitectures() throws {
+        try expectRefused("general.architecture", "qwen3moe or sigma, found 'llama'") { $0.architecture = "llama" }
+    }
+    /// Tensors in any part, metadata in the first; the same file comes out as from a whole one.
+    @Test func partsOfAModel() throws {
+        let whole = PlainModel { _ in .q4_0 }
+        _ = try imported(whole)
+        let expected = try scratch.read("native.gguf")
+        func part(_ number: Int, _ change: (inout PlainModel) -> Void = { _ in }) throws {
+            var part = whole
+            if number > 0 { part.removeKeys() }
+            part.tensors = whole.tensors.enumerated().filter { $0.offset % 3 == number }.map(\.element)
+            part.set("split.no", UInt32(number))
+            part.set("split.count", UInt32(3))
+            part.set("split.tensors.count", Int32(whole.tensors.count))
+            change(&part)
+            try scratch.write("m-0000\(number + 1)-of-00003.gguf", part.bytes)
+        }
+        for number in 0..<3 { try part(number) }
+        try convert("m-00001-of-00003.gguf", to: "m.gguf", overrides: ["name=source"])
+        #expect(try scratch.read("m.gguf") == expected)
+
+        func error(_ input: String = "m-00001-of-00003.gguf") -> SigmaError? {
+            sigmaError { try convert(input, to: "refused.gguf") }
+        }
+        #expect(error("m-00002-of-00003.gguf")?.remedy?.contains("first part") == true)
+        try part(2) { $0.set("split.no", UInt32(1)) }
+        #expect(error()?.item == "split.no")
+        try part(2) { $0.tensors.removeLast() }
+        #expect(error()?.item == "split.tensors.count")
+        try part(2) { $0.tensors[0] = whole.tensors[0] }
+        #expect(error()?.message.contains("two parts") == true)
+        try part(2) { $0.tensors[0].type = GGMLType.number(3)! }
+        #expect(error()?.kind == .damaged)
+        try scratch.remove("m-00003-of-00003.gguf")
+        #expect(error()?.kind == .noInput && error()?.path?.hasSuffix("m-00003-of-00003.gguf") == true)
+        try expectRefused("split.count", "must end with -00001-of-00003.gguf") {
+            $0.set("split.count", UInt32(3))
+            $0.set("split.no", UInt32(0))
+        }
+        try expectRefused("split.count", "at most 4096") { $0.set("split.count", UInt32.max) }
+    }
+    @Test func missingKey() throws {
+        try expectRefused("qwen3moe.embedding_length", "missing") { $0.remove(".embedding_length") }
+    }
+    @Test func keyOfAnotherKind() throws {
+        try expectRefused("qwen3moe.block_count", "integer") { $0.set(".block_count", "two") }
+    }
+    @Test(arguments: [UInt32(0), 1025, .max]) func layers(_ count: UInt32) throws {
+        try expectRefused("qwen3moe.block_count", "1 to 1024") { $0.set(".block_count", count) }
+    }
+    @Test func noHeads() throws {
+        try expectRefused("qwen3moe.attention.head_count", "heads") { $0.set(".attention.head_count", UInt32(0)) }
+    }
+    @Test func otherValueLength() throws {
+        try expectRefused("qwen3moe.attention.value_length", "key length") {
+            $0.set(".attention.value_length", UInt32(32))
+        }
+    }
+    @Test func partialRotation() throws {
+        try expectRefused("qwen3moe.rope.dimension_count", "key length") { $0.set(".rope.dimension_count", UInt32(32)) }
+    }
+    @Test func noExpertsForAToken() throws {
+        try expectRefused("qwen3moe.expert_used_count", "1 or more") { $0.set(".expert_used_count", UInt32(0)) }
+    }
+    @Test func nonsense() throws {
+        try expectRefused(nil, "makes no sense") { $0.set(".attention.head_count_kv", UInt32(3)) }
+        try expectRefused(nil, "makes no sense") { $0.set(".attention.layer_norm_rms_epsilon", Float(0)) }
+        try expectRefused(nil, "experts per token") { $0.set(".expert_used_count", UInt32(4)) }
+    }
+    @Test func fewerExpertsThanTheTensorsHold() throws {
+        try expectRefused("blk.0.ffn_gate_exps.weight", "expected 2 experts, found 3") {
+            $0.set(".expert_count", UInt32(2))
+        }
+    }
+    @Test func moreLayersThanTensors() throws {
+        try expectRefused("blk.2.attn_norm.weight", "missing") { $0.set(".block_count", UInt32(3)) }
+    }
+    @Test func fewerLayersThanTensors() throws {
+        try expectRefused("blk.1.attn_norm.weight", "no place") { $0.set(".block_count", UInt32(1)) }
+        var model = PlainModel { _ in .q4_0 }
+        model.set(".block_count", UInt32(1))
+        #expect(try imported(model, overrides: ["unknown_tensors=ignore"]).configuration.layerCount == 1)
+    }
+    @Test func missingTensor() throws {
+        try expectRefused("blk.1.ffn_down_exps.weight", "missing") { $0.remove("blk.1.ffn_down_exps.weight") }
+        try expectRefused("token_embd.weight", "missing") { $0.remove("token_embd.weight") }
+    }
+    @Test func otherShape() throws {
+        try expectRefused("blk.0.attn_k.weight", "expected dimensions [256, 128], found [256, 64]") {
+            $0.change("blk.0.attn_k.weight") {
+                $0.dimensions = [256, 64]
+                $0.bytes.removeLast($0.bytes.count / 2)
+            }
+        }
+        try expectRefused("blk.0.ffn_up_exps.weight", "expected dimensions [256, 256, 3], found [512, 128, 3]") {
+            $0.change("blk.0.ffn_up_exps.weight") { $0.dimensions = [512, 128, 3] }
+        }
+        try expectRefused("blk.0.ffn_up_exps.weight", "expected 3 experts, found 256") {
+            $0.change("blk.0.ffn_up_exps.weight") { $0.dimensions = [256, 3, 256] }
+        }
+    }
+    @Test func notFinite() throws {
+        try expectRefused("blk.1.ffn_norm.weight", "finite") {
+            $0.change("blk.1.ffn_norm.weight") {
+                $0.bytes[7] = 0x7f
+                $0.bytes[6] = 0xc0
+            }
+        }
+    }
+    @Test func checkpointOverridesMeanNothing() throws {
+        try scratch.write("source.gguf", PlainModel { _ in .q4_0 }.bytes)
+        let error = sigmaError { try convert("source.gguf", to: "native.gguf", overrides: ["rope_theta=5"]) }
+        #expect(error?.kind == .usage && error?.message.contains("rope_theta") == true)
+        try convert("source.gguf", to: "native.gguf", overrides: ["name=other", "chat.opens_thinking=true"])
+        let native = try ModelFile(path: scratch / "native.gguf")
+        #expect(native.name == "other" && native.chatFormat?.opensThinking == true)
+    }
+    @Test func theInputIsNotOverwritten() throws {
+        let bytes = PlainModel { _ in .q4_0 }.bytes
+        try scratch.write("source.gguf", bytes)
+        #expect(sigmaError { try convert("source.gguf", to: "source.gguf") }?.kind == .usage)
+        #expect(try scratch.read("source.gguf") == bytes)
+    }
+    /// What is damaged must not get a fresh checksum.
+    @Test func damagedNativeFilesAreNotExported() throws {
+        let native = try imported(PlainModel { _ in .q4_k })
+        var bytes = try scratch.read("native.gguf")
+        bytes[native.gguf.tensors[2].offset + 5] ^= 1
+        try scratch.write("damaged.gguf", bytes)
+        let error = sigmaError { try convert("damaged.gguf", to: "plain.gguf", form: .plainGGUF) }
+        #expect(error?.kind == .damaged && error?.message.contains("checksum") == true)
+        #expect(error?.item == native.gguf.tensors[2].name)
+    }
+}
