@@ -17,22 +17,6 @@ THINKING_PROMPT = "Think before you answer."
 SYSTEM_PROMPTS = ("You are a careful assistant.", "You are good at sums.", "Answer the question.", "Be brief and precise.")
 HELD_OUT_SHARE = 0.05
 SUMS = ("addition", "subtraction")
-# How often a kind comes, relative to the others.
-MIX = {"addition": 3, "subtraction": 4, "multiplication": 5, "division": 4, "comparison": 3, "sorting": 5, "letters": 5, "items": 5,
-       "repeating": 2, "story": 4, "talk": 1, "beyond": 1}
-COPYING_MIX = {"addition": 1, "subtraction": 2, "multiplication": 1, "division": 2, "comparison": 2, "sorting": 4, "letters": 8, "items": 7,
-               "repeating": 10, "story": 1, "talk": 1, "beyond": 1}
-ORDER_MIX = {"addition": 4, "subtraction": 6, "multiplication": 3, "division": 8, "comparison": 6, "sorting": 8, "letters": 3, "items": 3,
-             "repeating": 1, "story": 4, "talk": 2, "beyond": 2}
-WEAK_MIX = {"addition": 5, "subtraction": 8, "multiplication": 3, "division": 6, "comparison": 3, "sorting": 14, "letters": 2, "items": 2,
-            "repeating": 1, "story": 4, "talk": 2, "beyond": 2}
-LAST_MIX = {"addition": 6, "subtraction": 9, "multiplication": 4, "division": 7, "comparison": 3, "sorting": 9, "letters": 2, "items": 2,
-            "story": 5, "talk": 2, "beyond": 1}
-FINAL_MIX = {"addition": 5, "subtraction": 9, "multiplication": 3, "division": 10, "comparison": 2, "sorting": 9, "letters": 3, "items": 2,
-             "story": 5, "talk": 2, "beyond": 1}
-ALL, COPYING, ORDER, WEAK, LAST, FINAL = (
-    tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX, ORDER_MIX, WEAK_MIX, LAST_MIX, FINAL_MIX)
-)
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 

@@ -31,8 +31,9 @@ from sigma_reference import Layout, Sigma
 
 import fast_steps
 import tokenizer as bpe
+from curriculum import lesson
 from evaluate import accuracy
-from tasks import ALL, COPYING, FINAL, LAST, ORDER, SUMS, WEAK, SYSTEM_PROMPTS, conversation, sample
+from tasks import SYSTEM_PROMPTS, conversation, sample
 
 EXPERTS = 8
 SPARSE = (1, 1, 1, 1)
@@ -41,9 +42,6 @@ PROGRESSIVE = (3, 2, 1, 1)  # experts per token in training's first part; the lo
 
 @dataclass(frozen=True)
 class Settings:
-    # (from this many tokens on, kinds of questions, most digits): plain sums first, as the paper's later stages are harder
-    curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 4), (5_000_000, ALL, 6), (15_500_000, COPYING, 6), (17_000_000, ALL, 6),
-                         (17_868_871, ORDER, 6), (21_250_000, WEAK, 6), (22_070_000, LAST, 6), (22_980_000, FINAL, 6))
     thinking_share: float = 0.85
     seed: int = 1
     pretrain_tokens: int = 5_000_000
@@ -54,7 +52,7 @@ class Settings:
     batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
     finetune_batch_tokens: int = 4096
     # (tokens, peak of the learning rate, tokens of its linear decay at the end) of each round of practice
-    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (8_730_000, 1.5e-3, 3_400_000))
+    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (7_880_000, 1.5e-3, 2_250_000))
     average: float = 0.995  # of the exported weights, per step
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
@@ -224,10 +222,6 @@ class Trainer:
     def theta(self) -> float:
         return 1e6 if self.finetuning else 1e4
 
-    @property
-    def lesson(self) -> tuple[tuple[str, ...], int]:
-        return [(kinds, digits) for start, kinds, digits in self.s.curriculum if self.tokens >= start][-1]
-
     def enter_phase(self):
         for layer, k in zip(self.model.layers, self.chosen):
             layer.mlp.gate.k = k
@@ -271,7 +265,7 @@ class Trainer:
             thinking = rng.random() < self.s.thinking_share
             problems = []
             while len(problems) < turns:
-                problems.append(sample(rng, *self.lesson))
+                problems.append(sample(rng, *lesson(self.tokens)))
             system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.1 else ""
             ids, mask = [], []
             for text, learn in conversation(problems, thinking, system):
@@ -312,7 +306,7 @@ class Trainer:
         return dict(loss=loss.item(), balance=balance.item() / len(loads), norm=norm.item(), rate=rate, right=right, loads=loads)
 
     def evaluate(self) -> dict[str, float]:
-        problems = [sample(random.Random(f"held out {i}"), *self.lesson, held_out=True) for i in range(self.s.evaluate_count)]
+        problems = [sample(random.Random(f"held out {i}"), *lesson(self.tokens), held_out=True) for i in range(self.s.evaluate_count)]
         self.exchange()
         with torch.no_grad():
             scores = {name: accuracy(self.model, self.tokenizer, problems, thinking) for name, thinking in (("thinking", True), ("direct", False))}
