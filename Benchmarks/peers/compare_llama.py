@@ -1,6 +1,7 @@
 """The same qwen3moe GGUF in llama.cpp and here.
 
-1. A random model with wide margins between experts: normalised mean squared error (NMSE) of the logits, for every type.
+1. A random model with wide margins between experts: normalised mean squared error (NMSE) of the logits, for every type, between the two
+   engines, and of each against the same values computed in fp32 ("exact").
 2. An ordinary random model, where rounding flips choices: every layer alone, on llama.cpp's own input to it, with a router that
    makes llama.cpp's choices; and the share of choices that our own router makes otherwise.
 
@@ -77,12 +78,50 @@ def nmse(found, expected):
     return ((found - expected) ** 2).sum() / (expected**2).sum()
 
 
+def check_export(folder, binaries, logits, tokens):
+    """What we export, llama.cpp must load, and compute to the last bit as the file that was imported (`native.gguf`)."""
+    plain = folder / "export.gguf"
+    subprocess.run([binaries / "sigma-convert", folder / "native.gguf", plain, "--plain-gguf"], check=True, capture_output=True)
+    again, _ = llama_probe.run(plain, tokens)
+    assert np.array_equal(again, logits), "llama.cpp computes something else from the exported file"
+    texts = ["the inn", "Then, <think>in the end</think> 12 + 34!<|im_end|>", "naïve Ünïcode 😀"]
+    assert llama_probe.tokenize(plain, texts) == ours_tokenized(folder, binaries, texts), "other tokens"
+
+
+def ours_tokenized(folder, binaries, texts):
+    result = []
+    for text in texts:
+        (folder / "text.txt").write_text(text)
+        command = [binaries / "sigma-eval", "tokenize", "--model", folder / "native.gguf", folder / "text.txt", "--special"]
+        result.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return result
+
+
+def widened(source, target):
+    """The same values as F32: what both engines would compute without rounding activations."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, "qwen3moe")
+    for key, field in reader.fields.items():
+        if key.startswith("qwen3moe."):
+            kind = field.types[0]
+            writer.add_key_value(key, field.contents(), kind)
+    writer.add_tokenizer_model("no_vocab")
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def whole_models(folder, binaries, tokens):
     shape = qwen3moe_gguf.Shape(wide_margins=True)
     watched = {f"ffn_moe_logits-{layer}" for layer in range(shape.layers)}
     print(f"wide margins: {shape.layers} layers, hidden {shape.hidden}, {shape.experts} experts, top-{shape.used}, "
           f"{len(tokens)} tokens")
-    print(f"{'type':8}{'smallest margin':>16}{'median':>8}{'NMSE':>12}{'same top token':>16}")
+    print(f"{'':32}{'NMSE of one against another':>36}")
+    print(f"{'type':8}{'smallest margin':>16}{'median':>8}{'ours, llama':>12}{'ours, exact':>12}{'llama, exact':>13}"
+          f"{'same top token':>16}")
     for kind in KINDS:
         path = make(folder, shape, kind, seed=3)
         logits, found = llama_probe.run(path, tokens, watched)
@@ -91,7 +130,11 @@ def whole_models(folder, binaries, tokens):
         margins = ordered[..., -1] - ordered[..., -2]
         mine = ours(folder, binaries, path, tokens, shape.vocabulary)
         same = (mine.argmax(1) == logits.argmax(1)).mean()
-        print(f"{kind:8}{margins.min():16.2f}{np.median(margins):8.2f}{nmse(mine, logits):12.2e}{same:16.1%}")
+        check_export(folder, binaries, logits, tokens)
+        widened(path, folder / "exact.gguf")
+        exact, _ = llama_probe.run(folder / "exact.gguf", tokens)
+        print(f"{kind:8}{margins.min():16.2f}{np.median(margins):8.2f}{nmse(mine, logits):12.2e}{nmse(mine, exact):12.2e}"
+              f"{nmse(logits, exact):13.2e}{same:16.1%}")
 
 
 def one_layer(source, target, layer, states, router):
@@ -163,8 +206,8 @@ def layers_alone(folder, binaries, tokens):
                 one_layer(path, target, layer, states, own)
                 results.append(ours(folder, binaries, target, range(len(tokens)), shape.hidden))
             errors.append(nmse(results[0], expected))
-            # The chosen expert's weight is 1, so that equal choices give equal numbers to the last bit.
-            flips += (results[0] != results[1]).any(1).sum()
+            # With the same choice the results differ in last bits at most: the chosen expert's weight is 1.
+            flips += (np.abs(results[0] - results[1]).max(1) > 1e-3).sum()
             states = found[f"l_out-{layer}"]
         share = flips / (len(tokens) * shape.layers)
         print(f"{kind:8}{np.median(margins):14.3f}" + "".join(f"{e:10.1e}" for e in errors)

@@ -6,7 +6,11 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-F32, I32 = 0, 26
+F32 = 0
+# Kept alive: llama.cpp calls it as long as the process lives.
+_silence = llama_cpp.llama_log_callback(lambda *_: None)
+llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
+llama_cpp.llama_backend_init()
 
 
 class _Tensor:
@@ -20,10 +24,11 @@ class _Tensor:
         self.bytes.restype, self.bytes.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
         self.get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
 
-    def read(self, tensor, kind):
+    def read(self, tensor):
+        """The numbers of a contiguous fp32 tensor."""
         data = np.empty(self.bytes(tensor), np.uint8)
         self.get(tensor, data.ctypes.data, 0, data.size)
-        return data.view(np.float32 if kind == "f" else np.int32).copy()
+        return data.view(np.float32).copy()
 
 
 def quantize(source, target, file_type, pure=True):
@@ -45,15 +50,12 @@ def run(path, tokens, watched=()):
         name = ggml.name(tensor).decode()
         if ask:
             return name in watched
-        found[name] = ggml.read(tensor, "i" if "topk" in name else "f").reshape(len(tokens), -1)
+        found[name] = ggml.read(tensor).reshape(len(tokens), -1)
         return True
 
-    llama_cpp.llama_backend_init()
-    silent = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
     model_parameters = llama_cpp.llama_model_default_params()
-    model_parameters.use_mmap = True
-    # Repacked weights would go through other kernels than the plain ones; either is llama.cpp.
+    # ggml's plain rows and kernels: repacked weights may use AMX, which not every virtual machine lets processes use.
+    model_parameters.use_extra_bufts = False
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters)
     if not model:
         raise RuntimeError(f"llama.cpp does not load {path}")
@@ -80,3 +82,23 @@ def run(path, tokens, watched=()):
     llama_cpp.llama_free(context)
     llama_cpp.llama_model_free(model)
     return logits, found
+
+
+def tokenize(path, texts):
+    """Token ids of each text, special tokens recognised, without bos."""
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    if not model:
+        raise RuntimeError(f"llama.cpp does not load the vocabulary of {path}")
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    result = []
+    for text in texts:
+        data = text.encode()
+        ids = (llama_cpp.llama_token * (len(data) + 8))()
+        count = llama_cpp.llama_tokenize(vocabulary, data, len(data), ids, len(ids), False, True)
+        if count < 0:
+            raise RuntimeError("llama.cpp cannot tokenize")
+        result.append(list(ids[:count]))
+    llama_cpp.llama_model_free(model)
+    return result

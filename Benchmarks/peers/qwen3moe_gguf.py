@@ -24,7 +24,7 @@ class Shape:
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
-    experts: int = 8
+    experts: int = 16
     used: int = 1
     intermediate: int = 256
     vocabulary: int = 384
