@@ -61,22 +61,17 @@ package final class MappedFile: @unchecked Sendable {
     }
 
     /// Tells the system that a range will be read soon: it is fetched as one request, and the call returns before it is there.
-    package func prefetch(_ range: Range<Int>) {
-        // The mapping begins at a page, of at most 16384 bytes.
-        let start = range.lowerBound / 16384 * 16384
-        let end = min(range.upperBound, bytes.count)
-        guard start < end else { return }
-        madvise(UnsafeMutableRawPointer(mutating: bytes.baseAddress! + start), end - start, MADV_WILLNEED)
-    }
+    package func prefetch(_ range: Range<Int>) { advise(range, MADV_WILLNEED) }
 
     /// Tells the system that a range is not needed for now: what is read once may be larger than the memory. Pages at its ends go too, and
     /// come back when a neighbour is read: what stays must not add up over thousands of tensors.
-    package func release(_ range: Range<Int>) {
-        let page = 16384
-        let start = Int(bitPattern: bytes.baseAddress!)
-        let first = (start + range.lowerBound) / page * page
-        let last = start + min(range.upperBound, bytes.count)
-        if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_DONTNEED) }
+    package func release(_ range: Range<Int>) { advise(range, MADV_DONTNEED) }
+
+    /// Pages are counted from the mapping's begin, which is one: in front of it and behind its end lies the memory of others.
+    private func advise(_ range: Range<Int>, _ advice: Int32) {
+        let start = max(0, range.lowerBound) / 16384 * 16384
+        let end = min(range.upperBound, bytes.count)
+        if start < end { madvise(UnsafeMutableRawPointer(mutating: bytes.baseAddress! + start), end - start, advice) }
     }
 
     /// Cheap: one system call.
