@@ -173,6 +173,26 @@ import Testing
         #expect(error.item == "sigma.header_checksum")
     }
 
+    /// Against the definition, bit by bit, at every length around the steps of the fast ways.
+    @Test func checksumsAreCRC32C() {
+        func expected(_ bytes: ArraySlice<UInt8>) -> UInt32 {
+            ~bytes.reduce(~UInt32(0)) { crc, byte in
+                (0..<8).reduce(crc ^ UInt32(byte)) { crc, _ in crc >> 1 ^ (crc & 1 == 0 ? 0 : 0x82f6_3b78) }
+            }
+        }
+        var generator = SeededGenerator(state: 7)
+        let bytes = (0..<2400).map { _ in UInt8.random(in: 0...255, using: &generator) }
+        for count in [0, 1, 9, 255, 256] + Array(500...530) + [767, 768, 1023, 1024, 1040, 2399] {
+            let slice = bytes[1..<1 + count]
+            let found = Array(slice).withUnsafeBytes { ModelFileFormat.checksum($0) }
+            #expect(found == expected(slice), "\(count) bytes")
+            let (first, rest) = (Array(slice.prefix(count / 3)), Array(slice.dropFirst(count / 3)))
+            let begun = first.withUnsafeBytes { ModelFileFormat.checksum($0) }
+            #expect(rest.withUnsafeBytes { ModelFileFormat.checksum($0, continuing: begun) } == found)
+        }
+        #expect(expected(ArraySlice("123456789".utf8)) == 0xe306_9283)
+    }
+
     @Test func everyRecordHasAChecksum() throws {
         let gguf = try withTemporaryFile(Self.good) { try GGUFFile(path: $0) }
         for tensor in gguf.tensors {
