@@ -52,7 +52,7 @@ class Settings:
     batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
     finetune_batch_tokens: int = 4096
     # (tokens, peak of the learning rate, tokens of its linear decay at the end) of each round of practice
-    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (7_880_000, 1.5e-3, 2_250_000))
+    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (8_530_000, 1.5e-3, 4_200_000))
     average: float = 0.995  # of the exported weights, per step
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
