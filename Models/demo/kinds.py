@@ -42,9 +42,13 @@ def work(lines: list[str]) -> str:
 
 
 def number(rng: random.Random, digits: int) -> int:
-    """Lengths are equally likely, and so are the numbers of one length."""
+    """Lengths are equally likely, and so are the numbers of one length, but for some round ones."""
     length = rng.randint(1, digits)
-    return rng.randrange(0 if length == 1 else 10 ** (length - 1), 10**length)
+    n = rng.randrange(0 if length == 1 else 10 ** (length - 1), 10**length)
+    if length > 2 and rng.random() < 0.1:
+        zeros = rng.randint(1, length - 1)
+        n = n // 10**zeros * 10**zeros
+    return n
 
 
 def pair(rng: random.Random, digits: int) -> tuple[int, int]:
@@ -342,7 +346,7 @@ def talking(rng: random.Random, digits: int) -> tuple[str, str]:
     if rests:
         ending = rng.choice(ENDINGS)
         text += rng.choice(ADDRESSES) + ending + (rng.choice(rests) if ending else "")
-    return text, answer
+    return text.lower() if rng.random() < 0.1 else text, answer
 
 
 @kind("talk", talking, key=lambda text, answer: text)

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from train import EXPERTS, Settings
 
 HERE = Path(__file__).resolve().parent
-WINDOW = 20  # rows that a point averages
+WINDOW = 6  # rows that a point averages
 
 
 def smooth(values: list[float]) -> list[float]:
@@ -41,7 +41,7 @@ def main():
         axes[1].plot([int(row["tokens"]) / 1e6 for row in scored], [100 * float(row[name]) for row in scored], ".-", linewidth=1, label=label)
     axes[1].set_ylabel("held-out answers right, %")
     axes[1].set_ylim(0, 100)
-    axes[1].legend(loc="center right")
+    axes[1].legend(loc="lower left")
     axes[2].plot(tokens, smooth(column("rate")), linewidth=1)
     axes[2].set_ylabel("learning rate")
     for i, axis in enumerate(axes[3:]):

@@ -1,10 +1,11 @@
 """Trains the demo model: Sigma-MoE's architecture and recipe (paper, sections 2.2 and 3.2) at a size for one CPU core.
 
     python Models/demo/train.py               runs, or goes on from the last state in .training/full/
+    python Models/demo/train.py --from C      where there is no state: the last round of practice, from checkpoint C's weights
     python Models/demo/train.py --export      writes the last state as a Hugging Face checkpoint to checkpoint/
 
-Three stages: pre-training, fine-tuning, and practice, which is long and has every kind of question. What is exported is a
-running average of the weights, which does at any moment what decaying the learning rate would.
+Three stages: pre-training, fine-tuning, and practice, in rounds and with every kind of question. What is exported is a running
+average of the weights, which does at any moment what decaying the learning rate would.
 """
 
 import argparse
@@ -52,7 +53,7 @@ class Settings:
     batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
     finetune_batch_tokens: int = 4096
     # (tokens, peak of the learning rate, tokens of its linear decay at the end) of each round of practice
-    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (7_880_000, 1.5e-3, 2_250_000))
+    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (8_530_000, 1.5e-3, 4_200_000))
     average: float = 0.995  # of the exported weights, per step
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
@@ -164,9 +165,9 @@ class Trainer:
         self.model.load_state_dict(load_model(checkpoint).state_dict())
         for mine, stored in zip(self.averaged, self.parameters, strict=True):
             mine.copy_(stored.detach())
-        self.tokens = self.round_start(len(self.s.practice) - 1)
+        self.tokens = self.round_start(len(self.s.practice) - 1) + self.s.finetune_batch_tokens  # the round before may have ended in a batch
         last = self.keep_curves(checkpoint.parent / "curves.csv")
-        self.step, self.seconds = int(last["step"]), float(last["seconds"])
+        self.step, self.tokens, self.seconds = int(last["step"]), int(last["tokens"]), float(last["seconds"])
 
     def keep_curves(self, file: Path) -> dict[str, str] | None:
         """Rows up to where this run stands (a run that was killed has written more). Returns the last one."""
