@@ -28,8 +28,10 @@ let package = Package(
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
+        // The search for scales when weights are quantized: SIMD with run-time dispatch, and no part of what runs a model.
+        .target(name: "CQuantization", dependencies: ["CSigma"]),
         // Checkpoint (or GGUF) -> native model file.
-        .target(name: "SigmaConversion", dependencies: ["Sigma", "CSigma"]),
+        .target(name: "SigmaConversion", dependencies: ["Sigma", "CSigma", "CQuantization"]),
 
         // What the commands share: exit codes, sizes, progress bars, where the default model is.
         .target(

@@ -1,6 +1,6 @@
 // AVX2, FMA and F16C (Intel since Haswell, AMD since Zen).
 #if defined(__x86_64__)
-#include "half.h"
+#include "sigma_half.h"
 #include "packed.h"
 #include "sigma_kernels.h"
 #include "sigma_packing.h"

@@ -1,6 +1,6 @@
 // AVX-512 with VNNI (Intel since Ice Lake, AMD since Zen 4).
 #if defined(__x86_64__)
-#include "half.h"
+#include "sigma_half.h"
 #include "packed.h"
 #include "sigma_kernels.h"
 #include "sigma_packing.h"

@@ -1,5 +1,5 @@
 // The level that runs everywhere: no instruction beyond the platform's baseline.
-#include "half.h"
+#include "sigma_half.h"
 #include "packed.h"
 #include "sigma_kernels.h"
 #include "sigma_packing.h"

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "half.h"
+#include "sigma_half.h"
 #include "packed.h"
 
 typedef uint8_t *bytes;

@@ -21,23 +21,26 @@ package struct Converter {
         package var input: String
         package var output: String
         package var form: Form
-        /// Of experts, dense layers, attention and embedding. nil is q8_0 for a checkpoint, and for files what they have.
+        /// Of experts, dense layers, attention and embedding. nil is q4_k for a checkpoint, and for files what they have.
         package var type: WeightType?
-        /// Of the output head and a tied embedding; nil is `type`.
+        /// Of the output head and a tied embedding; nil is q6_k where `type` has 4 bits, else `type`.
         package var outputType: WeightType?
+        /// A file of `sigma-eval imatrix`, by which quantizers weigh errors.
+        package var importance: String?
         package var overrides: Overrides
         /// 0: as many as there are processors.
         package var threads: Int
 
         package init(
             input: String, output: String, form: Form = .native, type: WeightType? = nil,
-            outputType: WeightType? = nil, overrides: Overrides, threads: Int = 0
+            outputType: WeightType? = nil, importance: String? = nil, overrides: Overrides, threads: Int = 0
         ) {
             self.input = input
             self.output = output
             self.form = form
             self.type = type
             self.outputType = outputType
+            self.importance = importance
             self.overrides = overrides
             self.threads = threads
         }
@@ -64,15 +67,23 @@ package struct Converter {
         isCancelled: @escaping () -> Bool = { false }
     ) throws -> Summary {
         let input = try ConversionInput(options.input, overrides: options.overrides)
-        let type = options.type ?? (input.keepsTypes ? nil : .q8_0)
+        let type = options.type ?? (input.keepsTypes ? nil : .q4_k)
+        // The head is read for every token, and its errors reach the probabilities directly.
+        let outputType = options.outputType ?? (type == .q4_k || type == .q4_0 ? .q6_k : type)
+        var weights = input.weights
+        if let path = options.importance {
+            weights = WeightedSources(
+                base: weights, importance: try ImportanceMatrix(path: path, for: input.configuration),
+                tiedEmbeddings: input.configuration.tiedEmbeddings)
+        }
         let plan = try WeightPlan(
-            input.weights, input.configuration, type: type, outputType: options.outputType ?? type,
+            weights, input.configuration, type: type, outputType: outputType,
             ignoresUnknown: options.overrides.ignoresUnknownTensors())
         if let definition = input.tokenizer {
             // What could not be loaded must not be written.
             do { _ = try Tokenizer(definition) } catch { throw error.inFile(options.input) }
         }
-        try refuseOverwriting(input.files, options.output)
+        try refuseOverwriting(input.files + [options.importance].compactMap { $0 }, options.output)
         for warning in input.warnings + plan.warnings { warn(warning) }
 
         // What is damaged must not get a fresh checksum.

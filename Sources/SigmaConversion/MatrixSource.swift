@@ -16,6 +16,13 @@ package protocol MatrixSource: Sendable {
 
     /// An error that names the file and the tensor.
     func failure(_ message: String) -> SigmaError
+
+    /// How much each column's error counts when the weights are quantized (see `Quantizer.encode`); nil: all the same.
+    var columnImportance: [Float]? { get }
+}
+
+extension MatrixSource {
+    package var columnImportance: [Float]? { nil }
 }
 
 extension SourceTensor: MatrixSource {

@@ -31,9 +31,11 @@ enum RowConversion {
         let sourceRowBytes = source.type.rowBytes(columns)
         let rowBytes = type.rowBytes(columns)
         let packs = layout == .packed && type.isQuantized
+        let importance = type.isQuantized && type != source.type ? source.columnImportance : nil
+        precondition(importance.map { $0.count == columns } ?? true)
         try withUnsafeTemporaryAllocation(byteCount: groupRows * sourceRowBytes, alignment: 64) { scratch in
             try withUnsafeTemporaryAllocation(byteCount: packs ? groupRows * rowBytes : 1, alignment: 64) { blocks in
-                try withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { values in
+                try withUnsafeTemporaryAllocation(of: Float.self, capacity: groupRows * columns) { values in
                     for first in stride(from: rows.lowerBound, to: rows.upperBound, by: groupRows) {
                         let group = first..<min(first + groupRows, rows.upperBound)
                         let out = target + layout.bytes(type, rows: first - rows.lowerBound, columns: columns)
@@ -43,11 +45,9 @@ enum RowConversion {
                             try check(from, rows: group, of: source, columns: columns)
                             if !packs { out.copyMemory(from: from, byteCount: group.count * rowBytes) }
                         } else {
-                            for i in 0..<group.count {
-                                try encode(
-                                    from + i * sourceRowBytes, row: first + i, of: source, values.baseAddress!,
-                                    columns: columns, as: type, to: encoded + i * rowBytes)
-                            }
+                            try encode(
+                                from, rows: group, of: source, values.baseAddress!, columns: columns, as: type,
+                                importance: importance, to: encoded)
                             from = UnsafeRawPointer(encoded)
                         }
                         if packs {
@@ -60,17 +60,25 @@ enum RowConversion {
     }
 
     private static func encode(
-        _ from: UnsafeRawPointer, row: Int, of source: any MatrixSource, _ values: UnsafeMutablePointer<Float>,
-        columns: Int, as type: WeightType, to target: UnsafeMutableRawPointer
+        _ from: UnsafeRawPointer, rows: Range<Int>, of source: any MatrixSource, _ values: UnsafeMutablePointer<Float>,
+        columns: Int, as type: WeightType, importance: [Float]?, to target: UnsafeMutableRawPointer
     ) throws {
-        guard Quantizer.widen(from, source.type, count: columns, to: values) else {
-            let column = (0..<columns).first { !values[$0].isFinite }!
-            throw source.failure("expected finite weights, found \(values[column]) in row \(row), column \(column)")
+        let sourceRowBytes = source.type.rowBytes(columns)
+        for i in 0..<rows.count {
+            let row = values + i * columns
+            guard Quantizer.widen(from + i * sourceRowBytes, source.type, count: columns, to: row) else {
+                let column = (0..<columns).first { !row[$0].isFinite }!
+                throw source.failure(
+                    "expected finite weights, found \(row[column]) in row \(rows.lowerBound + i), column \(column)")
+            }
         }
         if type == source.type {
-            target.copyMemory(from: from, byteCount: type.rowBytes(columns))
-        } else if !Quantizer.encode(values, count: columns, as: type, to: target) {
-            throw source.failure("row \(row) has weights too large for \(type.name); choose another --type")
+            target.copyMemory(from: from, byteCount: rows.count * sourceRowBytes)
+        } else if let row = Quantizer.encode(
+            values, rows: rows.count, columns: columns, as: type, importance: importance, to: target)
+        {
+            throw source.failure(
+                "row \(rows.lowerBound + row) has weights too large for \(type.name); choose another --type")
         }
     }
 

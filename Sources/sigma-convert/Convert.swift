@@ -15,6 +15,7 @@ struct Convert: ParsableCommand {
             Examples:
               sigma-convert ./Sigma-MoE-Tiny sigma.gguf
               sigma-convert ./Sigma-MoE-Tiny sigma-bf16.gguf --type bf16
+              sigma-convert ./Sigma-MoE-Tiny sigma.gguf --imatrix sigma.imatrix
               sigma-convert ./Sigma-MoE-Tiny sigma.gguf --override rope_theta=1000000
               sigma-convert Qwen3-30B-A3B-Q4_K_M.gguf qwen3.gguf
               sigma-convert sigma.gguf plain.gguf --plain-gguf
@@ -28,11 +29,16 @@ struct Convert: ParsableCommand {
     var output: String?
     @Option(
         help:
-            "Type of experts, attention and embedding: bf16, f16, f32 or q8_0 (q8_0; for a GGUF file, what it has)."
+            "Type of experts, attention and embedding: bf16, f16, f32, q8_0, q6_k, q4_k or q4_0 (q4_k; for a GGUF file, what it has)."
     )
     var type: String?
-    @Option(help: "Type of the output head and of a tied embedding (default: the same as --type).")
+    @Option(
+        help: "Type of the output head and of a tied embedding (q6_k where --type is q4_k or q4_0, else the same).")
     var outputType: String?
+    @Option(
+        help: ArgumentHelp(
+            "Weigh errors by what 'sigma-eval imatrix' has measured in this model.", valueName: "file"))
+    var imatrix: String?
     @Option(
         name: .customLong("override"),
         help: ArgumentHelp(
@@ -51,14 +57,12 @@ struct Convert: ParsableCommand {
     var verify = false
 
     // Promised, and not here yet: understood so that the answer is clear.
-    @Option(help: .hidden) var imatrix: String?
     @Option(help: .hidden) var synthetic: String?
     @Option(help: .hidden) var layers: Int?
     @Option(help: .hidden) var seed: UInt64?
     @Option(help: .hidden) var predictability: Double?
 
     func run() throws {
-        if imatrix != nil { throw notYet("--imatrix") }
         if synthetic != nil || layers != nil || seed != nil || predictability != nil {
             throw notYet("--synthetic")
         }
@@ -82,7 +86,8 @@ struct Convert: ParsableCommand {
         let options = Converter.Options(
             input: input, output: output, form: plainGGUF ? .plainGGUF : .native,
             type: try type.map { try weightType($0, "--type") },
-            outputType: try outputType.map { try weightType($0, "--output-type") }, overrides: try Overrides(overrides),
+            outputType: try outputType.map { try weightType($0, "--output-type") }, importance: imatrix,
+            overrides: try Overrides(overrides),
             threads: threads ?? 0)
         // A second Ctrl-C must not leave a half-written file behind either.
         Interrupt.install(secondEndsProcess: false)
@@ -103,9 +108,7 @@ struct Convert: ParsableCommand {
 
     private func weightType(_ name: String, _ option: String) throws -> WeightType {
         if let type = WeightType.allCases.first(where: { $0.name == name }) { return type }
-        if ["q6_k", "q4_k", "q4_0"].contains(name) { throw notYet("\(option) \(name)") }
-        throw usageError(
-            "expected \(option) bf16, f16, f32 or q8_0, found '\(name)'")
+        throw usageError("expected \(option) bf16, f16, f32, q8_0, q6_k, q4_k or q4_0, found '\(name)'")
     }
 
     private func notYet(_ what: String) -> SigmaError { SigmaError(.unavailable, "\(what) is not in this version yet") }

@@ -9,7 +9,8 @@ struct CompareCommand: ParsableCommand {
         discussion: """
             Both models read the same windows of the text (see perplexity), and their distributions of the next token are compared at \
             every scored position: KL(reference || model) in nats over the whole vocabulary, as mean, 99th percentile and maximum, and \
-            the share of positions where both hold the same token likeliest.
+            the share of positions where both hold the same token likeliest. nll is the model's as in perplexity, nll_difference how \
+            much that is above the reference's. Standard errors take positions as independent.
             """)
 
     @Option(help: ArgumentHelp("The model file to compare with.", valueName: "path"))
@@ -31,10 +32,12 @@ struct CompareCommand: ParsableCommand {
         Interrupt.install(secondEndsProcess: true)
         var bar = ProgressBar("compare")
         var result = Divergence()
-        let total = windows.reduce(0) { $0 + $1.count - 1 }
+        let total = windows.reduce(0) { $0 + $1.scoredCount }
         for window in windows {
-            try scorer.score(window, beside: otherScorer, isCancelled: { Interrupt.isRequested }) { _, logits, others in
-                result.add(reference: others, model: logits)
+            try scorer.score(window.tokens, beside: otherScorer, isCancelled: { Interrupt.isRequested }) {
+                position, logits, others in
+                guard window.isScored(after: position) else { return }
+                result.add(reference: others, model: logits, next: window.tokens[position + 1])
                 bar.update(Double(result.positions) / Double(total))
             }
         }
@@ -43,19 +46,25 @@ struct CompareCommand: ParsableCommand {
             var json = JSONWriter()
             json.object {
                 $0.field("kl_mean", result.mean)
+                $0.field("kl_se", result.standardError)
                 $0.field("kl_p99", result.percentile(0.99))
                 $0.field("kl_max", result.most)
                 $0.field("top1_agreement", result.agreement)
+                $0.field("nll", result.nll)
+                $0.field("nll_difference", result.nllDifference)
+                $0.field("nll_difference_se", result.nllDifferenceError)
                 $0.field("tokens", result.positions)
             }
             try StandardOutput.write(json.text + "\n")
         } else {
             try StandardOutput.write(
                 """
-                kl_mean         \(readable(result.mean)) nats
+                kl_mean         \(readable(result.mean)) nats, standard error \(readable(result.standardError))
                 kl_p99          \(readable(result.percentile(0.99))) nats
                 kl_max          \(readable(result.most)) nats
                 top1_agreement  \(readable(result.agreement))
+                nll             \(readable(result.nll)) nats per token
+                nll_difference  \(readable(result.nllDifference)) nats, standard error \(readable(result.nllDifferenceError))
                 tokens          \(result.positions)
 
                 """)

@@ -13,9 +13,13 @@ struct EvalCommand: ParsableCommand {
               sigma-eval tokenize --model sigma.gguf book.txt > ids.json
               sigma-eval tokenize --model sigma.gguf --decode ids.json
               sigma-eval task --json
+              sigma-eval imatrix --model sigma-bf16.gguf book.txt --output sigma.imatrix
             """,
         version: sigmaVersion,
-        subcommands: [PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self])
+        subcommands: [
+            PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self,
+            ImportanceCommand.self,
+        ])
 }
 
 /// A text, cut into windows.
@@ -24,6 +28,13 @@ struct ScoringArguments: ParsableArguments {
     var file: String
 
     @OptionGroup var compute: ComputeOptions
+
+    @Flag(
+        help: """
+            The text is conversations in the model's chat format: special tokens are recognised, each bos begins a new window, and only \
+            what the assistant wrote is scored.
+            """)
+    var conversations = false
 
     @Flag(help: "One JSON object on standard output.")
     var json = false
@@ -39,7 +50,7 @@ struct ScoringArguments: ParsableArguments {
     /// The file's tokens in windows. `--context` is the windows' length; else 2048, or what the models can if that is less.
     ///
     /// - Throws: `SigmaError(.damaged)` for a text without a token to score, or models without tokenizer.
-    func windows(_ bytes: [UInt8], engines: Engine...) throws -> [[Int32]] {
+    func windows(_ bytes: [UInt8], engines: Engine...) throws -> [ScoredWindow] {
         guard let engine = engines.first(where: { $0.tokenizer != nil }), let tokenizer = engine.tokenizer else {
             throw engines[0].missingTokenizer
         }
@@ -48,13 +59,70 @@ struct ScoringArguments: ParsableArguments {
             warn("the model states a context of \(stated) tokens; windows of \(context) go beyond it")
         }
         let length = max(2, compute.context ?? min(stated, 2048))
-        let tokens = tokenizer.encode(bytes, recognizingSpecials: false)
-        let windows = Scorer.windows(of: tokens, length: length, bos: tokenizer.addsBos ? tokenizer.bos : nil)
-        guard !windows.isEmpty else {
+        let tokens = tokenizer.encode(bytes, recognizingSpecials: conversations)
+        let windows =
+            conversations
+            ? try ScoredWindow.conversations(tokens, length: length, engine, tokenizer)
+            : Scorer.windows(of: tokens, length: length, bos: tokenizer.addsBos ? tokenizer.bos : nil).map {
+                ScoredWindow(tokens: $0, isScored: nil)
+            }
+        guard windows.contains(where: { $0.scoredCount > 0 }) else {
             throw SigmaError(
-                .damaged, "expected a text of several tokens, found \(tokens.count)",
+                .damaged,
+                conversations
+                    ? "expected conversations in the model's chat format, found \(tokens.count) tokens and no reply"
+                    : "expected a text of several tokens, found \(tokens.count)",
                 path: file == "-" ? "standard input" : file)
         }
         return windows
+    }
+}
+
+/// A window, and which of its tokens count.
+struct ScoredWindow {
+    let tokens: [Int32]
+    /// [tokens]; nil: all but the first.
+    let isScored: [Bool]?
+
+    var scoredCount: Int { isScored.map { $0.count { $0 } } ?? tokens.count - 1 }
+    /// Whether the token after this position counts.
+    func isScored(after position: Int) -> Bool { isScored.map { $0[position + 1] } ?? true }
+
+    /// A window for each conversation (several for one that is longer than a window): what follows the assistant's header counts, to
+    /// the stop token and with it. The opening tags of a thought are part of the prompt.
+    ///
+    /// - Throws: `SigmaError(.damaged)` for a model without a chat format.
+    static func conversations(
+        _ tokens: [Int32], length: Int, _ engine: Engine, _ tokenizer: Tokenizer
+    ) throws -> [ScoredWindow] {
+        guard let format = engine.chatFormat, let header = format.assistantHeader(tokenizer) else {
+            throw SigmaError(.damaged, "the model has no chat format", path: engine.modelPath)
+        }
+        let openings = ["<think></think>", "<think>"].map { tokenizer.encode($0, recognizingSpecials: true) }
+        var isScored = [Bool](repeating: false, count: tokens.count)
+        var position = 0
+        var replies = false
+        while position < tokens.count {
+            if !replies, tokens[position...].starts(with: header) {
+                position += header.count
+                if let opening = openings.first(where: { tokens[position...].starts(with: $0) }) {
+                    position += opening.count
+                }
+                replies = true
+                continue
+            }
+            isScored[position] = replies
+            if engine.stopTokens.contains(tokens[position]) { replies = false }
+            position += 1
+        }
+        let starts = tokens.indices.filter { $0 == 0 || tokens[$0] == tokenizer.bos } + [tokens.count]
+        return zip(starts, starts.dropFirst()).flatMap { start, end in
+            stride(from: start, to: end, by: length).map { first in
+                let part = first..<min(first + length, end)
+                var scored = Array(isScored[part])
+                scored[0] = false
+                return ScoredWindow(tokens: Array(tokens[part]), isScored: scored)
+            }
+        }.filter { $0.tokens.count >= 2 }
     }
 }

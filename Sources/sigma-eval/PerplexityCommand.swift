@@ -24,10 +24,11 @@ struct PerplexityCommand: ParsableCommand {
         Interrupt.install(secondEndsProcess: true)
         var bar = ProgressBar("perplexity")
         var result = Perplexity()
-        let total = windows.reduce(0) { $0 + $1.count - 1 }
+        let total = windows.reduce(0) { $0 + $1.scoredCount }
         for window in windows {
-            try scorer.score(window, isCancelled: { Interrupt.isRequested }) { position, logits in
-                result.add(-LogProbabilities(logits)[window[position + 1]])
+            try scorer.score(window.tokens, isCancelled: { Interrupt.isRequested }) { position, logits in
+                guard window.isScored(after: position) else { return }
+                result.add(-LogProbabilities(logits)[window.tokens[position + 1]])
                 bar.update(Double(result.tokens) / Double(total))
             }
         }

@@ -53,15 +53,7 @@ import Testing
         case .f32: return weights
         case .bf16: return weights.map { rounded($0, bits: 8, minimumExponent: -126) }
         case .f16: return weights.map { rounded($0, bits: 11, minimumExponent: -14) }
-        case .q8_0:
-            return stride(from: 0, to: weights.count, by: 32).flatMap { start in
-                let block = weights[start..<(start + 32)].map { Float($0) }
-                let scale = block.map(\.magnitude).max()! / 127
-                let inverse = scale == 0 ? 0 : 1 / scale
-                let stored = rounded(Double(scale), bits: 11, minimumExponent: -14)
-                return block.map { Double(($0 * inverse).rounded(.toNearestOrAwayFromZero)) * stored }
-            }
-        case .q4_0, .q4_k, .q6_k: preconditionFailure("these have no single right answer")
+        case .q8_0, .q6_k, .q4_k, .q4_0: preconditionFailure("these have no single right answer")
         }
     }
 
@@ -85,21 +77,38 @@ import Testing
         }
     }
 
+    /// Whether no weight is farther off than a share of the largest of its 32 neighbours: the right rows in the right places. How
+    /// good the quantizers are, `QuantizerTests` says.
+    private func isNear(_ found: [Double], _ exact: [Double], share: Double) -> Bool {
+        found.count == exact.count
+            && stride(from: 0, to: exact.count, by: 32).allSatisfy { first in
+                let largest = exact[first..<first + 32].map(\.magnitude).max()!
+                return (first..<first + 32).allSatisfy { abs(found[$0] - exact[$0]) <= share * largest }
+            }
+    }
+
     @Test(
         arguments: ["sigma-top1", "sigma-f16", "sigma-f32", "sigma-odd-sizes", "qwen3moe-mixed-layers"],
-        [WeightType.f32, .f16, .bf16, .q8_0])
+        WeightType.allCases)
     func weightsAreTheCheckpoints(_ fixture: String, _ type: WeightType) throws {
         let scratch = try scratch(fixture)
-        let model = try ModelFile(path: scratch.convert(type: type).path)
+        let model = try ModelFile(path: scratch.convert(type: type, outputType: type).path)
         let checkpoint = try Checkpoint(folder: scratch.path)
         func check(_ matrix: WeightMatrix, _ name: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
             let source = try #require(checkpoint.tensor(name))
-            let fallback: WeightType = source.type == .f32 ? .f32 : .bf16
-            #expect(
-                matrix.type == (matrix.columns % type.blockLength == 0 ? type : fallback),
-                sourceLocation: sourceLocation)
-            let want = expected(values(source), columns: matrix.columns, matrix.type)
-            #expect(values(matrix) == want, "\(name)", sourceLocation: sourceLocation)
+            let float: WeightType = source.type == .f32 ? .f32 : .bf16
+            let types = [type, .q8_0, float].filter { matrix.columns % $0.blockLength == 0 }
+            #expect(matrix.type == types[0], sourceLocation: sourceLocation)
+            let (found, exact) = (values(matrix), values(source))
+            if matrix.type.isQuantized {
+                #expect(
+                    isNear(found, exact, share: matrix.type == .q8_0 ? 0.0081 : matrix.type == .q6_k ? 0.05 : 0.2),
+                    "\(name)", sourceLocation: sourceLocation)
+            } else {
+                #expect(
+                    found == expected(exact, columns: matrix.columns, matrix.type), "\(name)",
+                    sourceLocation: sourceLocation)
+            }
         }
         try check(model.weights.embedding, "model.embed_tokens.weight")
         try check(model.weights.head, "lm_head.weight")
@@ -159,34 +168,6 @@ import Testing
         #expect(FloatBits.f16(0x1.000002p-25) == 1)
         #expect(FloatBits.bf16(.nan) & 0x7fff > 0x7f80)
         #expect(FloatBits.f16(-.infinity) == 0xfc00)
-    }
-
-    /// Exact halves go away from zero, whichever neighbour is even.
-    @Test func quantizationRoundsHalvesAwayFromZero() throws {
-        var row = (0..<32).map { Float($0) + 0.5 }
-        for i in stride(from: 1, to: 32, by: 2) { row[i] = -row[i] }
-        row[0] = 127
-        var bytes = [UInt8](repeating: 0, count: 34)
-        #expect(bytes.withUnsafeMutableBytes { Quantizer.encode(row, count: 32, as: .q8_0, to: $0.baseAddress!) })
-        #expect(bytes[0...1] == [0x00, 0x3c])
-        for i in 1..<32 { #expect(Int8(bitPattern: bytes[2 + i]) == (i % 2 == 1 ? -1 : 1) * Int8(i + 1)) }
-    }
-
-    @Test func quantizationOfExtremes() {
-        func encode(_ value: Float) -> (fits: Bool, bytes: [UInt8]) {
-            var row = [Float](repeating: 0, count: 32)
-            row[3] = value
-            var bytes = [UInt8](repeating: 0xaa, count: 34)
-            let fits = bytes.withUnsafeMutableBytes { Quantizer.encode(row, count: 32, as: .q8_0, to: $0.baseAddress!) }
-            return (fits, bytes)
-        }
-        #expect(encode(0).bytes == [UInt8](repeating: 0, count: 34))
-        #expect(encode(-0.0).bytes == [UInt8](repeating: 0, count: 34))
-        #expect(encode(.leastNonzeroMagnitude).fits)
-        #expect(encode(0x1p-130).fits)
-        #expect(encode(8_000_000).fits)
-        #expect(!encode(9_000_000).fits)
-        #expect(!encode(.greatestFiniteMagnitude).fits)
     }
 
     @Test func threadsDoNotMatter() throws {

@@ -12,6 +12,10 @@ package enum Activation: String, Sendable, CaseIterable {
     case chosen
     case weights
     case feedForward
+    /// silu(gate) * up of each choice, in the order of `chosen`: [rows, choices, expertIntermediateSize].
+    case expertHidden
+    /// The same of the dense MLP or the shared experts: [rows, width].
+    case alwaysOnHidden
 }
 
 extension CPUBackend {
@@ -34,6 +38,18 @@ extension CPUBackend {
         case .chosen: return (0..<rowCount * choices).map { Float(workspace.chosen.base[$0]) }
         case .weights: return copy(workspace.weights.base, choices)
         case .feedForward: return copy(workspace.feedForward.base, c.hiddenSize)
+        case .expertHidden:
+            return (0..<rowCount * choices).flatMap { index in
+                UnsafeBufferPointer(
+                    start: workspace.gated.base + Int(workspace.slots.base[index]) * gatedWidth,
+                    count: c.expertIntermediateSize)
+            }
+        case .alwaysOnHidden:
+            guard let group = plan.groups.last, group.firstSlot == rowCount * choices else { return [] }
+            return (0..<rowCount).flatMap { row in
+                UnsafeBufferPointer(
+                    start: workspace.gated.base + (group.firstSlot + row) * gatedWidth, count: group.gate.rows)
+            }
         }
     }
 }

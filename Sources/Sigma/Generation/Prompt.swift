@@ -10,6 +10,19 @@ package struct Turn: Sendable, Equatable {
     }
 }
 
+extension ChatFormat {
+    /// What comes before the assistant's words; nil if the tokenizer lacks a special token of the format.
+    package func assistantHeader(_ tokenizer: Tokenizer) -> [Int32]? {
+        switch style {
+        case .sigma: tokenizer.idOfSpecial(named: "<|assistant|>").map { [$0] }
+        case .chatml:
+            tokenizer.idOfSpecial(named: "<|im_start|>").map {
+                [$0] + tokenizer.encode("assistant\n", recognizingSpecials: false)
+            }
+        }
+    }
+}
+
 /// A conversation in the model's chat format, as token ids.
 ///
 /// The template's specials are ids; each text between two of them is encoded as one string in which nothing is special.

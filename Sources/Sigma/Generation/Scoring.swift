@@ -130,11 +130,16 @@ package struct Perplexity: Sendable {
 package struct Divergence: Sendable {
     private var values: [Double] = []
     private var agreements = 0
+    private var own = Perplexity()
+    private var difference = Perplexity()
 
     package init() {}
 
-    /// Adds a position: KL(reference || model) over the whole vocabulary in fp64, and whether both hold the same token likeliest.
-    package mutating func add(reference: UnsafeBufferPointer<Float>, model: UnsafeBufferPointer<Float>) {
+    /// Adds a position: KL(reference || model) over the whole vocabulary in fp64, whether both hold the same token likeliest, and how
+    /// likely each held the token that came.
+    package mutating func add(
+        reference: UnsafeBufferPointer<Float>, model: UnsafeBufferPointer<Float>, next: Int32
+    ) {
         let p = LogProbabilities(reference)
         let q = LogProbabilities(model)
         var sum = 0.0
@@ -146,10 +151,18 @@ package struct Divergence: Sendable {
         // Rounding can leave a value below zero, which a divergence never is.
         values.append(sum < 0 ? 0 : sum)
         if p.top(1).first?.id == q.top(1).first?.id { agreements += 1 }
+        own.add(-q[next])
+        difference.add(p[next] - q[next])
     }
 
     package var positions: Int { values.count }
     package var mean: Double { values.reduce(0, +) / Double(values.count) }
+    /// Standard error of the mean, positions taken as independent; not a number for a single position.
+    package var standardError: Double {
+        let mean = mean
+        let squares = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) }
+        return values.count > 1 ? (squares / Double(values.count - 1) / Double(values.count)).squareRoot() : .nan
+    }
     package var most: Double { percentile(1) }
     /// The smallest value that at least this share of the positions does not exceed.
     package func percentile(_ share: Double) -> Double {
@@ -158,4 +171,9 @@ package struct Divergence: Sendable {
     }
     /// Share of the positions with the same likeliest token, ties to the lowest id.
     package var agreement: Double { Double(agreements) / Double(values.count) }
+    /// The model's mean negative log-probability of the tokens that came, in nats.
+    package var nll: Double { own.nll }
+    /// By how much that is above the reference's: token by token, so that what makes the text hard cancels.
+    package var nllDifference: Double { difference.nll }
+    package var nllDifferenceError: Double { difference.standardError }
 }

@@ -1,5 +1,3 @@
-import Sigma
-
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
@@ -9,8 +7,8 @@ import Sigma
 #endif
 
 /// A file that appears under its name whole or not at all: written beside it, synchronised, then renamed.
-final class AtomicFile {
-    let path: String
+package final class AtomicFile {
+    package let path: String
     private let temporaryPath: String
     private let descriptor: Int32
     private var isFinished = false
@@ -18,7 +16,7 @@ final class AtomicFile {
     /// - Parameter size: bytes that will be written; the disk must have room for them.
     /// - Throws: `SigmaError`: `.usage` if `path` is something that is not a file, `.noInput` if its folder doesn't exist,
     ///   `.inputOutput` if it can't be written or the disk has no room.
-    init(path: String, size: Int) throws {
+    package init(path: String, size: Int) throws {
         self.path = path
         let slash = path.lastIndex(of: "/")
         let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
@@ -56,7 +54,7 @@ final class AtomicFile {
         }
     }
 
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+    package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
         var rest = bytes[...]
         var offset = offset
         while !rest.isEmpty {
@@ -70,7 +68,7 @@ final class AtomicFile {
     }
 
     /// Sets the size, brings everything to the disk and gives the file its name.
-    func finish(size: Int) throws {
+    package func finish(size: Int) throws {
         guard ftruncate(descriptor, off_t(size)) == 0 else { throw failure("cannot write") }
         guard fsync(descriptor) == 0 else { throw failure("cannot write") }
         guard rename(temporaryPath, path) == 0 else { throw failure("cannot replace the file") }

@@ -1,0 +1,74 @@
+import ArgumentParser
+import Sigma
+import SigmaCommand
+
+struct ImportanceCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "imatrix",
+        abstract: "Measures which inputs of a model's matrices are strong, for better quantization.",
+        discussion: """
+            The model reads the text in windows (see perplexity), and the mean square of every number that is multiplied with weights is \
+            gathered: for experts over the tokens that each has served. sigma-convert --imatrix makes the errors of quantized weights \
+            small where these numbers are large. Take the model in its own precision, and a text like those that it is meant for.
+
+            Example:
+              sigma-convert ./Sigma-MoE-Tiny sigma-bf16.gguf --type bf16
+              sigma-eval imatrix --model sigma-bf16.gguf book.txt --output sigma.imatrix
+              sigma-convert ./Sigma-MoE-Tiny sigma.gguf --type q4_k --imatrix sigma.imatrix
+            """)
+
+    @OptionGroup var arguments: ScoringArguments
+
+    @Option(name: .shortAndLong, help: ArgumentHelp("The file to write (default: FILE.imatrix).", valueName: "file"))
+    var output: String?
+
+    func run() throws {
+        try arguments.check()
+        guard arguments.file != "-" || output != nil else {
+            throw usageError("text from standard input has no name", remedy: "Name the file to write with --output.")
+        }
+        let output = output ?? arguments.file + ".imatrix"
+        guard !output.isEmpty else { throw usageError("--output must not be empty") }
+        let bytes = try InputFile.bytes(of: arguments.file)
+        let engine = try SigmaModel.loadEngine(
+            path: arguments.compute.model.path, configuration: arguments.compute.configuration)
+        let windows = try arguments.windows(bytes, engines: engine)
+        let gatherer = try ImportanceGatherer(engine: engine, kvType: arguments.compute.kvType)
+        Interrupt.install(secondEndsProcess: true)
+        var bar = ProgressBar("imatrix")
+        let total = windows.reduce(0) { $0 + $1.tokens.count }
+        var done = 0
+        for window in windows {
+            try gatherer.add(window.tokens, isCancelled: { Interrupt.isRequested })
+            done += window.tokens.count
+            bar.update(Double(done) / Double(total))
+        }
+        bar.finish()
+        let matrix = try gatherer.result()
+        try matrix.write(to: output, for: engine.configuration)
+        try report(matrix, engine.configuration, output)
+    }
+
+    private func report(_ matrix: ImportanceMatrix, _ configuration: ModelConfiguration, _ output: String) throws {
+        let experts = matrix.entries.filter { $0.groups > 1 && $0.width == configuration.hiddenSize }
+        let silent = experts.reduce(0) { $0 + $1.counts.count { $0 == 0 } }
+        let least = experts.flatMap(\.counts).filter { $0 > 0 }.min() ?? 0
+        if arguments.json {
+            var json = JSONWriter()
+            json.object {
+                $0.field("tokens", matrix.tokenCount)
+                $0.field("experts", experts.reduce(0) { $0 + $1.groups })
+                $0.field("experts_never_chosen", silent)
+                $0.field("least_tokens_of_an_expert", Int(least))
+                $0.field("output", output)
+            }
+            return try StandardOutput.write(json.text + "\n")
+        }
+        note("\(output): \(matrix.tokenCount) tokens")
+        if silent > 0 {
+            note(
+                "\(silent) of \(experts.reduce(0) { $0 + $1.groups }) experts were never chosen and have their layer's mean"
+            )
+        }
+    }
+}
