@@ -43,6 +43,9 @@ let package = Package(
 
         .target(name: "CBenchmarkSupport", path: "Benchmarks/CBenchmarkSupport"),
         .executableTarget(
+            name: "quantizer-benchmark", dependencies: ["CQuantization", "CSigma"],
+            path: "Benchmarks/QuantizerBenchmark"),
+        .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
         .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "CSigma"]),

@@ -17,6 +17,7 @@ enum { LANES = 16 };
 
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+typedef uint16_t lane_halves __attribute__((vector_size(2 * LANES)));
 typedef int8_t signed_bytes __attribute__((vector_size(LANES)));
 typedef uint8_t unsigned_bytes __attribute__((vector_size(LANES)));
 typedef float unaligned_vf __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -49,6 +50,15 @@ INLINE vf half_precision(vf x) {
     const vf subnormal = ((vf)size + 0.5f) - 0.5f;
     const vf rounded = least(choose(size < 0x38800000, subnormal, (vf)normal), splat(65504));
     return (vf)((vi)rounded | sign);
+}
+
+// The bits of numbers that fp16 has.
+INLINE lane_halves halves_of(vf x) {
+    const vi bits = (vi)x, size = bits & INT32_MAX;
+    const vi normal = (size - 0x38000000) >> 13, subnormal = (vi)((vf)size + 0.5f) - 0x3f000000;
+    const vi is_subnormal = size < 0x38800000;
+    const vi halves = (subnormal & is_subnormal) | (normal & ~is_subnormal) | (bits >> 16 & 0x8000);
+    return __builtin_convertvector(halves, lane_halves);
 }
 
 // Sums and maxima over groups of 8 or 16 lanes, in all lanes of the group. A tree whose two halves are added the same way everywhere.
