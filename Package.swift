@@ -44,7 +44,8 @@ let package = Package(
         .target(name: "CBenchmarkSupport", path: "Benchmarks/CBenchmarkSupport"),
         .executableTarget(
             name: "quantizer-benchmark", dependencies: ["CQuantization", "CSigma"],
-            path: "Benchmarks/QuantizerBenchmark"),
+            path: "Benchmarks/QuantizerBenchmark",
+            linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
         .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 

@@ -1,8 +1,18 @@
 import CSigma
-import Foundation
 import Sigma
 import SigmaConversion
 import Testing
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
 
 /// The quantizers against the best that any scales could do, and on what no checkpoint should have.
 @Suite struct QuantizerTests {
@@ -98,10 +108,9 @@ import Testing
         let found = try #require(
             Self.quantized(weights, columns: 32, type, importance: weighted ? importance : nil))
         let error = Self.error(weights, found.values, importance: importance)
-        print("\(type) weighted \(weighted): \(error / best)")
         // Not less than the best, but for rounding; and above it by what the few scales that there is time for cost.
         #expect(error >= best * 0.999999)
-        #expect(error <= best * (weighted ? 1.1 : type == .q8_0 ? 1.35 : 1.05))
+        #expect(error <= best * (type == .q4_0 ? 1.02 : weighted ? 1.25 : 1.2), "\(error / best)")
     }
 
     /// Blocks in which one part alone is not zero: there the scale is as free as a number can be, and the best of many is the best.
@@ -147,8 +156,7 @@ import Testing
         }
         let found = try #require(Self.quantized(weights, columns: 256, type, importance: weighted ? importance : nil))
         let error = Self.error(weights, found.values, importance: importance)
-        print("\(type) weighted \(weighted): \(error / best)")
-        #expect(error <= best * (weighted ? 1.2 : 1.15))
+        #expect(error <= best * (weighted ? 1.15 : 1.05), "\(error / best)")
     }
 
     /// The rules without a search, as ggml's reference code has them: d = max|x| / 127, and -8 steps for the largest weight.

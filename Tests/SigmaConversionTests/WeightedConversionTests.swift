@@ -1,5 +1,4 @@
 import CSigma
-import Foundation
 import Sigma
 import SigmaConversion
 import Testing

@@ -1,7 +1,17 @@
-import Foundation
 import Sigma
 import SigmaConversion
 import Testing
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
 
 /// Importance matrices: gathered from a model, kept in a file, and what quantizers get of them.
 @Suite struct ImportanceTests {
