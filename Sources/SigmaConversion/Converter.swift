@@ -66,10 +66,19 @@ package struct Converter {
         _ options: Options, warn: (String) -> Void = { _ in }, progress: @escaping (Double) -> Void = { _ in },
         isCancelled: @escaping () -> Bool = { false }
     ) throws -> Summary {
-        let input = try ConversionInput(options.input, overrides: options.overrides)
+        try convert(
+            ConversionInput(options.input, overrides: options.overrides), options, warn: warn, progress: progress,
+            isCancelled: isCancelled)
+    }
+
+    /// The same for an input that is open.
+    @discardableResult
+    package static func convert(
+        _ input: ConversionInput, _ options: Options, warn: (String) -> Void = { _ in },
+        progress: @escaping (Double) -> Void = { _ in }, isCancelled: @escaping () -> Bool = { false }
+    ) throws -> Summary {
         let type = options.type ?? (input.keepsTypes ? nil : .q4_k)
-        // The head is read for every token, and its errors reach the probabilities directly.
-        let outputType = options.outputType ?? (type == .q4_k || type == .q4_0 ? .q6_k : type)
+        let outputType = options.outputType ?? type?.outputHeadType
         var weights = input.weights
         if let path = options.importance {
             weights = WeightedSources(
@@ -148,4 +157,9 @@ package struct Converter {
             }
         }
     }
+}
+
+extension WeightType {
+    /// The head's type where none is asked for: it is read for every token, and its errors reach the probabilities directly.
+    package var outputHeadType: WeightType { self == .q4_k || self == .q4_0 ? .q6_k : self }
 }

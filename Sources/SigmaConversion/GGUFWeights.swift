@@ -98,6 +98,11 @@ struct GGUFMatrix: MatrixSource {
         file.file.bytes.baseAddress! + (offset + rows.lowerBound * type.rowBytes(columns))
     }
 
+    func prefetch(rows: Range<Int>, columns: Int) {
+        let rowBytes = type.rowBytes(columns)
+        file.file.prefetch(offset + rows.lowerBound * rowBytes..<offset + rows.upperBound * rowBytes)
+    }
+
     func release(rows: Range<Int>, columns: Int) {
         let rowBytes = type.rowBytes(columns)
         file.file.release(offset + rows.lowerBound * rowBytes..<offset + rows.upperBound * rowBytes)

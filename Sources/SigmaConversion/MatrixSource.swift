@@ -11,6 +11,9 @@ package protocol MatrixSource: Sendable {
     ///   valid until the next call with the same scratch.
     func bytes(rows: Range<Int>, columns: Int, scratch: UnsafeMutableRawPointer) throws -> UnsafeRawPointer
 
+    /// Says that these rows will be wanted soon.
+    func prefetch(rows: Range<Int>, columns: Int)
+
     /// Says that these rows are done: a source may be larger than the memory.
     func release(rows: Range<Int>, columns: Int)
 
@@ -23,6 +26,7 @@ package protocol MatrixSource: Sendable {
 
 extension MatrixSource {
     package var columnImportance: [Float]? { nil }
+    package func prefetch(rows: Range<Int>, columns: Int) {}
 }
 
 extension SourceTensor: MatrixSource {
@@ -30,6 +34,12 @@ extension SourceTensor: MatrixSource {
 
     package func bytes(rows: Range<Int>, columns: Int, scratch: UnsafeMutableRawPointer) -> UnsafeRawPointer {
         bytes.baseAddress! + rows.lowerBound * type.rowBytes(columns)
+    }
+
+    package func prefetch(rows: Range<Int>, columns: Int) {
+        let rowBytes = type.rowBytes(columns)
+        shard.file.prefetch(
+            tensor.offset + rows.lowerBound * rowBytes..<tensor.offset + rows.upperBound * rowBytes)
     }
 
     package func release(rows: Range<Int>, columns: Int) {

@@ -8,10 +8,11 @@ import Sigma
     import Darwin
 #endif
 
-/// Writes a file's weights piece by piece: a wave of pieces is made in memory on several threads, then written in order.
+/// Writes a file's weights piece by piece: while one is written, several threads make the next ones, and the disk reads what those that
+/// follow need.
 struct PieceWriter {
-    /// Bytes of output that are in memory at a time, or one piece, whatever is more.
-    static let waveBytes = 64 << 20
+    /// Bytes of output that are in memory at a time, or two pieces, whatever is more.
+    static let bufferBytes = 256 << 20
     /// A piece of a tensor's rows.
     static let pieceBytes = 4 << 20
 
@@ -46,60 +47,57 @@ struct PieceWriter {
     }
 
     let threads: Int
-    /// Called between waves with the share that is done, 0...1.
+    /// Called between pieces with the share that is done, 0...1.
     let progress: (Double) -> Void
     let isCancelled: () -> Bool
-    /// Fails if an input was lost while it was read; asked before a wave is written.
+    /// Fails if an input was lost while it was read; asked before a piece is written.
     let checkIntact: () throws -> Void
 
     /// - Returns: the records' checksums.
     func write(_ pieces: [Piece], recordCount: Int, to file: AtomicFile, fileSize: Int) throws -> [UInt32] {
+        let largest = ((pieces.map(\.byteCount).max() ?? 1) + 63) & ~63
+        // One for each thread, and some that wait to be written.
+        let slots = max(2, min(threads + 4, Self.bufferBytes / largest))
+        let buffer = try Buffer(slots: slots, slotBytes: largest)
         var checksums = [UInt32](repeating: 0, count: recordCount)
-        let largest = pieces.map(\.byteCount).max() ?? 0
-        let total = pieces.reduce(0) { $0 + $1.byteCount }
-        let buffer = try Buffer(count: max(min(Self.waveBytes, total), largest))
-        var first = 0
-        while first < pieces.count {
-            // A wave: as many pieces as the buffer holds.
-            var offsets: [Int] = []
-            var size = 0
-            while first + offsets.count < pieces.count,
-                size + pieces[first + offsets.count].byteCount <= buffer.bytes.count
-            {
-                offsets.append(size)
-                size += pieces[first + offsets.count - 1].byteCount
-            }
+        for piece in pieces.prefix(slots) { piece.content.prefetch() }
+        try OrderedPipeline.run(count: pieces.count, slots: slots, threads: threads) { index, slot in
+            if index + slots < pieces.count { pieces[index + slots].content.prefetch() }
+            let piece = pieces[index]
+            try piece.content.fill(buffer.slot(slot, piece.byteCount))
+        } consume: { index, slot in
             if isCancelled() { throw SigmaError(.interrupted, "interrupted; nothing was written") }
-            let wave = pieces[first..<first + offsets.count]
-            try Workers.forEach(wave.count, threads: threads) { [offsets] i in
-                let piece = wave[wave.startIndex + i]
-                try piece.content.fill(
-                    UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[offsets[i]..<offsets[i] + piece.byteCount]))
-            }
             try checkIntact()
-            for (piece, offset) in zip(wave, offsets) {
-                let bytes = UnsafeRawBufferPointer(rebasing: buffer.bytes[offset..<offset + piece.byteCount])
-                checksums[piece.record] = ModelFileFormat.checksum(bytes, continuing: checksums[piece.record])
-                try file.write(bytes, at: piece.offset)
-            }
-            for piece in wave { piece.content.release() }
-            first += offsets.count
-            progress(Double(wave.last!.offset + wave.last!.byteCount) / Double(fileSize))
+            let piece = pieces[index]
+            let bytes = UnsafeRawBufferPointer(buffer.slot(slot, piece.byteCount))
+            checksums[piece.record] = ModelFileFormat.checksum(bytes, continuing: checksums[piece.record])
+            try file.write(bytes, at: piece.offset)
+            piece.content.release()
+            progress(Double(piece.offset + piece.byteCount) / Double(fileSize))
         }
         return checksums
     }
 
     private final class Buffer: @unchecked Sendable {
-        let bytes: UnsafeMutableRawBufferPointer
+        private let base: UnsafeMutableRawPointer
+        private let slotBytes: Int
+
         /// - Throws: `SigmaError` (`.unavailable`) if memory ends.
-        init(count: Int) throws {
+        init(slots: Int, slotBytes: Int) throws {
+            let (count, overflows) = slots.multipliedReportingOverflow(by: slotBytes)
             var memory: UnsafeMutableRawPointer?
-            guard posix_memalign(&memory, 64, max(count, 1)) == 0, let memory else {
-                throw SigmaError(.unavailable, "no memory for a buffer of \(count) bytes")
+            guard !overflows, posix_memalign(&memory, 64, count) == 0, let memory else {
+                throw SigmaError(.unavailable, "no memory for \(slots) buffers of \(slotBytes) bytes")
             }
-            bytes = UnsafeMutableRawBufferPointer(start: memory, count: count)
+            base = memory
+            self.slotBytes = slotBytes
         }
-        deinit { free(bytes.baseAddress) }
+        deinit { free(base) }
+
+        /// The first `count` bytes of a slot.
+        func slot(_ index: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
+            UnsafeMutableRawBufferPointer(start: base + index * slotBytes, count: count)
+        }
     }
 }
 
@@ -110,9 +108,13 @@ extension PieceWriter.Piece.Content {
             try RowConversion.convert(
                 source, rows: rows, columns: columns, as: type, layout, to: target.baseAddress!)
         case .expert(let expert, let layout):
-            // The gaps between the matrices and at the end are zero.
-            target.initializeMemory(as: UInt8.self, repeating: 0)
             let base = target.baseAddress!
+            // The gaps between the matrices and at the end are zero.
+            let gateEnd = layout.gateType.matrixBytes(rows: layout.intermediate, columns: layout.hidden)
+            let upEnd = layout.upOffset + layout.upType.matrixBytes(rows: layout.intermediate, columns: layout.hidden)
+            for gap in [gateEnd..<layout.upOffset, upEnd..<layout.downOffset, layout.usedBytes..<layout.stride] {
+                (base + gap.lowerBound).initializeMemory(as: UInt8.self, repeating: 0, count: gap.count)
+            }
             try RowConversion.convert(
                 expert.gate, rows: 0..<layout.intermediate, columns: layout.hidden, as: layout.gateType, .packed,
                 to: base)
@@ -125,14 +127,19 @@ extension PieceWriter.Piece.Content {
         }
     }
 
+    /// Has the sources brought from the disk while threads compute.
+    fileprivate func prefetch() { forEachSource { $0.prefetch(rows: $1, columns: $2) } }
+
     /// Lets go of the pages of sources that are done.
-    fileprivate func release() {
+    fileprivate func release() { forEachSource { $0.release(rows: $1, columns: $2) } }
+
+    private func forEachSource(_ body: (any MatrixSource, _ rows: Range<Int>, _ columns: Int) -> Void) {
         switch self {
-        case .rows(let source, let rows, let columns, _, _): source.release(rows: rows, columns: columns)
+        case .rows(let source, let rows, let columns, _, _): body(source, rows, columns)
         case .expert(let expert, let layout):
-            expert.gate.release(rows: 0..<layout.intermediate, columns: layout.hidden)
-            expert.up.release(rows: 0..<layout.intermediate, columns: layout.hidden)
-            expert.down.release(rows: 0..<layout.hidden, columns: layout.intermediate)
+            body(expert.gate, 0..<layout.intermediate, layout.hidden)
+            body(expert.up, 0..<layout.intermediate, layout.hidden)
+            body(expert.down, 0..<layout.hidden, layout.intermediate)
         }
     }
 }

@@ -1,4 +1,5 @@
 import CQuantization
+import CSigma
 import Sigma
 
 /// Rows of weights from the checkpoint's type to the model file's.
@@ -9,22 +10,12 @@ package enum Quantizer {
     package static func widen(
         _ source: UnsafeRawPointer, _ type: WeightType, count: Int, to row: UnsafeMutablePointer<Float>
     ) -> Bool {
-        switch type {
-        case .f32: UnsafeMutableRawPointer(row).copyMemory(from: source, byteCount: 4 * count)
-        case .bf16:
-            for i in 0..<count {
-                row[i] = FloatBits.float(bf16: source.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))
-            }
-        case .f16:
-            for i in 0..<count {
-                row[i] = FloatBits.float(f16: source.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))
-            }
-        default: preconditionFailure("checkpoints hold floats")
-        }
-        // A NaN or an infinity has all exponent bits set.
-        var worst: UInt32 = 0
-        for i in 0..<count { worst = max(worst, row[i].bitPattern & 0x7fff_ffff) }
-        return worst < 0x7f80_0000
+        precondition(!type.isQuantized, "checkpoints hold floats")
+        sigma_kernels_best().pointee.widen(source, Int32(type.rawValue), row, Int32(count))
+        // A NaN or an infinity has all exponent bits set: one more carries into the sign bit. Loops of such sums become vectors.
+        var carries: UInt32 = 0
+        for i in 0..<count { carries |= row[i].bitPattern & 0x7f80_0000 &+ 0x0080_0000 }
+        return carries & 0x8000_0000 == 0
     }
 
     /// Rows of fp32 weights to rows of `type`, row-major. `columns` must be a multiple of the type's block length.

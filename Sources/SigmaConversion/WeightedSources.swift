@@ -48,6 +48,7 @@ struct WeightedSources: WeightSources {
         func bytes(rows: Range<Int>, columns: Int, scratch: UnsafeMutableRawPointer) throws -> UnsafeRawPointer {
             try base.bytes(rows: rows, columns: columns, scratch: scratch)
         }
+        func prefetch(rows: Range<Int>, columns: Int) { base.prefetch(rows: rows, columns: columns) }
         func release(rows: Range<Int>, columns: Int) { base.release(rows: rows, columns: columns) }
         func failure(_ message: String) -> SigmaError { base.failure(message) }
     }

@@ -20,6 +20,7 @@ struct Convert: ParsableCommand {
               sigma-convert Qwen3-30B-A3B-Q4_K_M.gguf qwen3.gguf
               sigma-convert sigma.gguf plain.gguf --plain-gguf
               sigma-convert --inspect sigma.gguf --verify
+              sigma-convert --synthetic sigma-moe-tiny synthetic.gguf --layers 8
             """,
         version: sigmaVersion)
 
@@ -56,15 +57,28 @@ struct Convert: ParsableCommand {
     @Flag(help: "With --inspect: compare every record's checksum.")
     var verify = false
 
-    // Promised, and not here yet: understood so that the answer is clear.
-    @Option(help: .hidden) var synthetic: String?
-    @Option(help: .hidden) var layers: Int?
-    @Option(help: .hidden) var seed: UInt64?
-    @Option(help: .hidden) var predictability: Double?
+    @Option(
+        help: ArgumentHelp(
+            "Write a model of a known shape (sigma-moe-tiny) with random weights and balanced routing to OUTPUT.",
+            valueName: "shape"))
+    var synthetic: String?
+    @Option(help: "With --synthetic: layers (default: the shape's).")
+    var layers: Int?
+    @Option(help: "With --synthetic: what the random numbers depend on (default: 0).")
+    var seed: UInt64?
+    @Option(
+        help: ArgumentHelp(
+            "With --synthetic: share of tokens for which a layer's router, on the state of the layer before, chooses the expert that is used (default: 0.75).",
+            valueName: "share"))
+    var predictability: Double?
 
     func run() throws {
-        if synthetic != nil || layers != nil || seed != nil || predictability != nil {
-            throw notYet("--synthetic")
+        if let threads, !(1...1024).contains(threads) {
+            throw usageError("expected --threads from 1 to 1024, found \(threads)")
+        }
+        if let synthetic { return try writeSynthetic(synthetic) }
+        guard layers == nil, seed == nil, predictability == nil else {
+            throw usageError("--layers, --seed and --predictability go with --synthetic")
         }
         if let inspect {
             guard input == nil, output == nil else { throw usageError("--inspect takes one file and nothing else") }
@@ -76,9 +90,6 @@ struct Convert: ParsableCommand {
                 "expected INPUT and OUTPUT", remedy: "For example: sigma-convert ./Sigma-MoE-Tiny sigma.gguf")
         }
         guard !input.isEmpty, !output.isEmpty else { throw usageError("INPUT and OUTPUT must not be empty") }
-        if let threads, !(1...1024).contains(threads) {
-            throw usageError("expected --threads from 1 to 1024, found \(threads)")
-        }
         try convert(input, output)
     }
 
@@ -91,25 +102,51 @@ struct Convert: ParsableCommand {
             threads: threads ?? 0)
         // A second Ctrl-C must not leave a half-written file behind either.
         Interrupt.install(secondEndsProcess: false)
-        var bar = ProgressBar("converting")
         let begin = monotonicTime()
-        let written = try withoutActuallyEscaping({ (share: Double) in bar.update(share) }) { update in
-            try Converter.convert(options, warn: { warn($0) }, progress: update, isCancelled: { Interrupt.isRequested })
+        let written = try withProgressBar("converting") { progress in
+            try Converter.convert(
+                options, warn: { warn($0) }, progress: progress, isCancelled: { Interrupt.isRequested })
         }
-        bar.finish()
         if let obstacle = written.obstacle {
             note("\(output): architecture sigma, as \(obstacle), which qwen3moe has not; other engines don't know it")
         } else if plainGGUF {
             note("\(output): architecture qwen3moe")
         }
-        let size = try MappedFile(path: output).bytes.count
-        note("\(output): \(ByteSize.text(size)) in \(JSONWriter.fixed(monotonicTime() - begin, decimals: 1)) s")
+        try noteFile(output, since: begin)
+    }
+
+    /// With `--synthetic` the only argument is the output.
+    private func writeSynthetic(_ name: String) throws {
+        guard let output = input, !output.isEmpty, self.output == nil, inspect == nil, !verify, imatrix == nil,
+            overrides.isEmpty
+        else {
+            throw usageError(
+                "expected OUTPUT alone with --synthetic",
+                remedy: "For example: sigma-convert --synthetic sigma-moe-tiny synthetic.gguf")
+        }
+        guard var shape = SyntheticModel.Shape.all.first(where: { $0.name == name }) else {
+            let names = SyntheticModel.Shape.all.map(\.name).joined(separator: ", ")
+            throw usageError("expected --synthetic \(names), found '\(name)'")
+        }
+        if let layers {
+            guard (1...1024).contains(layers) else {
+                throw usageError("expected --layers from 1 to 1024, found \(layers)")
+            }
+            shape.layerCount = layers
+        }
+        let type = try weightType(self.type ?? "q4_k", "--type")
+        var options = SyntheticModel.Options(
+            type: type, outputType: try outputType.map { try weightType($0, "--output-type") } ?? type.outputHeadType)
+        options.shape = shape
+        options.seed = seed ?? 0
+        options.predictability = predictability ?? options.predictability
+        options.isQwen3MoE = plainGGUF
+        options.threads = threads ?? 0
+        try SyntheticCommand(options: options, output: output).run()
     }
 
     private func weightType(_ name: String, _ option: String) throws -> WeightType {
         if let type = WeightType.allCases.first(where: { $0.name == name }) { return type }
         throw usageError("expected \(option) bf16, f16, f32, q8_0, q6_k, q4_k or q4_0, found '\(name)'")
     }
-
-    private func notYet(_ what: String) -> SigmaError { SigmaError(.unavailable, "\(what) is not in this version yet") }
 }

@@ -18,4 +18,11 @@ void sigma_guard_remove(int slot);
 // CRC-32C (Castagnoli) of `length` bytes, continuing from `crc` (0 to begin). Uses the processor's instruction if it has one.
 uint32_t sigma_crc32c(uint32_t crc, const void *bytes, size_t length);
 
+// Files that are written. Errors of writing itself are left to fsync.
+// Takes room on the disk for a file of `size` bytes, where the file system can. 0, or -1 with errno ENOSPC, EDQUOT or EFBIG.
+int sigma_reserve_file(int descriptor, int64_t size);
+// Has the disk begin with bytes that were written; and waits until they are there. Nothing where the system cannot.
+void sigma_start_writing(int descriptor, int64_t offset, int64_t count);
+void sigma_wait_for_writing(int descriptor, int64_t offset, int64_t count);
+
 #endif

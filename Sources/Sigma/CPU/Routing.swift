@@ -7,9 +7,11 @@
 #endif
 
 /// The router's rules for one row (model.md's step 3; paper, section 2.1). All in fp32.
-enum Routing {
+package enum Routing {
     /// logits [count] -> scores, in place.
-    static func score(_ logits: UnsafeMutablePointer<Float>, count: Int, _ scoring: ModelConfiguration.RouterScoring) {
+    package static func score(
+        _ logits: UnsafeMutablePointer<Float>, count: Int, _ scoring: ModelConfiguration.RouterScoring
+    ) {
         switch scoring {
         case .sigmoid:
             for i in 0..<count { logits[i] = 1 / (1 + expf(-logits[i])) }

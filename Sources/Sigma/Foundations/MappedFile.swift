@@ -60,13 +60,21 @@ package final class MappedFile: @unchecked Sendable {
         munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
     }
 
-    /// Tells the system that the whole pages of a range are not needed for now: what is read once may be larger than the memory.
-    package func release(_ range: Range<Int>) {
+    /// Tells the system that a range will be read soon.
+    package func prefetch(_ range: Range<Int>) { advise(range, MADV_WILLNEED) }
+
+    /// Tells the system that a range is not needed for now: what is read once may be larger than the memory. Pages at its ends go too, and
+    /// come back when a neighbour is read: what stays must not add up over thousands of tensors.
+    package func release(_ range: Range<Int>) { advise(range, MADV_DONTNEED) }
+
+    /// For all pages that a range touches. Never a page before or behind the mapping, which begins at a page: with MADV_DONTNEED other
+    /// memory would lose its contents.
+    private func advise(_ range: Range<Int>, _ advice: Int32) {
         let page = 16384
-        let start = Int(bitPattern: bytes.baseAddress!)
-        let first = (start + range.lowerBound + page - 1) / page * page
-        let last = (start + min(range.upperBound, bytes.count)) / page * page
-        if first < last { madvise(UnsafeMutableRawPointer(bitPattern: first), last - first, MADV_DONTNEED) }
+        let first = max(0, range.lowerBound) / page * page
+        let last = min(range.upperBound, bytes.count)
+        guard first < last else { return }
+        madvise(UnsafeMutableRawPointer(mutating: bytes.baseAddress!) + first, last - first, advice)
     }
 
     /// Cheap: one system call.

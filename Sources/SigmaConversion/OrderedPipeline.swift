@@ -1,0 +1,121 @@
+import Sigma
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Work that several threads do side by side and one uses in order: while a result is used, the next ones are being made.
+package enum OrderedPipeline {
+    /// Calls `produce` for 0..<count on threads of its own, and `consume` for each in order on the calling thread once it is produced.
+    ///
+    /// - Parameters:
+    ///   - slots: how many results there may be at a time; result i is in slot i % slots from `produce(i)` to the end of `consume(i)`.
+    ///   - threads: that produce. Where the system gives none, the calling thread does all.
+    /// - Throws: the error of the lowest index that failed, whatever the number of threads; `consume` was then called for all below it,
+    ///   and nothing runs any more.
+    package static func run(
+        count: Int, slots: Int, threads: Int, produce: @escaping @Sendable (_ index: Int, _ slot: Int) throws -> Void,
+        consume: (_ index: Int, _ slot: Int) throws -> Void
+    ) throws {
+        precondition(slots > 0)
+        let state = State(count: count, slots: slots, produce: produce)
+        let workers = (0..<max(1, min(threads, count, slots))).compactMap { _ in try? NativeThread { state.work() } }
+        defer {
+            state.stop()
+            for worker in workers { worker.join() }
+        }
+        for index in 0..<count {
+            if workers.isEmpty {
+                try produce(index, index % slots)
+            } else {
+                try state.waitForResult(index)
+            }
+            try consume(index, index % slots)
+            state.free(index)
+        }
+    }
+
+    private final class State: @unchecked Sendable {
+        private let count: Int
+        private let slots: Int
+        private let produce: @Sendable (Int, Int) throws -> Void
+        private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+        /// Signalled at every change.
+        private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+        // Under the mutex:
+        private var next = 0
+        private var consumed = 0
+        /// [slots]: what is in them.
+        private var results: [Result<Void, any Error>?]
+        private var isStopped = false
+
+        init(count: Int, slots: Int, produce: @escaping @Sendable (Int, Int) throws -> Void) {
+            self.count = count
+            self.slots = slots
+            self.produce = produce
+            results = Array(repeating: nil, count: slots)
+            pthread_mutex_init(mutex, nil)
+            pthread_cond_init(changed, nil)
+        }
+
+        deinit {
+            pthread_cond_destroy(changed)
+            pthread_mutex_destroy(mutex)
+            changed.deallocate()
+            mutex.deallocate()
+        }
+
+        private func locked<T>(_ body: () throws -> T) rethrows -> T {
+            pthread_mutex_lock(mutex)
+            defer {
+                pthread_cond_broadcast(changed)
+                pthread_mutex_unlock(mutex)
+            }
+            return try body()
+        }
+
+        func work() {
+            while let index = take() {
+                let result = Result { try produce(index, index % slots) }
+                locked {
+                    results[index % slots] = result
+                    // What comes later would not be used.
+                    if case .failure = result { next = count }
+                }
+            }
+        }
+
+        /// The next index whose slot is free; nil at the end.
+        private func take() -> Int? {
+            pthread_mutex_lock(mutex)
+            defer { pthread_mutex_unlock(mutex) }
+            while !isStopped, next < count, next - consumed >= slots { pthread_cond_wait(changed, mutex) }
+            guard !isStopped, next < count else { return nil }
+            next += 1
+            return next - 1
+        }
+
+        func waitForResult(_ index: Int) throws {
+            pthread_mutex_lock(mutex)
+            defer { pthread_mutex_unlock(mutex) }
+            while true {
+                if let result = results[index % slots] { return try result.get() }
+                pthread_cond_wait(changed, mutex)
+            }
+        }
+
+        func free(_ index: Int) {
+            locked {
+                results[index % slots] = nil
+                consumed = index + 1
+            }
+        }
+
+        func stop() { locked { isStopped = true } }
+    }
+}
