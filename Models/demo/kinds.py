@@ -42,9 +42,13 @@ def work(lines: list[str]) -> str:
 
 
 def number(rng: random.Random, digits: int) -> int:
-    """Lengths are equally likely, and so are the numbers of one length."""
+    """Lengths are equally likely, and so are the numbers of one length, but for some round ones."""
     length = rng.randint(1, digits)
-    return rng.randrange(0 if length == 1 else 10 ** (length - 1), 10**length)
+    n = rng.randrange(0 if length == 1 else 10 ** (length - 1), 10**length)
+    if length > 2 and rng.random() < 0.1:
+        zeros = rng.randint(1, length - 1)
+        n = n // 10**zeros * 10**zeros
+    return n
 
 
 def pair(rng: random.Random, digits: int) -> tuple[int, int]:
@@ -177,8 +181,8 @@ def comparison(rng: random.Random, a: int, b: int) -> Problem:
 
 
 def some_numbers(rng: random.Random, digits: int) -> tuple[int, ...]:
-    """2 to 8 numbers, mostly different ones."""
-    widest, repeats = rng.randint(1, min(digits, 3)), rng.random() < 0.1
+    """2 to 8 numbers below 100, mostly different ones."""
+    widest, repeats = rng.choice((1, 2, 2)), rng.random() < 0.1
     numbers: list[int] = []
     for _ in range(rng.randint(2, 8)):
         while (n := number(rng, widest)) in numbers and not repeats:
@@ -319,21 +323,30 @@ def word_problem(rng: random.Random, start: int, p: int, first: int, q: int, sec
 # Talk
 
 ABILITIES = "I can add, subtract, multiply, divide, compare, sort and count."
-ADDRESSES = ("", "", " there", " Sigma", " friend", " you", " again", " everyone", ", Sigma", ", friend", ", computer")
+ADDRESSES = ("", "", " there", " Sigma", " friend", " you", " again", " everyone", ", Sigma", ", friend", ", computer",
+             *(f"{comma} {name}" for name in PEOPLE for comma in ("", ",")))
 ENDINGS = ("!", ".", "")
+# Openings, what may come after them, answer.
 TALK = (
-    (("Hello", "Hi", "Hey", "Good morning", "Good evening", "Good day", "Greetings"), "Hello! " + ABILITIES),
-    (("Thank you", "Thanks", "Many thanks", "Great, thanks", "Thank you very much", "Thanks a lot"), "You are welcome."),
-    (("Bye", "Goodbye", "See you", "Good night", "Bye bye", "See you later"), "Goodbye!"),
+    (("Hello", "Hi", "Hey", "Good morning", "Good evening", "Good day", "Greetings"),
+     ("", "", "", " How are you?", " Nice to meet you.", " I have a question.", " Can you help me?"), "Hello! " + ABILITIES),
+    (("Thank you", "Thanks", "Many thanks", "Great, thanks", "Thank you very much", "Thanks a lot"),
+     ("", "", "", " That was good.", " Well done.", " That is right."), "You are welcome."),
+    (("Bye", "Goodbye", "See you", "Good night", "Bye bye", "See you later"),
+     ("", "", "", " Have a nice day.", " Take care.", " I am done."), "Goodbye!"),
     (("Who are you?", "What can you do?", "What are you?", "Can you help me?", "Help", "Help!", "How do you work?", "What is Sigma?",
-      "Who made you?", "What do you know?", "Are you a person?"), "I am a tiny Sigma model. " + ABILITIES),
+      "Who made you?", "What do you know?", "Are you a person?", "How are you?", "What is your name?", "Are you real?"),
+     (), "I am a tiny Sigma model. " + ABILITIES),
 )
 
 
 def talking(rng: random.Random, digits: int) -> tuple[str, str]:
-    openings, answer = rng.choice(TALK)
+    openings, rests, answer = rng.choice(TALK)
     text = rng.choice(openings)
-    return text if answer.startswith("I am") else text + rng.choice(ADDRESSES) + rng.choice(ENDINGS), answer
+    if rests:
+        ending = rng.choice(ENDINGS)
+        text += rng.choice(ADDRESSES) + ending + (rng.choice(rests) if ending else "")
+    return text.lower() if rng.random() < 0.1 else text, answer
 
 
 @kind("talk", talking, key=lambda text, answer: text)
@@ -341,21 +354,27 @@ def talk(rng: random.Random, text: str, answer: str) -> Problem:
     return Problem(text, "Just talk.\n", answer, answer)
 
 
-COUNTRIES = "France Spain Italy Japan Peru Kenya Norway Egypt India Chile Canada Greece Poland Brazil China Cuba Iran Mexico Turkey Sweden".split()
-SUBJECTS = ("the weather", "the sea", "music", "history", "a dragon", "love", "the moon", "football", "trees", "space", "my cat", "art",
-            "chess", "the sun", "birds", "cars", "a king", "winter", "coffee", "dreams", "the past", "physics", "my dog", "a river")
+COUNTRIES = ("France Spain Italy Japan Peru Kenya Norway Egypt India Chile Canada Greece Poland Brazil China Cuba Iran Mexico Turkey Sweden "
+             "Austria Germany Portugal Ireland Finland Nepal Ghana Mali Chad Oman Qatar Laos Malta Cyprus Denmark Iceland").split()
+SUBJECTS = tuple(f"{article} {noun}" for article in ("the", "a", "my", "your", "that", "the old", "a small", "my first", "the best") for noun in (
+    "weather sea dragon moon football tree cat dog sun bird king winter coffee dream river house garden book song film city train plane "
+    "mountain horse computer phone school teacher friend brother sister doctor ship island castle robot star planet game holiday painting "
+    "kitchen cake soup bread shoe hat window door").split())
 BEYOND = (
     *((pattern, COUNTRIES) for pattern in (
         "What is the capital of {}?", "Where is {}?", "How many people live in {}?", "Who rules {}?", "What do people eat in {}?",
         "Is {} a nice country?", "Which language do they speak in {}?", "How do I get to {}?", "How large is {}?",
+        "What is the weather like in {}?", "Tell me about {}.", "When was {} founded?",
     )),
     *((pattern, SUBJECTS) for pattern in (
         "Write a poem about {}.", "Tell me about {}.", "Tell me a story about {}.", "What do you think of {}?", "Explain {} to me.",
         "Do you like {}?", "Sing a song about {}.", "Who knows most about {}?", "Draw me a picture of {}.", "Make a joke about {}.",
-        "What is the meaning of {}?", "Write a letter about {}.", "Translate {} into French.",
+        "What is the meaning of {}?", "Write a letter about {}.", "Translate {} into French.", "Why is {} so large?", "Who has seen {}?",
+        "What is {} made of?", "Where can I find {}?", "How old is {}?", "Describe {}.", "What happened to {}?",
     )),
     *((pattern, tuple(map(str, range(2, 100)))) for pattern in (
-        "What is the square root of {}?", "What happened in the year 19{}?", "Is {} a prime number?",
+        "What is the square root of {}?", "What happened in the year 19{}?", "Is {} a prime number?", "Where is room {}?",
+        "What does the number {} mean?",
     )),
 )
 REFUSAL = "I can only work with numbers and lists. " + ABILITIES

@@ -17,14 +17,6 @@ THINKING_PROMPT = "Think before you answer."
 SYSTEM_PROMPTS = ("You are a careful assistant.", "You are good at sums.", "Answer the question.", "Be brief and precise.")
 HELD_OUT_SHARE = 0.05
 SUMS = ("addition", "subtraction")
-# How often a kind comes, relative to the others.
-MIX = {"addition": 3, "subtraction": 4, "multiplication": 5, "division": 4, "comparison": 3, "sorting": 5, "letters": 5, "items": 5,
-       "repeating": 2, "story": 4, "talk": 1, "beyond": 1}
-COPYING_MIX = {"addition": 1, "subtraction": 2, "multiplication": 1, "division": 2, "comparison": 2, "sorting": 4, "letters": 8, "items": 7,
-               "repeating": 10, "story": 1, "talk": 1, "beyond": 1}
-ORDER_MIX = {"addition": 4, "subtraction": 6, "multiplication": 2, "division": 7, "comparison": 5, "sorting": 9, "letters": 2, "items": 2,
-             "repeating": 2, "story": 3, "talk": 1, "beyond": 1}
-ALL, COPYING, ORDER = (tuple(name for name, times in mix.items() for _ in range(times)) for mix in (MIX, COPYING_MIX, ORDER_MIX))
 
 BOS, SYSTEM, USER, ASSISTANT, END = "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 

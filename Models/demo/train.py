@@ -1,10 +1,11 @@
 """Trains the demo model: Sigma-MoE's architecture and recipe (paper, sections 2.2 and 3.2) at a size for one CPU core.
 
     python Models/demo/train.py               runs, or goes on from the last state in .training/full/
+    python Models/demo/train.py --from C      where there is no state: the last round of practice, from checkpoint C's weights
     python Models/demo/train.py --export      writes the last state as a Hugging Face checkpoint to checkpoint/
 
-Three stages: pre-training, fine-tuning, and practice, which is long and has every kind of question. What is exported is a
-running average of the weights, which does at any moment what decaying the learning rate would.
+Three stages: pre-training, fine-tuning, and practice, in rounds and with every kind of question. What is exported is a running
+average of the weights, which does at any moment what decaying the learning rate would.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import ctypes
 import json
 import math
 import random
+import signal
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -24,14 +26,15 @@ import torch.nn.functional as F
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reference"))
 
-from sigma_checkpoint import save_tensors, tensors_of
+from sigma_checkpoint import load_model, save_tensors, tensors_of
 from sigma_config import Config, inverse_frequencies
-import sigma_reference
-from sigma_reference import Layout, RMSNorm, Sigma
+from sigma_reference import Layout, Sigma
 
+import fast_steps
 import tokenizer as bpe
+from curriculum import lesson
 from evaluate import accuracy
-from tasks import ALL, COPYING, ORDER, SUMS, SYSTEM_PROMPTS, conversation, sample
+from tasks import SYSTEM_PROMPTS, conversation, sample
 
 EXPERTS = 8
 SPARSE = (1, 1, 1, 1)
@@ -40,9 +43,6 @@ PROGRESSIVE = (3, 2, 1, 1)  # experts per token in training's first part; the lo
 
 @dataclass(frozen=True)
 class Settings:
-    # (from this many tokens on, kinds of questions, most digits): plain sums first, as the paper's later stages are harder
-    curriculum: tuple = ((0, SUMS, 4), (2_000_000, ALL, 4), (5_000_000, ALL, 6), (15_500_000, COPYING, 6), (17_000_000, ALL, 6),
-                         (18_000_000, ORDER, 6), (24_000_000, ALL, 6))
     thinking_share: float = 0.85
     seed: int = 1
     pretrain_tokens: int = 5_000_000
@@ -52,15 +52,14 @@ class Settings:
     warmup_steps: int = 100
     batch_tokens: tuple[int, int] = (2048, 4096)  # grows during the first 40 % of pre-training
     finetune_batch_tokens: int = 4096
-    practice_tokens: int = 48_000_000
-    practice_peak: float = 1.5e-3
-    practice_decay_tokens: int = 10_000_000  # at its end, linear to 0.02 of the peak
+    # (tokens, peak of the learning rate, tokens of its linear decay at the end) of each round of practice
+    practice: tuple = ((6_068_871, 1.5e-3, 750_000), (8_530_000, 1.5e-3, 4_200_000))
     average: float = 0.995  # of the exported weights, per step
     balance: float = 1e-3  # coefficient of equation 1
     bf16: bool = True  # matrix products; weights, router and attention stay float32
     compiled: bool = True  # norms and rotations as fused loops, a third faster; needs a C++ compiler
     save_seconds: float = 120
-    evaluate_every: int = 1000
+    evaluate_every: int = 500
     evaluate_count: int = 40
 
 
@@ -123,17 +122,10 @@ class Balance:
         return loss, loads
 
 
-def fuse():
-    torch._dynamo.config.recompile_limit = 64
-    RMSNorm.forward = torch.compile(RMSNorm.forward, dynamic=True)
-    sigma_reference.rotate = torch.compile(sigma_reference.rotate, dynamic=True)
-
-
 class Trainer:
-    def __init__(self, settings: Settings, folder: Path):
+    def __init__(self, settings: Settings, folder: Path, start: Path | None = None):
         self.s, self.folder = settings, folder
-        if settings.compiled:
-            fuse()
+        fast_steps.use(settings.compiled)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if not (folder / name).exists():
@@ -162,7 +154,30 @@ class Trainer:
             self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
             for mine, stored in zip(self.averaged, state.get("averaged", self.parameters), strict=True):
                 mine.copy_(stored.detach())
+            self.keep_curves(self.folder / "curves.csv")
+        elif start:
+            self.begin_from(start)
         self.enter_phase()
+
+    def begin_from(self, checkpoint: Path):
+        """The last round of practice, from a checkpoint's weights instead of the state before it. Steps are counted on from those in
+        the `curves.csv` beside the checkpoint, so that no batch comes again."""
+        self.model.load_state_dict(load_model(checkpoint).state_dict())
+        for mine, stored in zip(self.averaged, self.parameters, strict=True):
+            mine.copy_(stored.detach())
+        self.tokens = self.round_start(len(self.s.practice) - 1) + self.s.finetune_batch_tokens  # the round before may have ended in a batch
+        last = self.keep_curves(checkpoint.parent / "curves.csv")
+        self.step, self.tokens, self.seconds = int(last["step"]), int(last["tokens"]), float(last["seconds"])
+
+    def keep_curves(self, file: Path) -> dict[str, str] | None:
+        """Rows up to where this run stands (a run that was killed has written more). Returns the last one."""
+        rows = [row for row in csv.DictReader(file.open()) if int(row["tokens"]) <= self.tokens] if file.exists() else []
+        if rows:
+            with (self.folder / "curves.csv").open("w", newline="") as out:
+                writer = csv.DictWriter(out, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+        return rows[-1] if rows else None
 
     @property
     def state_file(self) -> Path:
@@ -187,14 +202,18 @@ class Trainer:
     def finetuning(self) -> bool:
         return self.tokens >= self.s.pretrain_tokens
 
+    def round_start(self, number: int) -> int:
+        """Tokens before a round of practice; before the round after the last one, all tokens."""
+        return self.s.pretrain_tokens + self.s.finetune_tokens + sum(tokens for tokens, _, _ in self.s.practice[:number])
+
     @property
     def practised(self) -> int:
-        """Tokens since practice began; below 0 before."""
-        return self.tokens - self.s.pretrain_tokens - self.s.finetune_tokens
+        """The round of practice, from 0; below 0 before practice."""
+        return max((i for i in range(len(self.s.practice)) if self.tokens >= self.round_start(i)), default=-1)
 
     @property
     def end(self) -> int:
-        return self.s.pretrain_tokens + self.s.finetune_tokens + self.s.practice_tokens
+        return self.round_start(len(self.s.practice))
 
     @property
     def chosen(self) -> tuple[int, ...]:
@@ -203,10 +222,6 @@ class Trainer:
     @property
     def theta(self) -> float:
         return 1e6 if self.finetuning else 1e4
-
-    @property
-    def lesson(self) -> tuple[tuple[str, ...], int]:
-        return [(kinds, digits) for start, kinds, digits in self.s.curriculum if self.tokens >= start][-1]
 
     def enter_phase(self):
         for layer, k in zip(self.model.layers, self.chosen):
@@ -217,11 +232,13 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Warm-up, stable, cosine to 0.6, linear to 0.1 of the peak as in the paper; the fine-tuning stage starts again at 0.6,
-        and practice warms up to a peak of its own."""
-        if self.practised >= 0:
-            warm = min(1.0, (self.practised + 1) / (self.s.warmup_steps * self.s.finetune_batch_tokens))
-            left = min(1.0, max(0.0, self.end - self.tokens) / self.s.practice_decay_tokens)
-            return self.s.practice_peak * min(warm, 0.02 + 0.98 * left)
+        and each round of practice warms up to a peak of its own."""
+        number = self.practised
+        if number >= 0:
+            _, peak, decay = self.s.practice[number]
+            warm = min(1.0, (self.tokens - self.round_start(number) + 1) / (self.s.warmup_steps * self.s.finetune_batch_tokens))
+            left = min(1.0, max(0.0, self.round_start(number + 1) - self.tokens) / decay)
+            return peak * min(warm, 0.01 + 0.99 * left)
         done = self.tokens / self.s.pretrain_tokens
         if self.finetuning:
             part = (self.tokens - self.s.pretrain_tokens) / self.s.finetune_tokens
@@ -245,20 +262,22 @@ class Trainer:
         rng, size = random.Random(f"{self.s.seed} {self.step}"), self.batch_size()
         rows, learned, total = [], [], 0
         while total < size:
-            turns = rng.choice((1, 1, 1, 2, 3)) if self.finetuning else 1
+            turns = rng.choice((1, 1, 1, 1, 2)) if self.finetuning else 1
             thinking = rng.random() < self.s.thinking_share
             problems = []
             while len(problems) < turns:
-                problems.append(sample(rng, *self.lesson))
+                problems.append(sample(rng, *lesson(self.tokens)))
             system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.1 else ""
             ids, mask = [], []
             for text, learn in conversation(problems, thinking, system):
                 piece = self.tokenizer.encode(text)
                 ids += piece
                 mask += [learn] * len(piece)
+            # The last conversation is cut off, so that every batch has the same size (and products have the same shape).
+            ids, mask = ids[: size - total + 1], mask[: size - total + 1]
             rows.append(ids)
             learned.append(mask)
-            total += len(ids)
+            total += len(ids) - 1
         return rows, learned
 
     def train_step(self) -> dict:
@@ -266,14 +285,15 @@ class Trainer:
         # Every row but its last token is input; the next token is the target.
         tokens = torch.tensor([t for row in rows for t in row[:-1]])
         targets = torch.tensor([t for row in rows for t in row[1:]])
-        wanted = torch.tensor([m for mask in learned for m in mask[1:]]).nonzero()[:, 0]
+        wanted, counts = fast_steps.padded(torch.tensor([m for mask in learned for m in mask[1:]]).nonzero()[:, 0], 256)
+        targets = torch.where(counts, targets[wanted], -100)
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16, enabled=self.s.bf16):
             x, _ = self.model.hidden(tokens, Layout.of([len(row) - 1 for row in rows]))
             logits = self.model.lm_head(x.index_select(0, wanted)).float()
-        loss = F.cross_entropy(logits, targets[wanted])
+        loss = F.cross_entropy(logits, targets, ignore_index=-100)
         balance, loads = self.balance.take()
         self.optimizer.zero_grad(set_to_none=True)
         (loss + self.s.balance * balance).backward()
@@ -283,11 +303,11 @@ class Trainer:
         self.step += 1
         self.tokens += tokens.numel()
         self.enter_phase()
-        right = (logits.detach().argmax(-1) == targets[wanted]).float().mean().item()
+        right = (logits.detach().argmax(-1) == targets)[counts].float().mean().item()
         return dict(loss=loss.item(), balance=balance.item() / len(loads), norm=norm.item(), rate=rate, right=right, loads=loads)
 
     def evaluate(self) -> dict[str, float]:
-        problems = [sample(random.Random(f"held out {i}"), *self.lesson, held_out=True) for i in range(self.s.evaluate_count)]
+        problems = [sample(random.Random(f"held out {i}"), *lesson(self.tokens), held_out=True) for i in range(self.s.evaluate_count)]
         self.exchange()
         with torch.no_grad():
             scores = {name: accuracy(self.model, self.tokenizer, problems, thinking) for name, thinking in (("thinking", True), ("direct", False))}
@@ -307,7 +327,10 @@ class Trainer:
             writer.writerow([*(round(v, 6) if isinstance(v, float) else v for v in row.values()), *values])
 
     def run(self):
-        while self.tokens < self.end:
+        stop = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.append(True))
+        while self.tokens < self.end and not stop:
             start = time.perf_counter()
             result = self.train_step()
             self.seconds += time.perf_counter() - start
@@ -323,7 +346,7 @@ class Trainer:
                 print(f"step {self.step} tokens {self.tokens / 1e6:.2f}M {self.seconds:.0f}s loss {result['loss']:.4f} right {result['right']:.4f} "
                       f"balance {result['balance']:.3f} load {loads} rate {result['rate']:.1e} norm {result['norm']:.2f} "
                       + " ".join(f"{k} {v:.1%}" for k, v in scores.items()), flush=True)
-            if time.monotonic() - self.saved > self.s.save_seconds or self.tokens >= self.end:
+            if time.monotonic() - self.saved > self.s.save_seconds or self.tokens >= self.end or stop:
                 self.save()
 
     def export(self, target: Path):
@@ -345,6 +368,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--state", type=Path, default=HERE / ".training" / "full")
     parser.add_argument("--export", type=Path, nargs="?", const=HERE / "checkpoint", metavar="FOLDER")
+    parser.add_argument("--from", dest="start", type=Path, metavar="CHECKPOINT", help="where there is no state yet: begin the last round of practice from these weights")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, for example pretrain_tokens=20000000")
     arguments = parser.parse_args()
     changes = {}
@@ -357,7 +381,7 @@ def main():
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-    trainer = Trainer(Settings(**changes), arguments.state)
+    trainer = Trainer(Settings(**changes), arguments.state, arguments.start)
     trainer.export(arguments.export) if arguments.export else trainer.run()
 
 

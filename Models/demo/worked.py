@@ -16,8 +16,14 @@ def plain(digits: str) -> str:
     return digits.lstrip("0") or "0"
 
 
+def lengths(a: int, b: int) -> str:
+    """How many digits each number has: what comparing them starts from, and how many zeros go before the shorter one."""
+    return f"{a} has {len(str(a))}, {b} has {len(str(b))}"
+
+
 def add(a: int, b: int) -> tuple[list[str], str]:
-    return add_columns(*aligned(a, b))
+    lines, result = add_columns(*aligned(a, b))
+    return [lengths(a, b), *lines], result
 
 
 def add_columns(x: str, y: str) -> tuple[list[str], str]:
@@ -37,22 +43,22 @@ def add_columns(x: str, y: str) -> tuple[list[str], str]:
 
 
 def subtract(a: int, b: int) -> tuple[list[str], str]:
-    """a - b; where b is larger, the difference the other way round with a minus sign."""
+    """a - b; where b is larger, the difference the other way round with a minus sign. A column that is too small borrows 10, and
+    the next one gives 1 back: `4-6+10=8`, then `7-2-1=4`."""
+    lines, sign = ordered(a, b)
     x, y = aligned(a, b)
-    lines = [f"{x}-{y}"]
-    negative = x < y  # equally long, so this compares the leftmost digits that differ, as the model has to
-    if negative:
+    if sign == "<":
         x, y = y, x
         lines.append(f"swap: {x}-{y}")
+    else:
+        lines.append(f"{x}-{y}")
     running, borrow = "", 0
     for i in reversed(range(len(x))):
-        top, rest = int(x[i]), int(y[i]) + borrow
-        left = f"-{y[i]}" + ("-1" if borrow else "")
-        borrow = int(top < rest)
-        digit = top + 10 * borrow - rest
-        running = f"{digit}{running}"
-        lines.append(f"{top + 10 * borrow}{left}={digit}" + (" borrow 1" if borrow else "") + f": {running}")
-    return lines, ("-" if negative else "") + plain(running)
+        left, rest = f"{x[i]}-{y[i]}" + ("-1" if borrow else ""), int(x[i]) - int(y[i]) - borrow
+        borrow = int(rest < 0)
+        running = f"{rest + 10 * borrow}{running}"
+        lines.append(left + ("+10" if borrow else "") + f"={running[0]}: {running}")
+    return lines, ("-" if sign == "<" else "") + plain(running)
 
 
 def multiply_digit(a: str, digit: str) -> tuple[list[str], str]:
@@ -79,36 +85,49 @@ def multiply(a: int, b: int) -> tuple[list[str], str]:
 
 
 def divide(a: int, b: int) -> tuple[list[str], str, str]:
-    """Long division by one digit: quotient and remainder. A line begins with what was left, the next digit, and those still to come."""
+    """Long division by one digit: quotient and remainder. A line begins with what was left and the next digit; behind the running
+    quotient stand the digits still to come."""
     lines, running, rest, digits = [f"{a}/{b}"], "", 0, str(a)
     for i, digit in enumerate(digits):
         part = int(f"{rest}{digit}")
         quotient, rest = divmod(part, b)
         running += str(quotient)
-        lines.append(f"{part:02},{digits[i + 1 :]}: {b}*{quotient}={b * quotient:02} left {rest}: {running}")
+        coming = f", {digits[i + 1 :]}" if i + 1 < len(digits) else ""
+        lines.append(f"{part:02}: {b}*{quotient}={b * quotient:02} left {rest}: {running}{coming}")
     return lines, plain(running), str(rest)
 
 
-def compare(a: int, b: int) -> tuple[list[str], str]:
-    """"<", ">" or "=", by the leftmost column that differs."""
-    x, y = aligned(a, b)
-    lines = [f"{x}, {y}"]
-    for p, q in zip(x, y):
-        sign = "<" if p < q else ">" if p > q else "="
-        lines.append(f"{p}{sign}{q}")
-        if sign != "=":
-            break
-    lines.append(f"{a}{sign}{b}")
+def ordered(a: int, b: int) -> tuple[list[str], str]:
+    """The lines that show which number is larger, and "<", ">" or "=". First their lengths, then their first digits, then the
+    first digits of what follows those, which the line before has written down."""
+    lines, x, y = [lengths(a, b)], str(a), str(b)
+    sign = sign_of(len(x), len(y))
+    lines.append(f"{len(x)}{sign}{len(y)}")
+    while sign == "=" and x:
+        sign = sign_of(int(x[0]), int(y[0]))
+        line, x, y = f"{x[0]}{sign}{y[0]}", x[1:], y[1:]
+        lines.append(line + (f": {x}, {y}" if sign == "=" and x else ""))
     return lines, sign
 
 
+def sign_of(a: int, b: int) -> str:
+    return "<" if a < b else ">" if a > b else "="
+
+
+def compare(a: int, b: int) -> tuple[list[str], str]:
+    """"<", ">" or "="."""
+    lines, sign = ordered(a, b)
+    return [*lines, f"{a}{sign}{b}"], sign
+
+
 def sort(numbers: list[int]) -> tuple[list[str], list[int]]:
-    """Takes the smallest of what is left, again and again; all numbers with as many digits as the longest one."""
-    width = max(len(str(n)) for n in numbers)
-    lines, left, result = [], [str(n).zfill(width) for n in numbers], []
+    """Takes the smallest of what is left, again and again. A line lists what is left, the fewest digits that a number there has,
+    and the smallest of those that have so many."""
+    lines, left, result = [], [str(n) for n in numbers], []
     while left:
-        least = min(left)
-        lines.append(f"{', '.join(left)}: {least}")
+        fewest = min(map(len, left))
+        least = min(n for n in left if len(n) == fewest)  # equally long, so the order of texts is the order of numbers
+        lines.append(f"{', '.join(left)} - {fewest}: {least}")
         left.remove(least)
         result.append(int(least))
     return lines, result
