@@ -64,6 +64,7 @@ let package = Package(
             name: "CommandTests",
             dependencies: [
                 "SigmaCommand", "SigmaConversion", "SampleFiles", "sigma-run", "sigma-convert", "sigma-eval",
+                "sigma-bench",
             ]),
     ],
     swiftLanguageModes: [.v6],
