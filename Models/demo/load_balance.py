@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tasks import ALL, BOS, SYSTEM_PROMPTS, conversation, sample
+from tasks import BOS, KINDS, SYSTEM_PROMPTS, conversation, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "Models" / "demo" / "checkpoint"
@@ -30,7 +30,7 @@ def conversations(count: int, digits: int) -> list[str]:
     """Each begins with bos, unless the tokenizer makes the engine put it before every window."""
     rng, texts = random.Random("load balance"), []
     while len(texts) < count:
-        problems = [sample(rng, ALL, digits, held_out=True) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+        problems = [sample(rng, tuple(KINDS), digits, held_out=True) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.1 else ""
         text = "".join(piece for piece, _ in conversation(problems, rng.random() < 0.85, system))
         texts.append(text.removeprefix(BOS) if ADDS_BOS else text)
