@@ -87,7 +87,7 @@ def measure(commands: Commands, folder: Path, questions: int, uses_llama: bool) 
 
 
 def accuracy(commands: Commands, model: Path, questions: int) -> dict:
-    found = commands.json("task", "--model", model, "--count", questions)
+    found = commands.json("task", "--model", model, "--count", questions, "--no-direct")
     share, count = found["with_thinking"], found["count"]
     return {"accuracy": share, "accuracy_se": (share * (1 - share) / count) ** 0.5, "answers": count}
 
