@@ -121,8 +121,7 @@ struct Inspection {
     private func parameters(_ file: ModelFile) -> String {
         let c = file.configuration
         let perExpert = 3 * c.hiddenSize * c.expertIntermediateSize
-        var all = 0
-        for tensor in file.gguf.tensors where tensor.type != .int8 { all += tensor.dimensions.reduce(1, *) }
+        var all = file.weights.denseCount
         let dense = all
         var active = all - (c.tiedEmbeddings ? 0 : c.vocabularySize * c.hiddenSize)
         for used in c.expertsPerToken where used > 0 {
@@ -168,6 +167,30 @@ struct Inspection {
     {
         name.padded(to: 32) + type.padded(to: 8) + dimensions.padded(to: 20) + bytes.padded(to: 14, right: true)
             + offset.padded(to: 16, right: true) + "\n"
+    }
+}
+
+extension ModelWeights {
+    /// Weights of everything but the routed experts.
+    fileprivate var denseCount: Int {
+        func count(_ matrices: [WeightMatrix]) -> Int { matrices.reduce(0) { $0 + $1.rows * $1.columns } }
+        let isTied = head.data == embedding.data
+        return count(isTied ? [embedding] : [embedding, head]) + finalNorm.values.count
+            + layers.reduce(0) { sum, layer in
+                var matrices = [layer.query, layer.key, layer.value, layer.output]
+                var vectors: [FloatVector?] = [
+                    layer.attentionNorm, layer.feedForwardNorm, layer.queryNorm, layer.keyNorm, layer.queryBias,
+                    layer.keyBias, layer.valueBias, layer.outputBias,
+                ]
+                switch layer.feedForward {
+                case .dense(let mlp): matrices += [mlp.gate, mlp.up, mlp.down]
+                case .mixture(let router, let bias, _, let shared):
+                    matrices.append(router)
+                    vectors.append(bias)
+                    if let shared { matrices += [shared.gate, shared.up, shared.down] }
+                }
+                return sum + count(matrices) + vectors.reduce(0) { $0 + ($1?.values.count ?? 0) }
+            }
     }
 }
 

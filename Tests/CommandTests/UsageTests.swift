@@ -178,4 +178,18 @@ import Testing
         #expect(errors.split(separator: "\n").count <= 2, sourceLocation: location)
         #expect(word.isEmpty || errors.contains(word), "\(errors)", sourceLocation: location)
     }
+
+    /// Packed or not: the same weights.
+    @Test func inspectionCountsParameters() throws {
+        func parameters(_ model: String) throws -> Substring? {
+            let result = try Subprocess.run("sigma-convert", ["--inspect", model])
+            #expect(result.code == 0, "\(result.errors)")
+            return String(decoding: result.output, as: UTF8.self).split(separator: "\n").first {
+                $0.hasPrefix("parameters")
+            }
+        }
+        let packed = try #require(try parameters(TestModels.demo))
+        #expect(try packed == parameters(TestModels.demoFloat))
+        #expect(packed.contains("7351072 in all"))
+    }
 }
