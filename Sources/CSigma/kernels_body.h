@@ -138,8 +138,8 @@ static void quantize_activations(const float *x, sigma_activation_block *blocks,
         }
         blocks->scale = scale;
         blocks->scaled_sum = scale * (float)(sums[0] + sums[1]);
+        blocks->both = -8 * (sums[0] + sums[1]);
         blocks->first = -8 * sums[0];
-        blocks->second = -8 * sums[1];
     }
 }
 

@@ -74,7 +74,7 @@ INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, 
             UNROLLED for (int i = 0; i < rows; i++) {
                 const sigma_activation_block *block = &blocks[i][b];
                 sums[i] = from_int((vi)dot_six(w, block->q, block->first)) * (d1 * block->scale) + sums[i];
-                sums[i] = from_int((vi)dot_six(w + 4, block->q + 16, block->second)) * (d2 * block->scale) + sums[i];
+                sums[i] = from_int((vi)dot_six(w + 4, block->q + 16, block->both - block->first)) * (d2 * block->scale) + sums[i];
             }
         }
     }
