@@ -11,7 +11,16 @@ typedef int8_t vb __attribute__((vector_size(LANES), aligned(1)));
 
 INLINE vf load(const float *p) { return *(const vf *)p; }
 INLINE void store(float *p, vf v) { *(vf *)p = v; }
-INLINE vf splat(float x) { return (vf){} + x; }
+// Not 0 + x, which costs an addition: it has to turn -0 into 0.
+INLINE vf splat(float x) {
+#if LANES == 16
+    return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#elif LANES == 8
+    return (vf){x, x, x, x, x, x, x, x};
+#else
+    return (vf){x, x, x, x};
+#endif
+}
 
 INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
 
