@@ -239,7 +239,13 @@ static void rms_norm(const float *x, const float *weight, float eps, float *y, i
 }
 
 static void rope(float *x, const float *cosines, const float *sines, int half) {
-    for (int i = 0; i < half; i++) {
+    int i = 0;
+    for (; i + LANES <= half; i += LANES) {
+        const vf x1 = load(x + i), x2 = load(x + i + half), cosine = load(cosines + i), sine = load(sines + i);
+        store(x + i, x1 * cosine - x2 * sine);
+        store(x + i + half, x2 * cosine + x1 * sine);
+    }
+    for (; i < half; i++) {
         const float x1 = x[i], x2 = x[i + half];
         x[i] = x1 * cosines[i] - x2 * sines[i];
         x[i + half] = x2 * cosines[i] + x1 * sines[i];

@@ -34,7 +34,7 @@ INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, 
         sums[i] = splat(0);
     }
     for (int b = 0; b < k / 32; b++, values += step) {
-        UNROLLED for (size_t line = 0; line < step; line += 64) __builtin_prefetch(values + ahead + line);
+        UNROLLED for (size_t line = 0; line < step; line += 64) __builtin_prefetch(values + ahead + line, 0, 2);
         vw w[8];
         if (type == SIGMA_Q8_0) {
             UNROLLED for (int c = 0; c < 8; c++) w[c] = load_weights(values + 64 * c);
