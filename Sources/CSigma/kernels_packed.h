@@ -19,8 +19,6 @@ INLINE void scales_q4_k(const uint8_t *pairs, int which, vf *scale, vf *minimum)
     *minimum = from_int(low >> 4 | (high >> 2 & 3) << 4);
 }
 
-#define UNROLLED _Pragma("clang loop unroll(full)")
-
 // `rows` (a constant where it is called) activation rows against the rows part * LANES ..< (part + 1) * LANES of a group.
 INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, int k, const sigma_activations *a, int first,
                         int rows, float *y, size_t y_stride) {

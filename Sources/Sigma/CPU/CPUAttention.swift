@@ -250,7 +250,7 @@ extension CPUBackend {
         let first = kvHead * headsPerGroup * dim
         let out = workspace.attended.base + row * configuration.queryWidth + first
         for head in 0..<headsPerGroup {
-            for i in 0..<dim { out[head * dim + i] = outputs[head * paddedHeadDim + i] / sums[head] }
+            kernels.divide(outputs + head * paddedHeadDim, sums[head], out + head * dim, Int32(dim))
         }
         if quantizesAttendedByHead && layers[layerIndex].output.type.isQuantized {
             quantizeAttended(row, columns: first..<first + headsPerGroup * dim)
