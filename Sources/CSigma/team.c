@@ -118,3 +118,7 @@ void sigma_team_barrier(sigma_team *team, int32_t member) {
 int64_t sigma_team_take(sigma_team *team, int32_t counter) {
     return atomic_fetch_add_explicit(&team->counters[counter].next, 1, memory_order_relaxed);
 }
+
+void sigma_team_reset(sigma_team *team, int32_t counter) {
+    atomic_store_explicit(&team->counters[counter].next, 0, memory_order_relaxed);
+}

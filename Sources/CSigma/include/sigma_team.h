@@ -25,5 +25,7 @@ void sigma_team_run(sigma_team *team, sigma_team_body body, void *context);
 void sigma_team_barrier(sigma_team *team, int32_t member);
 // Inside a body: the next number of counter 0...7, from 0, each given to one member.
 int64_t sigma_team_take(sigma_team *team, int32_t counter);
+// Inside a body, while all other members wait at a barrier: the counter begins again from 0.
+void sigma_team_reset(sigma_team *team, int32_t counter);
 
 #endif

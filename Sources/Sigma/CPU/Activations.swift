@@ -45,7 +45,7 @@ extension CPUBackend {
                     count: c.expertIntermediateSize)
             }
         case .alwaysOnHidden:
-            guard let group = plan.groups.last, group.firstSlot == rowCount * choices else { return [] }
+            guard let group = plan.alwaysOn else { return [] }
             return (0..<rowCount).flatMap { row in
                 UnsafeBufferPointer(
                     start: workspace.gated.base + (group.firstSlot + row) * gatedWidth, count: group.gate.rows)

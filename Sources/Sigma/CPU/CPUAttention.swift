@@ -42,10 +42,11 @@ extension CPUBackend {
 
     /// Cuts the batch's attention into items. A segment with few rows is split over positions, so that all members have work
     /// at depth; one with many is split over rows. The arithmetic is the same.
-    func planAttention() throws {
+    func planAttention() {
         attentionItems.removeAll(keepingCapacity: true)
         mergeItems.removeAll(keepingCapacity: true)
         var states = 0
+        defer { splitStateCount = states }
         let tileRows = max(1, Self.queryTile / headsPerGroup)
         for (index, segment) in batch.segments.enumerated() {
             if segment.count <= 2 {
@@ -78,8 +79,6 @@ extension CPUBackend {
                 }
             }
         }
-        try workspace.splitStates.reserve(states * headsPerGroup * 2)
-        try workspace.splitOutputs.reserve(states * headsPerGroup * paddedHeadDim)
     }
 
     package func attend(layer: Int) {

@@ -17,13 +17,23 @@ struct FeedForwardPlan {
 
     /// Experts that a row chooses; shared or dense MLPs add one slot a row behind all of theirs.
     var choices = 0
+    /// The experts that rows chose, in ascending order.
+    var chosen: [Int] = []
+    /// The dense or shared MLP.
+    var alwaysOn: Group?
+
+    // The wave: what is computed now, and whether anything follows.
+    var wave = ExpertWave()
+    var isLast = false
     var groups: [Group] = []
     var gateItems: [Item] = []
     var downItems: [Item] = []
-    /// [experts + 1]
+    /// [experts + 1]: each expert's first slot.
     var offsets: [Int] = []
+    /// [experts]: the next free slot while rows are sorted.
+    var ends: [Int] = []
 
-    mutating func removeAll() {
+    mutating func removeGroups() {
         groups.removeAll(keepingCapacity: true)
         gateItems.removeAll(keepingCapacity: true)
         downItems.removeAll(keepingCapacity: true)
@@ -45,7 +55,7 @@ extension CPUBackend {
     /// Rows of a product that are held beside each other before they are used up.
     static let rowPiece = 256
 
-    func reserveFeedForward(rows: Int) throws {
+    func reserveFeedForward(_ workspace: inout Workspace, rows: Int) throws {
         let c = configuration
         let choices = c.expertsPerToken.max() ?? 0
         // A dense layer and the shared experts use one slot a row.
@@ -62,9 +72,13 @@ extension CPUBackend {
         try workspace.feedForward.reserve(rows * c.hiddenSize)
     }
 
-    package func feedForward(layer: Int) {
+    package func feedForward(layer: Int) throws {
         layerIndex = layer
+        expertFailure = nil
         run(.feedForward)
+        if let expertFailure { throw expertFailure }
+        experts.release(plan.wave)
+        if layer == configuration.layerCount - 1 { try experts.confirm() }
     }
 
     package func layerRouting() -> LayerRouting? {
@@ -75,20 +89,32 @@ extension CPUBackend {
             chosen: UnsafePointer(workspace.chosen.base))
     }
 
+    /// Routing of all rows; then experts in waves, each when its records are there; then the sum.
     func feedForwardBody(_ member: Int32) {
         let layer = weights.layers[layerIndex]
         while let row = team.take(0, of: rowCount) {
             normalize(row: row, to: row, layer.feedForwardNorm, quantized: needsQuantizedInput(layer.feedForward))
             if case .mixture(let router, let bias, _, _) = layer.feedForward { route(row, router, bias, member) }
         }
+        if let foresight, foresight.isActive {
+            while let item = team.take(4, of: foresight.items(behind: layerIndex)) { foresee(item, member) }
+        }
         team.barrier(member)
-        if member == 0 { makePlan(layer.feedForward) }
+        if member == 0 {
+            sortRows(layer.feedForward)
+            planWave(isFirst: true)
+        }
         team.barrier(member)
 
-        while let item = team.take(1, of: plan.gateItems.count) { gateAndUp(plan.gateItems[item], member) }
-        team.barrier(member)
-        while let item = team.take(2, of: plan.downItems.count) { down(plan.downItems[item], member) }
-        team.barrier(member)
+        while true {
+            while let item = team.take(1, of: plan.gateItems.count) { gateAndUp(plan.gateItems[item], member) }
+            team.barrier(member)
+            while let item = team.take(2, of: plan.downItems.count) { down(plan.downItems[item], member) }
+            team.barrier(member)
+            if plan.isLast { break }
+            if member == 0 { planWave(isFirst: false) }
+            team.barrier(member)
+        }
         while let row = team.take(3, of: rowCount) { combine(row) }
     }
 
@@ -128,42 +154,72 @@ extension CPUBackend {
             isTaken: UnsafeMutableRawPointer(scratch(member)).assumingMemoryBound(to: Bool.self))
     }
 
-    /// Groups the rows by expert: a counting sort, rows in order inside an expert.
-    private func makePlan(_ feedForward: LayerWeights.FeedForward) {
-        plan.removeAll()
+    /// Groups the rows by expert (a counting sort, rows in order inside an expert), and asks for the experts that were chosen.
+    private func sortRows(_ feedForward: LayerWeights.FeedForward) {
         let choices = configuration.expertsPerToken[layerIndex]
         let routed = rowCount * choices
         plan.choices = choices
+        plan.chosen.removeAll(keepingCapacity: true)
         var alwaysOn: MLPWeights?
         switch feedForward {
         case .dense(let mlp): alwaysOn = mlp
-        case .mixture(let router, _, let experts, let shared):
+        case .mixture(let router, _, let records, let shared):
             stepBytes += router.byteCount
             alwaysOn = shared
-            if plan.offsets.count != experts.count + 1 { plan.offsets = Array(repeating: 0, count: experts.count + 1) }
-            for expert in 0...experts.count { plan.offsets[expert] = 0 }
+            let count = records.count
+            if plan.offsets.count != count + 1 {
+                plan.offsets = Array(repeating: 0, count: count + 1)
+                plan.ends = Array(repeating: 0, count: count)
+            }
+            for expert in 0...count { plan.offsets[expert] = 0 }
             for index in 0..<routed { plan.offsets[Int(workspace.chosen.base[index]) + 1] += 1 }
-            for expert in 0..<experts.count { plan.offsets[expert + 1] += plan.offsets[expert] }
-            for expert in 0..<experts.count {
-                if plan.offsets[expert + 1] > plan.offsets[expert] {
-                    paging.requestExpert(expert, layer: layerIndex, of: experts)
-                }
-                plan.add(
-                    .init(
-                        gate: experts.gate(expert), up: experts.up(expert), down: experts.down(expert),
-                        firstSlot: plan.offsets[expert], count: plan.offsets[expert + 1] - plan.offsets[expert]))
+            for expert in 0..<count {
+                if plan.offsets[expert + 1] > 0 { plan.chosen.append(expert) }
+                plan.offsets[expert + 1] += plan.offsets[expert]
+                plan.ends[expert] = plan.offsets[expert]
             }
             for index in 0..<routed {
                 let expert = Int(workspace.chosen.base[index])
-                let slot = plan.offsets[expert]
-                plan.offsets[expert] += 1
+                let slot = plan.ends[expert]
+                plan.ends[expert] += 1
                 workspace.slots.base[index] = Int32(slot)
                 workspace.slotRows.base[slot] = Int32(index / choices)
             }
         }
-        if let mlp = alwaysOn {
+        plan.alwaysOn = alwaysOn.map { mlp in
             for row in 0..<rowCount { workspace.slotRows.base[routed + row] = Int32(row) }
-            plan.add(.init(gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rowCount))
+            return .init(gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rowCount)
+        }
+        experts.request(plan.chosen, layer: layerIndex)
+        foresight?.tell(layer: layerIndex, chosen: plan.chosen)
+    }
+
+    /// What is computed next: the experts whose records are there; with the first ones the MLP that every row goes through, which waits for
+    /// nothing. A failure ends the layer.
+    private func planWave(isFirst: Bool) {
+        if !isFirst {
+            experts.release(plan.wave)
+            team.reset(1)
+            team.reset(2)
+        }
+        plan.removeGroups()
+        let always = isFirst ? plan.alwaysOn : nil
+        do {
+            plan.isLast = try !experts.take(&plan.wave, waits: always == nil)
+        } catch {
+            plan.wave.removeAll()
+            plan.isLast = true
+            expertFailure = error
+        }
+        if let always { plan.add(always) }
+        if case .mixture(_, _, let records, _) = weights.layers[layerIndex].feedForward {
+            for (expert, record) in zip(plan.wave.experts, plan.wave.records) {
+                plan.add(
+                    .init(
+                        gate: records.layout.gate(at: record), up: records.layout.up(at: record),
+                        down: records.layout.down(at: record), firstSlot: plan.offsets[expert],
+                        count: plan.offsets[expert + 1] - plan.offsets[expert]))
+            }
         }
         for group in plan.groups { stepBytes += group.gate.byteCount + group.up.byteCount + group.down.byteCount }
     }
@@ -221,9 +277,9 @@ extension CPUBackend {
                 out, workspace.weights.base[index],
                 workspace.expertOutputs.base + Int(workspace.slots.base[index]) * hidden, Int32(hidden))
         }
-        if let last = plan.groups.last, last.firstSlot == rowCount * plan.choices {
+        if let always = plan.alwaysOn {
             kernels.add_scaled(
-                out, 1, workspace.expertOutputs.base + (last.firstSlot + row) * hidden, Int32(hidden))
+                out, 1, workspace.expertOutputs.base + (always.firstSlot + row) * hidden, Int32(hidden))
         }
         kernels.add_scaled(workspace.residual.base + row * hidden, 1, out, Int32(hidden))
     }

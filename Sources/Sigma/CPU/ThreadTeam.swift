@@ -31,6 +31,9 @@ package final class ThreadTeam: @unchecked Sendable {
         return item < count ? item : nil
     }
 
+    /// Inside a body, by one member while the others are between two barriers: list `counter` begins anew.
+    func reset(_ counter: Int32) { sigma_team_reset(team, counter) }
+
     /// Cores that this process may use; on macOS the performance cores.
     package static var availableProcessors: Int {
         #if os(macOS)
