@@ -152,6 +152,11 @@ struct OutputArguments: ParsableArguments {
     @Flag(help: "One JSON object a line on standard output: prompt, token, ..., done. It holds the thinking too.")
     var json = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"))
+    var expertTrace: String?
+
     @Flag(help: "A short table of speeds and memory on standard error at the end.")
     var stats = false
 }

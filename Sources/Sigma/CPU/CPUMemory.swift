@@ -7,6 +7,11 @@ extension CPUBackend {
 
     package var expertStatistics: ExpertStatistics { experts.statistics }
 
+    /// Bytes of the slots that experts may use now; of all experts where they are mapped.
+    package var expertCacheBytes: Int {
+        (experts as? ExpertCache).map { $0.slotCount * $0.slotBytes } ?? memoryPlan.expertBytes
+    }
+
     package func positionLimit(kvType: KVType) -> Int? {
         memoryPlan.positionLimit(blockBytes: configuration.kvBlockBytes(kvType))
     }
@@ -18,14 +23,23 @@ extension CPUBackend {
             kvGrowth: cache.growth(to: cache.length + count), activations: memoryPlan.activationBytes)
     }
 
+    /// What the model would use under other limits.
+    ///
+    /// - Throws: `SigmaError(.unavailable)` if they are too small.
+    package func memoryPlan(for limits: MemoryLimits) throws -> MemoryPlan {
+        let measuredRows = 1024
+        var plan = MemoryPlan(model, limits: limits)
+        plan.activationBytes = try activationBytes(rows: 1)
+        plan.activationRowBytes =
+            (try activationBytes(rows: measuredRows) - plan.activationBytes) / (measuredRows - 1) + 1
+        plan.decide(limits)
+        try plan.check(path: model.path)
+        return plan
+    }
+
     /// Decides where experts stay, and brings what is always needed into memory.
     func setUpMemory(_ limits: MemoryLimits, _ makeReader: ((ModelFile) throws -> any RecordReader)?) throws {
-        let measuredRows = 1024
-        memoryPlan.activationBytes = try activationBytes(rows: 1)
-        memoryPlan.activationRowBytes =
-            (try activationBytes(rows: measuredRows) - memoryPlan.activationBytes) / (measuredRows - 1) + 1
-        memoryPlan.decide(limits)
-        try memoryPlan.check(path: model.path)
+        memoryPlan = try memoryPlan(for: limits)
         if memoryPlan.budget != nil { budget = MemoryBudget(memoryPlan) }
         guard !memoryPlan.isResident else {
             model.requestDenseWeights()

@@ -38,6 +38,7 @@ package struct ExpertStatistics: Sendable, Equatable {
     package init() {}
 
     package var hitRate: Double { requests == 0 ? 1 : Double(hits) / Double(requests) }
+    package static func + (a: Self, b: Self) -> Self { a - (Self() - b) }
     package static func - (a: Self, b: Self) -> Self {
         var difference = a
         difference.requests -= b.requests

@@ -61,6 +61,25 @@ package struct MemoryPlan: Sendable {
     /// Positions that the model states.
     package var contextLength = 0
 
+    package init(
+        budget: Int?, isResident: Bool, processBytes: Int, denseBytes: Int, expertBytes: Int, expertCount: Int,
+        slotBytes: Int, recordsPerToken: Int, slotLimit: Int, activationBytes: Int, activationRowBytes: Int,
+        kvBlockBytes: Int
+    ) {
+        self.budget = budget
+        self.isResident = isResident
+        self.processBytes = processBytes
+        self.denseBytes = denseBytes
+        self.expertBytes = expertBytes
+        self.expertCount = expertCount
+        self.slotBytes = slotBytes
+        self.recordsPerToken = recordsPerToken
+        self.slotLimit = slotLimit
+        self.activationBytes = activationBytes
+        self.activationRowBytes = activationRowBytes
+        self.kvBlockBytes = kvBlockBytes
+    }
+
     /// What keys and values, activations and slots share; nil without a budget.
     package var sharedBytes: Int? { budget.map { $0 - processBytes - denseBytes - (isResident ? expertBytes : 0) } }
 
