@@ -75,7 +75,7 @@ struct BenchCommand: ParsableCommand {
                 .unavailable, "this version has no CUDA back end", remedy: "Use the CPU: --backend cpu.")
         }
         Interrupt.install(secondEndsProcess: true)
-        let instructionSet = try InstructionSet.fromEnvironment() ?? .best
+        let instructionSet = try InstructionSet.fromEnvironment()
         var measurement = Measurement(
             model: file, instructionSet: instructionSet, repetitions: repetitions, warmUp: warmUp, seed: seed,
             isCancelled: { Interrupt.isRequested })

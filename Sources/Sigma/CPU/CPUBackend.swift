@@ -4,15 +4,20 @@ import CSigma
 package final class CPUBackend: Backend, @unchecked Sendable {
     let configuration: ModelConfiguration
     /// Mapped, or the process's own.
-    var weights: ModelWeights
+    private(set) var weights: ModelWeights
+    private(set) var layers: [CPULayer]
     let model: ModelFile
     let team: ThreadTeam
-    // What memory is used for, and where experts come from: the mapped file, or a cache.
+    let paging: WeightPaging
+    // What memory is used for; where not all experts stay, their cache.
     package internal(set) var memoryPlan: MemoryPlan
     var budget: MemoryBudget?
-    var experts: any ExpertStore
+    var ownedWeights: OwnedWeights? { didSet { if let ownedWeights { use(ownedWeights.weights) } } }
+    var expertCache: ExpertCache?
     var foresight: ExpertForesight?
-    var ownedWeights: OwnedWeights?
+    let residentRowLimit: Int
+    /// Bytes of keys and values of a position, of the largest type of the sequences that were made.
+    var kvPositionBytes = 0
     package let instructionSet: InstructionSet
     let rotary: RotaryEmbedding
     /// Queries and outputs of attention are this wide per head.
@@ -26,10 +31,6 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     /// The widest MLP of the model.
     let gatedWidth: Int
 
-    let residentRowLimit: Int
-    /// Bytes of keys and values of a position, of the largest type of the sequences that were made.
-    var kvPositionBytes = 0
-
     // What the members of the team work on in the current operation.
     var batch = Batch()
     var rowCount = 0
@@ -39,10 +40,9 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     var attentionItems: [AttentionItem] = []
     var mergeItems: [MergeItem] = []
     var splitStateCount = 0
-    var plan = FeedForwardPlan()
-    var expertFailure: (any Error)?
-    /// Whether the current step's batch asks for routing.
-    var keepsRouterLogits = false
+    /// [members]
+    let plans: UnsafeMutablePointer<FeedForwardPlan>
+    var wave = FeedForwardWave()
     package internal(set) var stepBytes = 0
 
     /// - Parameters:
@@ -61,20 +61,30 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         residentRowLimit = rowLimit
         configuration = model.configuration
         weights = model.weights
+        layers = model.weights.layers.map(CPULayer.init)
         team = try ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
         self.instructionSet = instructionSet ?? .best
-        experts = MappedExperts(model)
+        paging = WeightPaging(model)
         rotary = RotaryEmbedding(
             headDim: configuration.headDim, theta: configuration.ropeTheta, scaling: configuration.ropeScaling)
         paddedHeadDim = (configuration.headDim + 15) & ~15
         usesBLAS = !model.weights.hasQuantizedMatrix && hasFloatProduct
         gatedWidth = model.weights.widestMLP
         scratchLength = Self.scratchLength(configuration, gatedWidth: gatedWidth, paddedHeadDim: paddedHeadDim)
+        plans = .allocate(capacity: team.memberCount)
         memoryPlan = MemoryPlan(model, limits: limits)
         try setUpMemory(limits, makeReader)
     }
 
-    deinit { workspace.release() }
+    private func use(_ weights: ModelWeights) {
+        self.weights = weights
+        layers = weights.layers.map(CPULayer.init)
+    }
+
+    deinit {
+        workspace.release()
+        plans.deallocate()
+    }
 
     package var name: String { "cpu" }
     package var headRowLimit: Int { 32 }
@@ -100,7 +110,6 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package func begin(_ batch: Batch) throws {
         self.batch = batch
         rowCount = batch.tokens.count
-        keepsRouterLogits = batch.routing != nil
         stepBytes = rowCount * weights.embedding.type.rowBytes(configuration.hiddenSize)
         planAttention()
         try makeRoom()
@@ -108,7 +117,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
             try cache(of: segment).reserve(segment.position + segment.count)
         }
         try reserve(&workspace, rows: rowCount)
-        experts.beginStep(rows: rowCount)
+        layPlans()
+        expertCache?.beginStep(rows: rowCount)
         foresight?.beginStep(rows: rowCount)
         for segment in batch.segments {
             for index in 0..<segment.count {
@@ -148,7 +158,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     func cache(of segment: Batch.Segment) -> KVCache { unsafeDowncast(segment.sequence, to: KVCache.self) }
 
-    enum Operation { case attention, feedForward, head }
+    enum Operation { case attention, feedForward, expertWaves, head }
 
     /// Runs an operation on every member of the team.
     func run(_ operation: Operation) {
@@ -158,6 +168,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
             switch backend.operation {
             case .attention: backend.attentionBody(member)
             case .feedForward: backend.feedForwardBody(member)
+            case .expertWaves: backend.expertWavesBody(member)
             case .head: backend.headBody(member)
             }
         }
@@ -168,36 +179,75 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     }
 
     /// normed = rmsnorm(residual) for one row, and its 8-bit form where a product needs it.
-    func normalize(row: Int, to normedRow: Int, _ norm: FloatVector, quantized: Bool) {
+    func normalize(row: Int, to normedRow: Int, _ norm: UnsafePointer<Float>, quantized: Bool) {
         let hidden = configuration.hiddenSize
         let normed = workspace.normed.base + normedRow * hidden
         kernels.rms_norm(
-            workspace.residual.base + row * hidden, norm.pointer, configuration.rmsNormEpsilon, normed, Int32(hidden))
+            workspace.residual.base + row * hidden, norm, configuration.rmsNormEpsilon, normed, Int32(hidden))
         if quantized {
             kernels.quantize_activations(
                 normed, workspace.normedQuantized.base + normedRow * (hidden / 32), Int32(hidden))
         }
     }
 
+    /// Normalises the batch's rows; afterwards the member may read them. Of very few rows each member makes its own copy, which takes less
+    /// time than to wait for the others.
+    func normalizeRows(
+        _ norm: UnsafePointer<Float>, quantized: Bool, list: Int32, _ member: Int32
+    ) -> sigma_activations {
+        if normalizesAlone {
+            for row in 0..<rowCount {
+                normalize(row: row, to: Int(member) * rowCount + row, norm, quantized: quantized)
+            }
+        } else {
+            while let row = team.take(list, of: rowCount, member) {
+                normalize(row: row, to: row, norm, quantized: quantized)
+            }
+            team.barrier(member)
+        }
+        return normedRows(member)
+    }
+
+    /// What `normalizeRows` made for the member.
+    func normedRows(_ member: Int32) -> sigma_activations {
+        activations(
+            workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize,
+            first: normalizesAlone ? Int(member) * rowCount : 0)
+    }
+
+    var normalizesAlone: Bool { rowCount <= Self.rowsNormalizedAlone }
+    /// Whether a step waits for weights and for other members rather than for arithmetic.
+    var isFewRows: Bool { rowCount <= 8 }
+
+    /// Has the first weights that a member will read from `row` on come to its cache while it waits for the others: they would else begin with a
+    /// memory's latency.
+    func prefetch(_ matrix: WeightMatrix, _ row: Int) {
+        let data = matrix.data(row: min(row, matrix.rows - 1) / Int(SIGMA_GROUP) * Int(SIGMA_GROUP))
+        sigma_prefetch(data, min(Self.prefetchBytes, matrix.byteCount - (data - matrix.data)))
+    }
+
     /// Rows of fp32 values with their 8-bit form, as a product's input.
     func activations(
         _ values: UnsafePointer<Float>, _ quantized: Workspace.Buffer<sigma_activation_block>, width: Int,
-        index: UnsafePointer<Int32>? = nil, first: Int = 0
+        first: Int = 0
     ) -> sigma_activations {
         sigma_activations(
             values: values + first * width, value_stride: width, blocks: quantized.base + first * (width / 32),
-            block_stride: width / 32, index: index)
+            block_stride: width / 32, index: nil)
     }
+
+    var headTiles: Int { (weights.head.rows + Self.headTile - 1) / Self.headTile }
 
     func headBody(_ member: Int32) {
         let head = weights.head
-        while let index = team.take(0, of: headRows.count) {
-            normalize(row: headRows.lowerBound + index, to: index, weights.finalNorm, quantized: head.type.isQuantized)
+        while let index = team.take(0, of: headRows.count, member) {
+            normalize(
+                row: headRows.lowerBound + index, to: index, weights.finalNorm.pointer,
+                quantized: head.type.isQuantized)
         }
         team.barrier(member)
         let input = activations(workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize)
-        let tiles = (head.rows + Self.headTile - 1) / Self.headTile
-        while let tile = team.take(1, of: tiles) {
+        while let tile = team.take(1, of: headTiles, member) {
             let first = tile * Self.headTile
             multiply(
                 head, first, min(Self.headTile, head.rows - first), input, rows: headRows.count,
@@ -210,6 +260,10 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     /// Outputs of a product that one member computes at a time.
     static let outputTile = 64
     static let headTile = 256
+    /// Rows that every member normalises and routes for itself.
+    static let rowsNormalizedAlone = 2
+    /// What a member has brought before a barrier: somewhat more than a product's kernel looks ahead.
+    static let prefetchBytes = 32 << 10
     /// Rows that go through OpenBLAS at a time.
     static let blasRows = 256
     /// Rows from which a float product goes through OpenBLAS.
@@ -229,8 +283,9 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     func reserve(_ workspace: inout Workspace, rows: Int) throws {
         let c = configuration
         try workspace.residual.reserve(rows * c.hiddenSize)
-        try workspace.normed.reserve(rows * c.hiddenSize)
-        try workspace.normedQuantized.reserve(rows * (c.hiddenSize / 32))
+        let normedRows = max(rows, headRowLimit, rows <= Self.rowsNormalizedAlone ? rows * team.memberCount : 0)
+        try workspace.normed.reserve(normedRows * c.hiddenSize)
+        try workspace.normedQuantized.reserve(normedRows * (c.hiddenSize / 32))
         try workspace.cosines.reserve(rows * c.headDim / 2)
         try workspace.sines.reserve(rows * c.headDim / 2)
         try workspace.projections.reserve(rows * (c.queryWidth + 2 * c.kvWidth))
@@ -240,11 +295,11 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         try workspace.logits.reserve(min(rows, headRowLimit) * c.vocabularySize)
         try workspace.splitStates.reserve(splitStateCount * headsPerGroup * 2)
         try workspace.splitOutputs.reserve(splitStateCount * headsPerGroup * paddedHeadDim)
+        try workspace.progress.reserve(2 * configuration.kvHeadCount + mergeItems.count)
         try workspace.scratch.reserve(scratchLength * team.memberCount)
         try reserveFeedForward(&workspace, rows: rows)
     }
 }
-
 
 extension ModelWeights {
     /// Whether any of the large matrices (all but the routers) is quantized.

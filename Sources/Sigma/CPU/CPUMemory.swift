@@ -5,11 +5,11 @@ extension CPUBackend {
         return budget?.rowLimit(kvPositionBytes: kvPositionBytes) ?? MemoryBudget.rowCapacity
     }
 
-    package var expertStatistics: ExpertStatistics { experts.statistics }
+    package var expertStatistics: ExpertStatistics { expertCache?.statistics ?? ExpertStatistics() }
 
     /// Bytes of the slots that experts may use now; of all experts where they are mapped.
     package var expertCacheBytes: Int {
-        (experts as? ExpertCache).map { $0.slotCount * $0.slotBytes } ?? memoryPlan.expertBytes
+        expertCache.map { $0.slotCount * $0.slotBytes } ?? memoryPlan.expertBytes
     }
 
     package func positionLimit(kvType: KVType) -> Int? {
@@ -42,19 +42,18 @@ extension CPUBackend {
         memoryPlan = try memoryPlan(for: limits)
         if memoryPlan.budget != nil { budget = MemoryBudget(memoryPlan) }
         guard !memoryPlan.isResident else {
-            model.requestDenseWeights()
+            paging.requestDenseWeights()
             return
         }
         let reader = try makeReader?(model) ?? DirectFileReader(model.gguf.file)
         let owned = try OwnedWeights(model, reader: reader)
         ownedWeights = owned
-        weights = owned.weights
         // What opening the file brought in.
         model.gguf.file.release(model.gguf.dataOffset..<model.byteCount)
         let cache = try ExpertCache(
             table: ExpertRecordTable(model), reader: reader,
             slotCapacity: memoryPlan.slots(kv: 0, activations: memoryPlan.activationBytes), policy: limits.policy)
-        experts = cache
+        expertCache = cache
         foresight = ExpertForesight(cache, configuration, mode: limits.prediction)
     }
 
@@ -81,7 +80,7 @@ extension CPUBackend {
                 "the memory budget of \((budget.plan.budget ?? 0) >> 20) MiB has no room for \((growth + needed) >> 20) MiB more of keys, values and activations",
                 remedy: "Use more memory (--memory), a shorter prompt, fewer sequences at once, or --kv-type q8_0.")
         }
-        (experts as? ExpertCache)?.setSlotLimit(budget.slots(kvGrowth: growth, activations: activations))
+        expertCache?.setSlotLimit(budget.slots(kvGrowth: growth, activations: activations))
     }
 
     /// Activations beyond need that are kept: not worth the page faults.

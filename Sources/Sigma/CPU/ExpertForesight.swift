@@ -79,15 +79,15 @@ extension CPUBackend {
     func foresee(_ item: Int, _ member: Int32) {
         let target = foresight!.target(item, behind: layerIndex)
         let c = configuration
-        let layer = weights.layers[target.layer]
-        guard case .mixture(let router, let bias, _, _) = layer.feedForward else { return }
+        let layer = layers[target.layer]
+        guard let router = layer.router else { return }
         // Scratch: marks [experts], scores [experts], weights [choices], the normalized state [hidden].
         let marks = scratch(member)
         let scores = marks + (c.expertCount + 3) / 4
         let choiceWeights = scores + c.expertCount
         let normed = choiceWeights + c.expertCount
         kernels.rms_norm(
-            workspace.residual.base + target.row * c.hiddenSize, layer.feedForwardNorm.pointer, c.rmsNormEpsilon,
+            workspace.residual.base + target.row * c.hiddenSize, layer.feedForwardNorm, c.rmsNormEpsilon,
             normed, Int32(c.hiddenSize))
         var input = sigma_activations(
             values: UnsafePointer(normed), value_stride: c.hiddenSize, blocks: nil, block_stride: 0, index: nil)
@@ -96,7 +96,7 @@ extension CPUBackend {
             c.expertCount)
         Routing.score(scores, count: c.expertCount, c.scoring)
         Routing.choose(
-            scores: scores, bias: bias?.pointer, count: c.expertCount, choices: c.expertsPerToken[target.layer],
+            scores: scores, bias: layer.selectionBias, count: c.expertCount, choices: c.expertsPerToken[target.layer],
             normalizes: false, scalingFactor: 1, chosen: target.chosen, weights: choiceWeights,
             isTaken: UnsafeMutableRawPointer(marks).assumingMemoryBound(to: Bool.self))
     }

@@ -1,8 +1,6 @@
 import CSigma
 
-/// Activations of a step. Row-major fp32 unless stated; grows when a step begins, never during one.
-///
-/// `slot`: one (row, chosen expert) pair; slots are grouped by expert.
+/// Activations of a step. Row-major fp32 unless stated; grows when a step begins, never during one. Slots: see `FeedForwardPlan`.
 struct Workspace {
     /// Memory for `count` elements, page-aligned, kept until it has to grow.
     struct Buffer<Element: BitwiseCopyable>: @unchecked Sendable {
@@ -46,17 +44,18 @@ struct Workspace {
         for path in Self.floats { self[keyPath: path].isPlanned = isPlanned }
         for path in Self.integers { self[keyPath: path].isPlanned = isPlanned }
         for path in Self.blocks { self[keyPath: path].isPlanned = isPlanned }
+        groups.isPlanned = isPlanned
     }
 
     var byteCount: Int {
-        Self.floats.reduce(0) { $0 + self[keyPath: $1].byteCount }
+        Self.floats.reduce(groups.byteCount) { $0 + self[keyPath: $1].byteCount }
             + Self.integers.reduce(0) { $0 + self[keyPath: $1].byteCount }
             + Self.blocks.reduce(0) { $0 + self[keyPath: $1].byteCount }
     }
 
     /// [rows, hidden]: the residual stream.
     var residual = Buffer<Float>()
-    /// [rows, hidden]: after the norm; input of attention, feed-forward or head.
+    /// [rows, hidden]: after the norm; input of attention, feed-forward or head. With very few rows: of each member.
     var normed = Buffer<Float>()
     /// [rows, hidden / 32]: the same in 8 bits.
     var normedQuantized = Buffer<sigma_activation_block>()
@@ -73,17 +72,20 @@ struct Workspace {
     /// Softmax states of splits: per item and query of its group a maximum and a sum; and [padded headDim] outputs.
     var splitStates = Buffer<Float>()
     var splitOutputs = Buffer<Float>()
+    /// What members have done of the layer's attention: of each key-value head its tiles of q, k and v, then 1 when it can be attended, then
+    /// of each merge the splits.
+    var progress = Buffer<Int32>()
 
-    /// [rows, experts]: unbiased router scores.
-    var scores = Buffer<Float>()
-    /// [rows, experts]: what the scores were made of; only in steps whose routing is asked for.
+    /// [rows, experts]
     var routerLogits = Buffer<Float>()
-    /// [rows, choices]: expert, weight and slot of each choice.
+    /// What `FeedForwardPlan` is made of, for the rows in common or for each member.
+    var scores = Buffer<Float>()
     var chosen = Buffer<Int32>()
     var weights = Buffer<Float>()
     var slots = Buffer<Int32>()
-    /// [slots]: the row of each.
     var slotRows = Buffer<Int32>()
+    var offsets = Buffer<Int32>()
+    var groups = Buffer<FeedForwardPlan.Group>()
     /// [slots, intermediate]: silu(gate) * up.
     var gated = Buffer<Float>()
     var gatedQuantized = Buffer<sigma_activation_block>()
@@ -102,9 +104,10 @@ struct Workspace {
         for path in Self.floats { self[keyPath: path].release() }
         for path in Self.integers { self[keyPath: path].release() }
         for path in Self.blocks { self[keyPath: path].release() }
+        groups.release()
     }
 
-    // Every buffer is in one of these lists.
+    // Every buffer but `groups` is in one of these lists.
     private static var floats: [WritableKeyPath<Workspace, Buffer<Float>>] {
         [
             \.residual, \.normed, \.cosines, \.sines, \.projections, \.queries, \.attended, \.splitStates,
@@ -112,7 +115,9 @@ struct Workspace {
             \.scratch,
         ]
     }
-    private static var integers: [WritableKeyPath<Workspace, Buffer<Int32>>] { [\.chosen, \.slots, \.slotRows] }
+    private static var integers: [WritableKeyPath<Workspace, Buffer<Int32>>] {
+        [\.chosen, \.slots, \.slotRows, \.offsets, \.progress]
+    }
     private static var blocks: [WritableKeyPath<Workspace, Buffer<sigma_activation_block>>] {
         [\.normedQuantized, \.attendedQuantized, \.gatedQuantized]
     }

@@ -8,11 +8,14 @@
 
 /// Experts in a limited number of equal slots, read from the disk when they are wanted.
 ///
+/// Called by the thread that runs steps, layer by layer: one `request`, then `take` until everything that was asked for has been given; each
+/// wave is released before the next is taken. At the step's end `confirm`.
+///
 /// One lock guards everything but the records' bytes. A slot's bytes are written by the one thread that reads its record, and read by
 /// whoever was given the record; they stay until the record is released, so nothing is copied.
 ///
 /// A record that is in use, being read, foretold for a layer to come, or not verified yet is not in the policy's order: it cannot be a victim.
-package final class ExpertCache: ExpertStore, @unchecked Sendable {
+package final class ExpertCache: @unchecked Sendable {
     enum State: UInt8 { case absent, queued, reading, ready }
 
     struct Entry {
@@ -129,6 +132,7 @@ package final class ExpertCache: ExpertStore, @unchecked Sendable {
 
     // MARK: - The computing thread
 
+    /// A step begins: nothing is wanted from the one before, however it ended.
     package func beginStep(rows: Int) {
         lock.with {
             giveUpForetold(layers: 0..<table.layerCount, but: [])
@@ -140,6 +144,7 @@ package final class ExpertCache: ExpertStore, @unchecked Sendable {
         }
     }
 
+    /// Asks for experts of a layer, in ascending order.
     package func request(_ experts: [Int], layer: Int) {
         lock.with {
             precondition(outstanding == 0 && wanted.isEmpty)
@@ -203,6 +208,11 @@ package final class ExpertCache: ExpertStore, @unchecked Sendable {
         }
     }
 
+    /// Gives those of them that are there and were not given yet: valid until they are released.
+    ///
+    /// - Parameter waits: until there is at least one.
+    /// - Returns: whether more will follow.
+    /// - Throws: `SigmaError`: `.inputOutput` if a record cannot be read, `.damaged` if one is not what was converted. Nothing is wanted then.
     package func take(_ wave: inout ExpertWave, waits: Bool) throws -> Bool {
         wave.removeAll()
         lock.lock()
@@ -252,6 +262,9 @@ package final class ExpertCache: ExpertStore, @unchecked Sendable {
         settle(record)
     }
 
+    /// Waits until all that the step was given is known to be what was converted.
+    ///
+    /// - Throws: `SigmaError(.damaged)` if a record was not: what was computed in this step is void.
     package func confirm() throws {
         lock.lock()
         defer { lock.unlock() }

@@ -52,24 +52,3 @@ package struct ExpertStatistics: Sendable, Equatable {
         return difference
     }
 }
-
-/// Where a back end has its experts from. Called by the thread that runs steps, layer by layer: one `request`, then `take` until
-/// everything that was asked for has been given; each wave is released before the next is taken.
-package protocol ExpertStore: AnyObject {
-    /// A step begins: nothing is wanted from the one before, however it ended.
-    func beginStep(rows: Int)
-    /// Asks for experts of a layer, in ascending order.
-    func request(_ experts: [Int], layer: Int)
-    /// Gives those of them that are there and were not given yet: valid until they are released.
-    ///
-    /// - Parameter waits: until there is at least one.
-    /// - Returns: whether more will follow.
-    /// - Throws: `SigmaError`: `.inputOutput` if a record cannot be read, `.damaged` if one is not what was converted. Nothing is wanted then.
-    func take(_ wave: inout ExpertWave, waits: Bool) throws -> Bool
-    func release(_ wave: ExpertWave)
-    /// Waits until all that the step was given is known to be what was converted.
-    ///
-    /// - Throws: `SigmaError(.damaged)` if a record was not: what was computed in this step is void.
-    func confirm() throws
-    var statistics: ExpertStatistics { get }
-}
