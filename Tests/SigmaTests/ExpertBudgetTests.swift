@@ -189,6 +189,20 @@ import Testing
         #expect(fresh.statistics?.reason == .stop)
     }
 
+    @Test func aBackEndGivesItsMemoryBack() throws {
+        let model = try ReferenceFixture.named("sigma-top1").model(.q8_0)
+        let table = ExpertRecordTable(model)
+        weak var cache: CPUBackend?
+        do {
+            let runner = try Runner(
+                model, limits: MemoryLimits(cache: .bytes(table.recordsPerToken * table.slotBytes)))
+            _ = try runner.logits([1, 2, 3])
+            cache = runner.backend
+            #expect(cache != nil)
+        }
+        #expect(cache == nil)
+    }
+
     // MARK: a lost file
 
     @Test func aTruncatedFileFailsTheRequestAndNothingElse() async throws {

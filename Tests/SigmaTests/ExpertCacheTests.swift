@@ -77,6 +77,7 @@ import Testing
     ) throws {
         let scripted = ScriptedExperts(layers: 4, experts: 12, choices: 3, pages: 3)
         let cache = try scripted.cache(slots: slots, policy: kind)
+        defer { cache.close() }
         var random = SplitMix64(state: UInt64(slots))
         for step in 0..<200 {
             let rows = step % 25 == 24 ? 20 : 1
@@ -100,6 +101,7 @@ import Testing
     @Test(arguments: EvictionPolicyKind.allCases) func theSimulationHitsWhatTheCacheHits(kind: EvictionPolicyKind) throws {
         let scripted = ScriptedExperts(layers: 3, experts: 10)
         let cache = try scripted.cache(slots: 8, policy: kind)
+        defer { cache.close() }
         var simulation = CacheSimulation(kind, recordCount: 30, slots: 8)
         var random = SplitMix64(state: 9)
         for _ in 0..<500 {
@@ -123,6 +125,7 @@ import Testing
         // Fewer slots than a layer has experts.
         for slots in [6, 40] {
             let cache = try scripted.cache(slots: slots)
+            defer { cache.close() }
             scripted.reader.forgetReads()
             cache.beginStep(rows: 4 * 16)
             for layer in 0..<6 { #expect(try scripted.use(Array(0..<16), layer: layer, of: cache)) }
@@ -144,6 +147,7 @@ import Testing
     @Test func whatWasForetoldIsThereAndWrongForesightCostsNobody() throws {
         let scripted = ScriptedExperts(layers: 3, experts: 8, pages: 2)
         let cache = try scripted.cache(slots: 8)
+        defer { cache.close() }
         cache.beginStep(rows: 1)
         cache.request([1], layer: 0)
         cache.foretell([2, 3], layer: 1)
@@ -165,6 +169,7 @@ import Testing
     @Test func aWantedReadOvertakesForetoldOnes() throws {
         let scripted = ScriptedExperts(layers: 2, experts: 64)
         let cache = try scripted.cache(slots: 128)
+        defer { cache.close() }
         let gate = Atomic<Bool>(false)
         let holder = GateHolder(gate)
         scripted.reader.onRead.withLock { $0 = { _, _ in holder.wait() } }
@@ -204,6 +209,7 @@ import Testing
     @Test func slotsComeAndGo() throws {
         let scripted = ScriptedExperts(layers: 2, experts: 20)
         let cache = try scripted.cache(slots: 40)
+        defer { cache.close() }
         func useAll() throws {
             cache.beginStep(rows: 1)
             for layer in 0..<2 {
@@ -233,6 +239,7 @@ import Testing
     @Test func aReadErrorFailsTheStepAndTheNextSucceeds() throws {
         let scripted = ScriptedExperts(layers: 2, experts: 8, choices: 4)
         let cache = try scripted.cache(slots: 6)
+        defer { cache.close() }
         for wanted in [[3], [1, 3, 5]] {
             scripted.reader.fail(.error, at: (8 + 3) * scripted.recordBytes + 100)
             cache.beginStep(rows: 1)
@@ -252,6 +259,7 @@ import Testing
     @Test func aDamagedRecordIsReportedBeforeTheStepEnds() throws {
         let scripted = ScriptedExperts(layers: 2, experts: 8)
         let cache = try scripted.cache(slots: 4)
+        defer { cache.close() }
         for isForetold in [false, true] {
             for wanted in [[5], [4, 5, 6]] {
                 cache.beginStep(rows: 1)
@@ -285,6 +293,7 @@ import Testing
     @Test func aFailedPredictionIsNobodysFailure() throws {
         let scripted = ScriptedExperts(layers: 2, experts: 8)
         let cache = try scripted.cache(slots: 4)
+        defer { cache.close() }
         scripted.reader.fail(.error, at: (8 + 5) * scripted.recordBytes)
         cache.beginStep(rows: 1)
         cache.foretell([5], layer: 1)

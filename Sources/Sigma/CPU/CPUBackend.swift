@@ -82,6 +82,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     }
 
     deinit {
+        expertCache?.close()
         workspace.release()
         plans.deallocate()
     }

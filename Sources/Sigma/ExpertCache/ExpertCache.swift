@@ -100,25 +100,17 @@ package final class ExpertCache: @unchecked Sendable {
         foretold = Array(repeating: [], count: table.layerCount)
         recordOfSlot = Array(repeating: -1, count: self.slotCapacity)
         memory = try AnonymousMemory(byteCount: self.slotCapacity * slotBytes)
-        let worker = Worker(cache: self)
         do {
-            for _ in 0..<Self.readerCount { threads.append(try NativeThread { worker.run() }) }
+            // They hold the cache until it is closed.
+            for _ in 0..<Self.readerCount { threads.append(try NativeThread { self.work() }) }
         } catch {
             close()
             throw error
         }
     }
 
-    /// What the threads hold of the cache: `close` ends them before it goes.
-    private final class Worker: @unchecked Sendable {
-        unowned(unsafe) let cache: ExpertCache
-        init(cache: ExpertCache) { self.cache = cache }
-        func run() { cache.work() }
-    }
-
-    deinit { close() }
-
-    private func close() {
+    /// Ends the reading threads, and gives the slots' memory back. Nothing may be asked afterwards; what was given is no longer valid.
+    package func close() {
         guard !lock.with({ isClosed }) else { return }
         lock.with { isClosed = true }
         lock.wakeWorkers()
