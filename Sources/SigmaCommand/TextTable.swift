@@ -25,7 +25,10 @@ package func memoryPlanRows(_ plan: MemoryPlan, kvType: KVType, kvBlockBytes: In
     rows.append(("process", ByteSize.text(plan.processBytes), "tokenizer, header, threads"))
     rows.append(("dense weights", ByteSize.text(plan.denseBytes), plan.isResident ? "mapped" : "owned"))
     rows.append(
-        ("activations", ByteSize.text(plan.activationBytes), "\(plan.activationRowBytes >> 10) KiB for each further row"))
+        (
+            "activations", ByteSize.text(plan.activationBytes),
+            "\(plan.activationRowBytes >> 10) KiB for each further row"
+        ))
     rows.append(("keys and values", ByteSize.text(kvBlockBytes), "for each 256 positions, \(kvType.rawValue)"))
     if plan.isResident {
         rows.append(("experts", ByteSize.text(plan.expertBytes), "all, in the mapped file"))
@@ -37,7 +40,10 @@ package func memoryPlanRows(_ plan: MemoryPlan, kvType: KVType, kvBlockBytes: In
                 "\(slots) of \(plan.expertCount) experts of \(ByteSize.text(plan.slotBytes))"
             ))
         rows.append(
-            ("expected hits", JSONWriter.fixed(plan.expectedHitRate * 100, decimals: 1) + " %", "where routing is balanced"))
+            (
+                "expected hits", JSONWriter.fixed(plan.expectedHitRate * 100, decimals: 1) + " %",
+                "where routing is balanced"
+            ))
     }
     if let limit = plan.positionLimit(blockBytes: kvBlockBytes) {
         rows.append(("longest sequence", "\(limit) tokens", "alone, in the budget"))

@@ -68,7 +68,11 @@ struct BenchReport {
             ("expert_prediction", .text(row.limits.prediction.rawValue)),
             ("hit_rate", .number(r.experts.hitRate, decimals: 4)),
             ("foretold_experts", .integer(r.experts.foretold)),
-            ("prediction_accuracy", r.experts.predictions > 0 ? .number(Double(r.experts.rightPredictions) / Double(r.experts.predictions), decimals: 4) : .none),
+            (
+                "prediction_accuracy",
+                r.experts.predictions > 0
+                    ? .number(Double(r.experts.rightPredictions) / Double(r.experts.predictions), decimals: 4) : .none
+            ),
             ("expert_bytes_read", .integer(r.experts.bytesRead)),
             ("disk_bandwidth_gbs", r.diskBandwidth.map { .number($0 / 1e9, decimals: 3) } ?? .none),
             ("disk_bytes", .integer(r.diskBytes)), ("stall_ms", .number(r.experts.stall * 1e3, decimals: 1)),
@@ -118,7 +122,8 @@ struct BenchReport {
     // MARK: table
 
     private static let columns = [
-        "cache", "prompt", "depth", "kv", "threads", "prompt tokens/s", "of ceiling", "generated tokens/s", "of ceiling",
+        "cache", "prompt", "depth", "kv", "threads", "prompt tokens/s", "of ceiling", "generated tokens/s",
+        "of ceiling",
         "first token", "MB/token", "GB/s", "of bandwidth", "hits", "disk MB/token", "stall ms/token",
     ]
 

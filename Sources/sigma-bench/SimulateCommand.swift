@@ -72,7 +72,8 @@ struct SimulateCommand: ParsableCommand {
         let table = ExpertRecordTable(file)
         let sizes = try sizes(file)
         var replay = TraceReplay(
-            reader.model, policies: policy.elements, slots: sizes.map { min($0.slots, table.presentCount) }, warmUp: warmUp)
+            reader.model, policies: policy.elements, slots: sizes.map { min($0.slots, table.presentCount) },
+            warmUp: warmUp)
         for block in blocks { replay.add(block) }
         let computeTime = try self.computeTime.map { $0 / 1e3 } ?? measuredComputeTime(file, sizes[0].limits)
         let disks = try diskBandwidth?.elements.map { $0 * 1e9 } ?? [measuredBandwidth(file)]
@@ -88,7 +89,8 @@ struct SimulateCommand: ParsableCommand {
                         disk: disk, speed: 1 / (computeTime + misses / disk)))
             }
         }
-        try StandardOutput.write(json ? text(json: rows, computeTime) : text(rows, computeTime, tokens: tokens - warmUp))
+        try StandardOutput.write(
+            json ? text(json: rows, computeTime) : text(rows, computeTime, tokens: tokens - warmUp))
     }
 
     private struct Row {

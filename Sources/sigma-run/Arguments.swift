@@ -154,7 +154,8 @@ struct OutputArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"))
+            "Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"
+        ))
     var expertTrace: String?
 
     @Flag(help: "A short table of speeds and memory on standard error at the end.")

@@ -112,7 +112,8 @@ struct RunCommand: ParsableCommand {
         guard let room = engine.backend.positionLimit(kvType: kvType), room < engine.contextLength else { return }
         let answers = answer.maxTokens ?? 4096
         let thinking = answer.think && !self.prompt.raw && self.prompt.tokens == nil ? answer.thinkingBudget : 0
-        let (wanted, overflows) = prompt.tokens.count.addingReportingOverflow(answers.addingReportingOverflow(thinking).partialValue)
+        let (wanted, overflows) = prompt.tokens.count.addingReportingOverflow(
+            answers.addingReportingOverflow(thinking).partialValue)
         guard overflows || wanted > room else { return }
         warn(
             "the memory budget has room for the keys and values of \(room) tokens; the answer ends there"

@@ -72,7 +72,8 @@ import Testing
         let table = ExpertRecordTable(model)
         let question = "What is 347 + 586?"
         let expected = try await Answer(DemoModel.session(try DemoModel.engine()), question)
-        for slots in [table.recordsPerToken, table.recordsPerToken * 2, table.presentCount / 2, table.presentCount - 1] {
+        for slots in [table.recordsPerToken, table.recordsPerToken * 2, table.presentCount / 2, table.presentCount - 1]
+        {
             for prediction in [PredictionMode.off, .on] {
                 let engine = try Self.demoEngine(
                     MemoryLimits(cache: .bytes(slots * table.slotBytes), prediction: prediction))

@@ -83,7 +83,8 @@ import Testing
             let rows = step % 25 == 24 ? 20 : 1
             cache.beginStep(rows: rows)
             for layer in 0..<4 {
-                let wanted = rows > 1 ? Array(0..<12) : Array(Set((0..<3).map { _ in Int(random.next() % 12) })).sorted()
+                let wanted =
+                    rows > 1 ? Array(0..<12) : Array(Set((0..<3).map { _ in Int(random.next() % 12) })).sorted()
                 if layer < 3, step % 2 == 0 {
                     cache.foretell(Array(Set((0..<3).map { _ in Int(random.next() % 12) })).sorted(), layer: layer + 1)
                 }
@@ -98,7 +99,9 @@ import Testing
     }
 
     /// The simulator takes the same decisions as the cache.
-    @Test(arguments: EvictionPolicyKind.allCases) func theSimulationHitsWhatTheCacheHits(kind: EvictionPolicyKind) throws {
+    @Test(arguments: EvictionPolicyKind.allCases) func theSimulationHitsWhatTheCacheHits(kind: EvictionPolicyKind)
+        throws
+    {
         let scripted = ScriptedExperts(layers: 3, experts: 10)
         let cache = try scripted.cache(slots: 8, policy: kind)
         defer { cache.close() }

@@ -44,6 +44,7 @@ typedef struct {
 typedef struct {
     void *tiles;
     int type;  // SIGMA_F32, SIGMA_F16 or SIGMA_Q8_0; head_dim % 32 == 0 for q8_0
+    const void *next;  // tiles that are read after these, to have them come in time; or NULL
 } sigma_kv_rows;
 
 static inline size_t sigma_kv_tile_bytes(int type, int head_dim) {

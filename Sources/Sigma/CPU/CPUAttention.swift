@@ -291,6 +291,12 @@ extension CPUBackend {
             }
             var keys = cache.rows(block: split, layer: layerIndex, isValue: false, head: item.kvHead)
             var values = cache.rows(block: split, layer: layerIndex, isValue: true, head: item.kvHead)
+            if split + 1 < cache.blockCount {
+                keys.next = UnsafeRawPointer(
+                    cache.rows(block: split + 1, layer: layerIndex, isValue: false, head: item.kvHead).tiles)
+                values.next = UnsafeRawPointer(
+                    cache.rows(block: split + 1, layer: layerIndex, isValue: true, head: item.kvHead).tiles)
+            }
             kernels.attend(
                 &keys, &values, Int32(configuration.headDim), q, Int32(queries), visible, kernelScratch, maximum, sum,
                 output)

@@ -119,7 +119,9 @@ extension MemoryPlan {
             return
         }
         var available: Int?
-        if limits.memory == nil, limits.cache == .auto { available = AvailableMemory.bytes.map(AvailableMemory.afterMargin) }
+        if limits.memory == nil, limits.cache == .auto {
+            available = AvailableMemory.bytes.map(AvailableMemory.afterMargin)
+        }
         // With a limit of the user's, resident experts must leave room for a long sequence; without, the system pages what nobody uses.
         let positions = min(contextLength, limits.memory == nil ? 4096 : 32768)
         let sequence = (positions / KVCache.blockLength + 1) * kvBlockBytes

@@ -53,7 +53,8 @@ package enum AvailableMemory {
     }
 
     private static func version1(_ folder: String) -> Int? {
-        guard let limit = number(folder + "/memory.limit_in_bytes"), let used = number(folder + "/memory.usage_in_bytes")
+        guard let limit = number(folder + "/memory.limit_in_bytes"),
+            let used = number(folder + "/memory.usage_in_bytes")
         else { return nil }
         let statistics = lines(folder + "/memory.stat")
         return left(

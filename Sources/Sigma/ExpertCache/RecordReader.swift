@@ -77,7 +77,8 @@ package final class DirectFileReader: RecordReader, @unchecked Sendable {
             if done < count { done = done / Self.alignment * Self.alignment }
             if done < count, result < Self.alignment {
                 throw SigmaError(
-                    .inputOutput, "the file was truncated while in use: expected \(count) bytes, found \(done + result)",
+                    .inputOutput,
+                    "the file was truncated while in use: expected \(count) bytes, found \(done + result)",
                     path: path, offset: UInt64(offset + done + result),
                     remedy: "Restore the file and load it again.")
             }
