@@ -74,12 +74,8 @@ final class KVCache: SequenceState, @unchecked Sendable {
     @inline(__always)
     func rows(block: Int, layer: Int, isValue: Bool, head: Int) -> sigma_kv_rows {
         sigma_kv_rows(
-<<<<<<< HEAD
-            tiles: blocks[block].base + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength * rowBytes,
-            type: kvType.kernelType)
-=======
-            tiles: blocks[block] + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength * rowBytes,
+            tiles: blocks[block].base + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength
+                * rowBytes,
             type: kvType.kernelType, next: nil)
->>>>>>> main
     }
 }
