@@ -2,7 +2,7 @@
 extension CPUBackend {
     package var rowLimit: Int {
         guard !memoryPlan.isResident else { return residentRowLimit }
-        return budget?.rowLimit(kvPositionBytes: kvPositionBytes) ?? MemoryBudget.rowCapacity
+        return budget?.rowLimit(kvPositionBytes: kvPositionBytes) ?? MemoryBudget.rowCapacity / 4
     }
 
     package var expertStatistics: ExpertStatistics { expertCache?.statistics ?? ExpertStatistics() }

@@ -1,4 +1,4 @@
-#if canImport(Glibc)
+if demands.count > 1 || demandsInFlight > 0 || foretellings.count > 0 { lock.wakeWorkers() }#if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
     import Musl

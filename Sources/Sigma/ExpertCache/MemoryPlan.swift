@@ -103,9 +103,10 @@ package struct MemoryPlan: Sendable {
             ? 0 : (1 - expectedHitRate) * Double(recordsPerToken) * Double(expertBytes) / Double(expertCount)
     }
 
-    /// The smallest budget that works: one block of keys and values, and the slots of one token.
+    /// The smallest budget that works: one block of keys and values, and the slots of one token, or all experts where they are to stay.
     package var leastBudget: Int {
-        processBytes + denseBytes + activationBytes + kvBlockBytes + recordsPerToken * slotBytes
+        processBytes + denseBytes + activationBytes + kvBlockBytes
+            + (isResident ? expertBytes : recordsPerToken * slotBytes)
     }
 
     /// Positions that a sequence alone can have before fewer slots than a token's remain; nil: no limit but the model's.
@@ -120,10 +121,10 @@ package struct MemoryPlan: Sendable {
     /// - Throws: `SigmaError(.unavailable)` with the least size that works.
     package func check(path: String) throws {
         func text(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20) MiB" }
-        if let budget, slotsAtStart < recordsPerToken, !isResident, budget < leastBudget {
+        if let budget, budget < leastBudget {
             throw SigmaError(
                 .unavailable,
-                "the budget of \(text(budget)) is too small: the model needs \(text(leastBudget)) at least (process \(text(processBytes)), dense weights \(text(denseBytes)), activations \(text(activationBytes)), a block of keys and values \(text(kvBlockBytes)), experts of one token \(text(recordsPerToken * slotBytes)))",
+                "the budget of \(text(budget)) is too small: the model needs \(text(leastBudget)) at least (process \(text(processBytes)), dense weights \(text(denseBytes)), activations \(text(activationBytes)), a block of keys and values \(text(kvBlockBytes)), experts \(text(isResident ? expertBytes : recordsPerToken * slotBytes)))",
                 path: path, remedy: "Use --memory \(text(leastBudget).replacing(" ")) or more.")
         }
         if !isResident, slotLimit < recordsPerToken {
