@@ -1,4 +1,4 @@
-if demands.count > 1 || demandsInFlight > 0 || foretellings.count > 0 { lock.wakeWorkers() }#if canImport(Glibc)
+#if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
     import Musl
@@ -175,7 +175,7 @@ package final class ExpertCache: @unchecked Sendable {
             }
             if isSweep { foretellSweep(behind: layer) }
             // A single read is done by the computing thread itself.
-            if demands.count > 1 || foretellings.count > 0 { lock.wakeWorkers() }
+            if demands.count > 1 || demandsInFlight > 0 || foretellings.count > 0 { lock.wakeWorkers() }
         }
     }
 
