@@ -257,7 +257,8 @@ static void store_kv(const float *x, int head_dim, int is_value, int position, c
             store_half(piece.f16, load(padded));
         } else {
             if (i % 32 == 0) {
-                const uint16_t scale = sigma_float_to_half(quantize_block(x + i, piece.q8));
+                int32_t halves[2];
+                const uint16_t scale = sigma_float_to_half(quantize_block(x + i, piece.q8, halves));
                 __builtin_memcpy(tile + width * 16 + i + 2 * row, &scale, 2);
             }
             quants += i % 32;

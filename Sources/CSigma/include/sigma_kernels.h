@@ -77,6 +77,8 @@ typedef struct {
     void (*silu_multiply)(const float *gate, const float *up, float *y, int n);
     // y += a * x
     void (*add_scaled)(float *y, float a, const float *x, int n);
+    // y = x / divisor
+    void (*divide)(const float *x, float divisor, float *y, int n);
 
     // x [head_dim] becomes the keys' or values' row at `position`: f16 rounded to nearest even, q8_0 with scale max|x| / 127 per 32.
     void (*store_kv)(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows);
