@@ -40,7 +40,8 @@ import Testing
                 #expect(found == resident, "\(slots) slots, \(policy), prediction \(prediction)")
                 let statistics = runner.backend.expertStatistics
                 #expect(statistics.requests > 0 && statistics.reads > 0)
-                if prediction == .on, table.layerCount > 1 { #expect(statistics.predictions > 0) }
+                // The last model has a dense layer between any two others.
+                if prediction == .on, index < 3 { #expect(statistics.predictions > 0) }
             }
         }
         // All of them, mapped.
@@ -176,9 +177,13 @@ import Testing
         let room = try #require(engine.backend.positionLimit(kvType: .f16))
         // One block, or none where the process has grown since: then there is nothing to see.
         try #require(room == 256)
-        let session = DemoModel.session(
-            engine, options: GenerationOptions(temperature: 1.5, topK: 0, topP: 1, seed: 1, maximumTokens: 4000))
-        let answer = try await Answer(session, "Tell me a long story about the number 7.")
+        // The conversation's keys and values go with it.
+        func tell() async throws -> Answer {
+            let session = DemoModel.session(
+                engine, options: GenerationOptions(temperature: 1.5, topK: 0, topP: 1, seed: 1, maximumTokens: 4000))
+            return try await Answer(session, "Tell me a long story about the number 7.")
+        }
+        let answer = try await tell()
         if answer.statistics?.reason == .context {
             let statistics = try #require(answer.statistics)
             #expect(statistics.promptTokens + statistics.generatedTokens >= room)
@@ -257,7 +262,8 @@ import Testing
     @Test func aFailingReaderFailsOneStep() async throws {
         let model = try DemoModel.file()
         let table = ExpertRecordTable(model)
-        let limits = MemoryLimits(cache: .bytes(table.recordsPerToken * table.slotBytes), prediction: .on)
+        // Without predictions, which would take failures that nobody needs to hear of.
+        let limits = MemoryLimits(cache: .bytes(table.recordsPerToken * table.slotBytes), prediction: .off)
         let reader = FailingReader()
         let backend = try CPUBackend(model: model, threadCount: 2, limits: limits) { model in
             try reader.wrap(DirectFileReader(model.gguf.file))

