@@ -29,14 +29,8 @@ class Group:
     def __init__(self, name, limit=None):
         first = Path("/sys/fs/cgroup/memory")
         self.is_version1 = first.is_dir()
-        own = Path("/proc/self/cgroup").read_text().splitlines()
-        if self.is_version1:
-            place = next(line.split(":", 2)[2] for line in own if line.split(":")[1] == "memory")
-            root = first
-        else:
-            place = next(line.split(":", 2)[2] for line in own if line.startswith("0::"))
-            root = Path("/sys/fs/cgroup")
-        self.path = root / place.lstrip("/") / f"{name}-{os.getpid()}"
+        root = first if self.is_version1 else Path("/sys/fs/cgroup")
+        self.path = root / f"{name}-{os.getpid()}"
         self.path.mkdir()
         if limit is not None:
             self._write("memory.limit_in_bytes" if self.is_version1 else "memory.max", limit)
