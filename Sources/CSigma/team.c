@@ -141,6 +141,11 @@ int64_t sigma_team_take(sigma_team *team, int32_t list, int32_t member, int64_t 
     return -1;
 }
 
+void sigma_team_reset(sigma_team *team, int32_t list) {
+    for (int32_t i = 0; i < team->members; i++)
+        atomic_store_explicit(&team->shares[list * team->members + i].given, 0, memory_order_relaxed);
+}
+
 int32_t sigma_count_up(int32_t *count) { return __atomic_add_fetch(count, 1, __ATOMIC_ACQ_REL); }
 
 void sigma_wait_for_count(const int32_t *count, int32_t value) {

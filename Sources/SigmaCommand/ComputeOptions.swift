@@ -55,17 +55,14 @@ public enum ExpertCacheSize: ExpressibleByArgument, Sendable, Equatable {
 
     public var defaultValueDescription: String { "auto" }
 
-    /// This version reads experts from the mapped file: there is nothing to limit.
-    ///
-    /// - Throws: `SigmaError` (`.unavailable`) for a cache that holds only some of the experts.
-    package func check(for model: ModelFile) throws {
-        guard case .size(let size) = self else { return }
-        let needed = model.weights.expertBytes
-        guard size.bytes < needed else { return }
-        throw SigmaError(
-            .unavailable,
-            "the experts take \(ByteSize.text(needed)); a cache of \(size) for some of them is not in this version",
-            path: model.path,
-            remedy: "Leave --expert-cache out, or use --expert-cache all: the file is mapped and the system pages it.")
+    public var limit: SigmaModel.Configuration.ExpertCache {
+        switch self {
+        case .auto: .auto
+        case .all: .all
+        case .size(let size): .size(.bytes(size.bytes))
+        }
     }
 }
+
+extension PredictionMode: ExpressibleByArgument {}
+extension EvictionPolicyKind: ExpressibleByArgument {}

@@ -11,13 +11,19 @@ struct BenchCommand: ParsableCommand {
             uniform over the vocabulary, and differ in every repetition. The ceiling is the sum over the parts of a step of the longer \
             of reading their bytes and doing their multiply-adds, with the bandwidth and the peaks measured just before.
 
+            With a limited expert cache the ceiling counts the bytes of the misses at the disk's speed, measured in the same run by direct reads of \
+            records, after computing; a cache that overlaps both can be faster.
+
             EXAMPLES:
               sigma-bench --model sigma.gguf
+              sigma-bench --model sigma.gguf --prompt 0 --expert-cache 0.25GiB,0.5GiB,1GiB,2GiB,4GiB,8GiB,all --plot cache.svg
+              sigma-bench --model sigma.gguf --prompt 2048 --memory 3GiB,6GiB
+              sigma-bench --model sigma.gguf --memory 3GiB --plan
               sigma-bench --model sigma.gguf --prompt 128,512,2048 --depth 0,4096 --kv-type f16,q8_0
               sigma-bench --model sigma.gguf --prompt 0 --depth 0,1024,4096,16384 --plot depth.svg
               sigma-bench --format json > speed.json
             """,
-        version: sigmaVersion)
+        version: sigmaVersion, subcommands: [SimulateCommand.self])
 
     @OptionGroup var model: ModelOption
     @Option(help: ArgumentHelp("Prompt tokens; 0: no prompt is measured.", valueName: "n,..."))
@@ -26,8 +32,11 @@ struct BenchCommand: ParsableCommand {
     var generate = List<Int>([128])
     @Option(help: ArgumentHelp("Tokens that the sequence has before.", valueName: "n,..."))
     var depth = List<Int>([0])
-    @Option(help: ArgumentHelp("Sizes of the expert cache: sizes, all.", valueName: "size,..."))
-    var expertCache = List<ExpertCacheSize>([.all])
+    @Option(
+        help: ArgumentHelp(
+            "Sizes of the expert cache: sizes, all, auto (what --memory leaves). (default: all, with --memory auto)",
+            valueName: "size,..."))
+    var expertCache: List<ExpertCacheSize>?
     @Option(help: ArgumentHelp("Memory budgets of the process.", valueName: "size,..."))
     var memory: List<ByteSize>?
     @Option(help: ArgumentHelp("Threads (default: the processors this process may use).", valueName: "n,..."))
@@ -36,12 +45,23 @@ struct BenchCommand: ParsableCommand {
     var kvType = List<KVType>([.f16])
     @Option(help: ArgumentHelp("Back ends: cpu, cuda, auto.", valueName: "name,..."))
     var backend = List<SigmaModel.Configuration.Backend>([.auto])
+    @Option(help: ArgumentHelp("Whether experts are predicted: auto, on, off.", valueName: "when,..."))
+    var expertPrediction = List<PredictionMode>([.auto])
+    @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru, lfu.", valueName: "name,..."))
+    var expertPolicy = List<EvictionPolicyKind>([.lru])
+    @Option(
+        help: ArgumentHelp(
+            "Tokens generated before anything is counted (default: 8; with an expert cache what fills it twice).",
+            valueName: "n"))
+    var warmUp: Int?
     @Option(help: ArgumentHelp("Measured rounds of each row, after one that is not counted.", valueName: "n"))
     var repetitions = 5
     @Option(help: ArgumentHelp("Seed of the tokens.", valueName: "n"))
     var seed: UInt64 = 1
     @Option(help: "What is written: table, json or csv.")
     var format = BenchReport.Format.table
+    @Flag(help: "Print what goes where in memory, and the speed to expect, and measure nothing but the machine.")
+    var plan = false
     @Option(help: ArgumentHelp("Draw the speeds.", valueName: "file.svg"))
     var plot: String?
 
@@ -50,48 +70,85 @@ struct BenchCommand: ParsableCommand {
     func run() throws {
         try check()
         let file = try ModelFile(path: model.path)
-        for size in expertCache.elements { try size.check(for: file) }
-        for size in memory?.elements ?? [] where size.bytes < file.byteCount {
-            throw SigmaError(
-                .unavailable, "the model needs \(ByteSize.text(file.byteCount)) and the budget is \(size)",
-                path: file.path, remedy: "Raise --memory, or leave it out.")
-        }
         guard !backend.elements.contains(.cuda) else {
             throw SigmaError(
                 .unavailable, "this version has no CUDA back end", remedy: "Use the CPU: --backend cpu.")
         }
         Interrupt.install(secondEndsProcess: true)
-        let instructionSet = try InstructionSet.fromEnvironment() ?? .best
+        let instructionSet = try InstructionSet.fromEnvironment()
         var measurement = Measurement(
-            model: file, instructionSet: instructionSet, repetitions: repetitions, seed: seed,
+            model: file, instructionSet: instructionSet, repetitions: repetitions, warmUp: warmUp, seed: seed,
             isCancelled: { Interrupt.isRequested })
         var rows: [BenchReport.Row] = []
         let cases = cases
-        let budgets: [ByteSize?] = memory?.elements ?? [nil]
+        let limits = limits
+        let threadCounts = threads?.elements.map(Optional.some) ?? [nil]
+        var line: CacheLine?
         var bar = ProgressBar("measuring")
-        for threads in threads?.elements.map(Optional.some) ?? [nil] {
-            // One team of threads at a time, and the machine measured with as many.
-            let backend = try CPUBackend(model: file, threadCount: threads, instructionSet: instructionSet)
-            let machine = try Machine(threads: backend.threadCount, instructionSet: instructionSet)
-            for bench in cases {
-                for memory in budgets {
-                    for _ in expertCache.elements {
-                        bar.update(
-                            Double(rows.count)
-                                / Double(cases.count * budgets.count * expertCache.elements.count * threadCounts))
-                        let result = try measurement.run(bench, on: backend, machine: machine)
-                        rows.append(BenchReport.Row(result: result, memory: memory))
-                    }
+        for threads in threadCounts {
+            let machine = try Machine(
+                threads: threads ?? ThreadTeam.availableProcessors, instructionSet: instructionSet)
+            for limits in limits {
+                // One team of threads, and one cache, at a time.
+                let backend = try CPUBackend(
+                    model: file, threadCount: threads, instructionSet: instructionSet, limits: limits)
+                let disk = backend.memoryPlan.isResident ? nil : try DiskBandwidth(file)
+                if plan {
+                    bar.finish()
+                    try StandardOutput.write(
+                        MemoryReport(
+                            plan: backend.memoryPlan, machine: machine, disk: disk,
+                            computeSpeed: Physics(
+                                machine: machine, configuration: file.configuration, weights: file.weights,
+                                kvRowBytes: kvType.elements[0].rowBytes(headDim: file.configuration.headDim)
+                            ).generationSpeed(tokens: 1, depth: 0), kvType: kvType.elements[0],
+                            kvBlockBytes: file.configuration.kvBlockBytes(kvType.elements[0])
+                        ).text)
+                    continue
+                }
+                for bench in cases {
+                    bar.update(
+                        Double(rows.count) / Double(cases.count * self.limits.count * threadCounts.count))
+                    let result = try measurement.run(
+                        bench, on: backend, machine: machine, diskBandwidth: disk?.bytesPerSecond)
+                    rows.append(BenchReport.Row(result: result, limits: limits))
+                }
+                if plot != nil, !backend.memoryPlan.isResident, let disk, line == nil,
+                    let result = rows.last(where: { !$0.result.generationSpeeds.isEmpty })?.result
+                {
+                    var reuse = CacheLine(
+                        file, computeTime: result.computeTime, diskBandwidth: disk.bytesPerSecond)
+                    try measurement.route(CacheLine.tokenCount, on: backend) { reuse.add($0) }
+                    line = reuse
                 }
             }
         }
         bar.finish()
-        let report = BenchReport(model: file.name, instructionSet: instructionSet.name, rows: rows)
+        guard !plan else { return }
+        let report = BenchReport(
+            model: file.name, instructionSet: instructionSet.name, rows: rows, cacheLine: line)
         if let plot { try report.figure.write(to: plot) }
         try StandardOutput.write(report.text(format))
     }
 
-    private var threadCounts: Int { threads?.elements.count ?? 1 }
+    /// Every combination of budgets, caches, policies and ways to predict.
+    private var limits: [MemoryLimits] {
+        let caches = expertCache?.elements ?? [memory == nil ? .all : .auto]
+        let budgets: [Int?] = memory?.elements.map(\.bytes) ?? [nil]
+        return budgets.flatMap { memory in
+            caches.flatMap { cache in
+                expertPolicy.elements.flatMap { policy in
+                    expertPrediction.elements.map { prediction in
+                        var configuration = SigmaModel.Configuration(memory: memory.map { .bytes($0) })
+                        configuration.expertCache = cache.limit
+                        configuration.expertPolicy = policy
+                        configuration.expertPrediction = prediction
+                        return configuration.memoryLimits
+                    }
+                }
+            }
+        }
+    }
 
     private var cases: [BenchCase] {
         prompt.elements.flatMap { prompt in
@@ -114,6 +171,7 @@ struct BenchCommand: ParsableCommand {
         try check(depth, 0...Self.tokenLimit, "--depth")
         if let threads { try check(threads, 1...256, "--threads") }
         try check(List([repetitions]), 1...1000, "--repetitions")
+        if let warmUp { try check(List([warmUp]), 0...Self.tokenLimit, "--warm-up") }
         guard prompt.elements.contains(where: { $0 > 0 }) || generate.elements.contains(where: { $0 > 0 }) else {
             throw usageError("there is nothing to measure: --prompt and --generate are 0")
         }

@@ -8,12 +8,14 @@ struct BenchReport {
 
     struct Row {
         let result: BenchResult
-        let memory: ByteSize?
+        let limits: MemoryLimits
     }
 
     let model: String
     let instructionSet: String
     let rows: [Row]
+    /// The simulator's line for sizes of the expert cache; nil: none was measured.
+    let cacheLine: CacheLine?
 
     func text(_ format: Format) -> String {
         switch format {
@@ -45,8 +47,8 @@ struct BenchReport {
         }
         return [
             ("prompt_tokens", .integer(r.bench.prompt)), ("generate_tokens", .integer(r.bench.generate)),
-            ("depth", .integer(r.bench.depth)), ("expert_cache_bytes", .integer(r.expertBytes)),
-            ("memory_bytes", row.memory.map { .integer($0.bytes) } ?? .none), ("threads", .integer(r.threads)),
+            ("depth", .integer(r.bench.depth)), ("expert_cache_bytes", .integer(r.expertCacheBytes)),
+            ("memory_bytes", row.limits.memory.map { .integer($0) } ?? .none), ("threads", .integer(r.threads)),
             ("backend", .text(r.backend)), ("kv_type", .text(r.bench.kvType.rawValue)),
             ("prompt_tps", speeds(r.promptSpeeds, \.mean)),
             ("prompt_tps_sd", speeds(r.promptSpeeds, \.standardDeviation)),
@@ -59,11 +61,25 @@ struct BenchReport {
             ("read_bandwidth_gbs", .number(r.machine.readBandwidth / 1e9, decimals: 3)),
             ("int8_peak_gmacs", .number(r.machine.int8Peak / 1e9, decimals: 2)),
             ("fp32_peak_gmacs", .number(r.machine.fp32Peak / 1e9, decimals: 2)),
-            ("ceiling_tps", r.generationCeiling.map { .number($0, decimals: 3) } ?? .none),
+            ("ceiling_tps", r.ceilings.map { .number($0.inTurn, decimals: 3) } ?? .none),
+            ("overlapped_ceiling_tps", r.ceilings.map { .number($0.overlapped, decimals: 3) } ?? .none),
             ("prompt_ceiling_tps", r.promptCeiling.map { .number($0, decimals: 3) } ?? .none),
-            // Every expert is mapped: nothing is looked up, and the system's paging is not ours to count.
-            ("hit_rate", .number(1, decimals: 1)), ("disk_bytes", .integer(r.diskBytes)),
-            ("stall_ms", .number(0, decimals: 1)), ("peak_rss_bytes", .integer(r.peakMemory)),
+            ("expert_policy", .text(row.limits.policy.rawValue)),
+            ("expert_prediction", .text(row.limits.prediction.rawValue)),
+            ("hit_rate", .number(r.experts.hitRate, decimals: 4)),
+            ("foretold_experts", .integer(r.experts.foretold)),
+            (
+                "prediction_accuracy",
+                r.experts.predictions > 0
+                    ? .number(Double(r.experts.rightPredictions) / Double(r.experts.predictions), decimals: 4) : .none
+            ),
+            ("expert_bytes_read", .integer(r.experts.bytesRead)),
+            ("disk_bandwidth_gbs", r.diskBandwidth.map { .number($0 / 1e9, decimals: 3) } ?? .none),
+            ("disk_bytes", .integer(r.diskBytes)), ("stall_ms", .number(r.experts.stall * 1e3, decimals: 1)),
+            ("compute_ms_per_token", ifGenerating(r.computeTime * 1e3, 3)),
+            ("prompt_pieces", .integer(r.promptPieces)),
+            ("prompt_expert_bytes", .integer(Int(r.promptExpertBytes))),
+            ("peak_rss_bytes", .integer(r.peakMemory)),
         ]
     }
 
@@ -106,8 +122,9 @@ struct BenchReport {
     // MARK: table
 
     private static let columns = [
-        "prompt", "depth", "kv", "threads", "prompt tokens/s", "of ceiling", "generated tokens/s", "of ceiling",
-        "first token", "MB/token", "GB/s", "of bandwidth",
+        "cache", "prompt", "depth", "kv", "threads", "prompt tokens/s", "of ceiling", "generated tokens/s",
+        "of ceiling",
+        "first token", "MB/token", "GB/s", "of bandwidth", "hits", "disk MB/token", "stall ms/token",
     ]
 
     private var table: String {
@@ -124,12 +141,17 @@ struct BenchReport {
             let generates = !r.generationSpeeds.isEmpty
             let rate = generates ? r.generationSpeeds.mean * r.bytesPerToken : 0
             lines.append([
-                "\(r.bench.prompt)", "\(r.bench.depth)", r.bench.kvType.rawValue, "\(r.threads)", speed(r.promptSpeeds),
+                r.plan.isResident ? "all" : ByteSize.text(r.expertCacheBytes), "\(r.bench.prompt)",
+                "\(r.bench.depth)", r.bench.kvType.rawValue, "\(r.threads)", speed(r.promptSpeeds),
                 share(r.promptSpeeds, r.promptCeiling), speed(r.generationSpeeds),
-                share(r.generationSpeeds, r.generationCeiling),
+                share(r.generationSpeeds, r.ceilings?.inTurn),
                 r.firstTokenTimes.isEmpty ? "-" : fixed(r.firstTokenTimes.mean * 1e3, 0) + " ms",
                 generates ? fixed(r.bytesPerToken / 1e6) : "-", generates ? fixed(rate / 1e9) : "-",
                 generates ? fixed(rate / r.machine.readBandwidth * 100, 0) + " %" : "-",
+                generates ? fixed(r.experts.hitRate * 100) + " %" : "-",
+                generates ? fixed(r.missBytesPerToken / 1e6) : "-",
+                generates
+                    ? fixed(r.experts.stall * 1e3 / Double(r.bench.generate * r.generationSpeeds.count)) : "-",
             ])
         }
         let widths = Self.columns.indices.map { column in lines.map { $0[column].count }.max()! }
@@ -137,7 +159,9 @@ struct BenchReport {
         if let machine = rows.first?.result.machine {
             text +=
                 "\(SigmaError.printable(model)): \(instructionSet), reads \(fixed(machine.readBandwidth / 1e9)) GB/s, "
-                + "int8 \(fixed(machine.int8Peak / 1e9, 0)) and fp32 \(fixed(machine.fp32Peak / 1e9, 0)) GMAC/s\n"
+                + "int8 \(fixed(machine.int8Peak / 1e9, 0)) and fp32 \(fixed(machine.fp32Peak / 1e9, 0)) GMAC/s"
+            if let disk = rows.compactMap(\.result.diskBandwidth).last { text += ", disk \(fixed(disk / 1e9, 2)) GB/s" }
+            text += "\n"
         }
         for line in lines {
             text +=
@@ -179,11 +203,43 @@ struct BenchReport {
                 height: 320)
         }
         let charts = [
+            cacheChart,
             chart("Generation", "depth in tokens", \.depth, \.generationSpeeds, \.generationCeiling),
             chart("Prompt", "tokens of the prompt", \.prompt, \.promptSpeeds, \.promptCeiling),
         ]
         return PlotFigure(
             "Speed of \(model.isEmpty ? "a model" : model)", subtitle: instructionSet,
             rows: charts.compactMap { $0 }.map { [$0] })
+    }
+
+    /// Generation by the size of the expert cache: what was measured, the two ceilings, and what the simulator says.
+    private var cacheChart: LineChart? {
+        let measured = rows.filter { !$0.result.generationSpeeds.isEmpty && $0.result.ceilings != nil }
+        let sizes = Set(measured.map(\.result.expertCacheBytes))
+        guard sizes.count > 1, let first = sizes.min(), let last = sizes.max() else { return nil }
+        var series: [LineChart.Series] = []
+        func add(_ name: String, _ size: Int, _ value: Double) {
+            let point = (x: Double(size) / 0x1p30, y: value)
+            if let index = series.firstIndex(where: { $0.name == name }) {
+                series[index].points.append(point)
+            } else {
+                series.append(.init(name, [point]))
+            }
+        }
+        let modes = Set(measured.map(\.limits.prediction.rawValue))
+        for row in measured {
+            let r = row.result
+            let name = modes.count > 1 ? "measured, prediction \(row.limits.prediction.rawValue)" : "measured"
+            add(name, r.expertCacheBytes, r.generationSpeeds.mean)
+        }
+        for row in measured {
+            add("ceiling, disk then compute", row.result.expertCacheBytes, row.result.ceilings!.inTurn)
+            add("ceiling, disk beside compute", row.result.expertCacheBytes, row.result.ceilings!.overlapped)
+        }
+        if let cacheLine { series.append(.init("simulated", cacheLine.points(from: first, to: last))) }
+        for index in series.indices { series[index].points.sort { $0.x < $1.x } }
+        return LineChart(
+            "Generation by size of the expert cache", x: PlotAxis("expert cache in GiB", from: 0),
+            y: PlotAxis("tokens/s", from: 0), series: series, height: 360)
     }
 }

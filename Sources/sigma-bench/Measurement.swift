@@ -14,17 +14,38 @@ struct BenchResult {
     let threads: Int
     let backend: String
     let machine: Machine
+    let plan: MemoryPlan
+    /// Bytes of the slots that experts had; all of them where they are mapped.
+    var expertCacheBytes = 0
     var promptSpeeds: [Double] = []
     var generationSpeeds: [Double] = []
     /// Seconds from the prompt's begin to the first token's logits.
     var firstTokenTimes: [Double] = []
     /// Of generation, weights and cache.
     var bytesPerToken = 0.0
+    /// Of generation: what experts cost, and bytes of anything that the process read from the disk.
+    var experts = ExpertStatistics()
     var diskBytes = 0
+    /// Of the prompt, on the mean of the repetitions: bytes of experts read, pieces.
+    var promptExpertBytes = 0.0
+    var promptPieces = 0
+    /// Seconds per generated token without the waits for experts.
+    var computeTime = 0.0
     var promptCeiling: Double?
     var generationCeiling: Double?
-    var expertBytes = 0
+    var diskBandwidth: Double?
     var peakMemory = 0
+
+    /// Bytes of experts that a generated token read from the disk.
+    var missBytesPerToken: Double {
+        generationSpeeds.isEmpty ? 0 : Double(experts.bytesRead) / Double(bench.generate * generationSpeeds.count)
+    }
+    /// The ceiling of generation where reading and computing take turns, and where they overlap fully.
+    var ceilings: (inTurn: Double, overlapped: Double)? {
+        guard let generationCeiling else { return nil }
+        let disk = diskBandwidth.map { missBytesPerToken / $0 } ?? 0
+        return (1 / (disk + 1 / generationCeiling), 1 / max(disk, 1 / generationCeiling))
+    }
 }
 
 /// Feeds a model seeded random tokens, and takes the time.
@@ -32,27 +53,35 @@ struct Measurement {
     let model: ModelFile
     let instructionSet: InstructionSet
     let repetitions: Int
+    /// Tokens that are generated before anything is counted; nil: as many as fill the expert cache twice.
+    let warmUp: Int?
     let isCancelled: () -> Bool
     /// Uniform over the vocabulary, never repeated and never the model's own: no expert is favoured, no cache is warm by repetition.
     private var random: SplitMix64
 
     init(
-        model: ModelFile, instructionSet: InstructionSet, repetitions: Int, seed: UInt64,
+        model: ModelFile, instructionSet: InstructionSet, repetitions: Int, warmUp: Int?, seed: UInt64,
         isCancelled: @escaping () -> Bool
     ) {
         self.model = model
         self.instructionSet = instructionSet
         self.repetitions = repetitions
+        self.warmUp = warmUp
         self.isCancelled = isCancelled
         random = SplitMix64(state: seed)
     }
 
-    /// - Throws: `SigmaError`: `.unavailable` if memory or threads end, `.interrupted`.
-    mutating func run(_ bench: BenchCase, on backend: CPUBackend, machine: Machine) throws -> BenchResult {
+    /// - Throws: `SigmaError`: `.unavailable` if memory or threads end, `.inputOutput` or `.damaged` if experts cannot be read, `.interrupted`.
+    mutating func run(
+        _ bench: BenchCase, on backend: CPUBackend, machine: Machine, diskBandwidth: Double?
+    ) throws -> BenchResult {
         let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
         let sequence = try backend.makeSequence(kvType: bench.kvType)
         let batch = Batch()
-        var result = BenchResult(bench: bench, threads: backend.threadCount, backend: backend.name, machine: machine)
+        var result = BenchResult(
+            bench: bench, threads: backend.threadCount, backend: backend.name, machine: machine,
+            plan: backend.memoryPlan)
+        result.diskBandwidth = diskBandwidth
 
         func step(_ tokens: ArraySlice<Int32>, wantsLogits: Bool) throws {
             batch.removeAll()
@@ -63,32 +92,49 @@ struct Measurement {
             }
             guard isDone else { throw SigmaError(.interrupted, "interrupted") }
         }
-        func read(_ tokens: [Int32], wantsLogits: Bool) throws {
-            for start in stride(from: 0, to: tokens.count, by: backend.rowLimit) {
+        /// In as few pieces as the back end takes.
+        func read(_ tokens: [Int32], wantsLogits: Bool) throws -> Int {
+            var start = 0
+            var pieces = 0
+            while start < tokens.count {
                 let end = min(start + backend.rowLimit, tokens.count)
                 try step(tokens[start..<end], wantsLogits: wantsLogits && end == tokens.count)
+                start = end
+                pieces += 1
             }
+            return pieces
         }
 
-        try read(tokens(bench.depth), wantsLogits: false)
+        _ = try read(tokens(bench.depth), wantsLogits: false)
+        let warmUp = self.warmUp ?? warmUpTokens(backend)
         // The first round warms memory up and is not counted.
         for repetition in 0...repetitions {
             let isCounted = repetition > 0
             if bench.prompt > 0 {
                 sequence.truncate(to: bench.depth)
                 let prompt = tokens(bench.prompt)
+                let before = backend.expertStatistics
                 let start = monotonicTime()
-                try read(prompt, wantsLogits: true)
+                result.promptPieces = try read(prompt, wantsLogits: true)
                 let seconds = monotonicTime() - start
                 if isCounted {
                     result.promptSpeeds.append(Double(bench.prompt) / seconds)
                     result.firstTokenTimes.append(seconds)
+                    result.promptExpertBytes +=
+                        Double((backend.expertStatistics - before).bytesRead) / Double(repetitions)
                 }
             }
             if bench.generate > 0 {
                 sequence.truncate(to: bench.depth)
-                let next = tokens(isCounted ? bench.generate : min(bench.generate, 8))
+                // A prompt has swept the cache: what generation would keep must come back.
+                if !isCounted || bench.prompt > 0 {
+                    for token in tokens(isCounted ? warmUp / 2 : warmUp) { try step([token], wantsLogits: true) }
+                    sequence.truncate(to: bench.depth)
+                }
+                guard isCounted else { continue }
+                let next = tokens(bench.generate)
                 let diskBefore = ProcessUsage.diskBytes
+                let expertsBefore = backend.expertStatistics
                 var bytes = 0
                 let start = monotonicTime()
                 for index in next.indices {
@@ -96,11 +142,12 @@ struct Measurement {
                     bytes += backend.stepBytes
                 }
                 let seconds = monotonicTime() - start
-                if isCounted {
-                    result.generationSpeeds.append(Double(bench.generate) / seconds)
-                    result.bytesPerToken = Double(bytes) / Double(bench.generate)
-                    result.diskBytes += ProcessUsage.diskBytes - diskBefore
-                }
+                let experts = backend.expertStatistics - expertsBefore
+                result.generationSpeeds.append(Double(bench.generate) / seconds)
+                result.bytesPerToken = Double(bytes) / Double(bench.generate)
+                result.diskBytes += ProcessUsage.diskBytes - diskBefore
+                result.experts = result.experts + experts
+                result.computeTime += (seconds - experts.stall) / Double(bench.generate * repetitions)
             }
         }
         let physics = Physics(
@@ -113,9 +160,35 @@ struct Measurement {
         if bench.generate > 0 {
             result.generationCeiling = physics.generationSpeed(tokens: bench.generate, depth: bench.depth)
         }
-        result.expertBytes = model.weights.expertBytes
+        result.expertCacheBytes = backend.expertCacheBytes
         result.peakMemory = ProcessUsage.peakMemory
         return result
+    }
+
+    /// Routes random tokens, one by one, and hands each one's experts on.
+    mutating func route(
+        _ count: Int, on backend: CPUBackend, _ body: (RoutedTokens) -> Void
+    ) throws {
+        let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
+        let sequence = try backend.makeSequence(kvType: .f16)
+        let batch = Batch()
+        let record = RoutingRecord(model.configuration)
+        batch.routing = record
+        for token in tokens(count) {
+            sequence.truncate(to: 0)
+            batch.removeAll()
+            batch.append([token], to: sequence)
+            guard try pass.run(batch, isCancelled: isCancelled, readOut: { _ in }) else {
+                throw SigmaError(.interrupted, "interrupted")
+            }
+            body(RoutedTokens(record: record, rows: 0..<1, tokens: [token], sequence: 0, position: 0))
+        }
+    }
+
+    private func warmUpTokens(_ backend: CPUBackend) -> Int {
+        let plan = backend.memoryPlan
+        guard !plan.isResident, plan.recordsPerToken > 0 else { return 8 }
+        return max(8, 2 * plan.slotsAtStart / plan.recordsPerToken)
     }
 
     private mutating func tokens(_ count: Int) -> [Int32] {

@@ -112,14 +112,24 @@ struct EngineArguments: ParsableArguments {
     @Option(help: ArgumentHelp("Memory for experts: a size, all or auto.", valueName: "size"))
     var expertCache: ExpertCacheSize = .auto
 
+    @Option(
+        help: ArgumentHelp(
+            "Whether experts of the next layers are predicted and read ahead: auto (where that is faster), on or off.",
+            valueName: "when"))
+    var expertPrediction = PredictionMode.auto
+
+    @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru or lfu.", valueName: "name"))
+    var expertPolicy = EvictionPolicyKind.lru
+
     /// - Throws: `SigmaError`: `.usage`, or as `SigmaModel.loadEngine`.
     func load() throws -> Engine {
         var configuration = compute.configuration
         configuration.backend = backend
         configuration.memory = memory.map { .bytes($0.bytes) }
-        let engine = try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
-        try expertCache.check(for: engine.model)
-        return engine
+        configuration.expertCache = expertCache.limit
+        configuration.expertPrediction = expertPrediction
+        configuration.expertPolicy = expertPolicy
+        return try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
     }
 }
 
@@ -141,6 +151,12 @@ struct OutputArguments: ParsableArguments {
 
     @Flag(help: "One JSON object a line on standard output: prompt, token, ..., done. It holds the thinking too.")
     var json = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"
+        ))
+    var expertTrace: String?
 
     @Flag(help: "A short table of speeds and memory on standard error at the end.")
     var stats = false

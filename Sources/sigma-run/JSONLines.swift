@@ -108,6 +108,16 @@ final class JSONLines: Presenter {
         json.field("generation_bytes", statistics.generationBytes)
         json.field("generation_gigabytes_per_second", statistics.generationGigabytesPerSecond, decimals: 3)
         json.field("disk_bytes", statistics.diskBytes)
+        json.field("expert_requests", statistics.expertRequests)
+        json.field("expert_hits", statistics.expertHits)
+        json.field("hit_rate", statistics.expertHitRate, decimals: 4)
+        json.field("foretold_experts", statistics.foretoldExperts)
+        json.field("expert_bytes_read", statistics.expertBytesRead)
+        json.field("stall_ms", statistics.expertStall * 1e3, decimals: 1)
+        json.field("expert_predictions", statistics.expertPredictions)
+        json.field("right_expert_predictions", statistics.rightExpertPredictions)
+        json.field("prompt_pieces", statistics.promptPieces)
+        json.field("prompt_expert_reads", statistics.promptExpertReads)
         json.field("peak_memory_bytes", statistics.peakMemoryBytes)
     }
 }

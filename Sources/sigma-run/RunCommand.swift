@@ -50,8 +50,12 @@ struct RunCommand: ParsableCommand {
                 remedy: "The model has \(engine.vocabularySize) tokens.")
         }
         let prompt = try source.prompt(for: engine, thinks: options.thinks)
+        let trace = try output.expertTrace.map { path in
+            try ExpertTraceWriter(path: path, model: ExpertTrace.Model(engine.model))
+        }
         let request = GenerationRequest(
-            tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs)
+            tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs,
+            routingObserver: trace)
         giveAdvice(engine, prompt: prompt)
         let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
         let reporter = Reporter(
@@ -69,6 +73,7 @@ struct RunCommand: ParsableCommand {
             ended.signal()
         }
         ended.wait()
+        try trace?.close()
         if let failure = reporter.failure { throw failure }
         guard let statistics = reporter.statistics else { return }
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)
@@ -93,6 +98,7 @@ struct RunCommand: ParsableCommand {
         if engine.contextLength > stated {
             warn("the model states a context of \(stated) tokens; beyond it answers may be wrong")
         }
+        warnOfMemory(engine, prompt: prompt)
         if let wanted = answer.maxTokens, wanted > engine.contextLength - prompt.tokens.count {
             warn(
                 "the prompt's \(prompt.tokens.count) tokens and --max-tokens \(wanted) are more than the context of \(engine.contextLength)"
@@ -100,9 +106,28 @@ struct RunCommand: ParsableCommand {
         }
     }
 
+    /// Keys and values take the place of experts until those of one token are left: a run that can come to that point should know.
+    private func warnOfMemory(_ engine: Engine, prompt: Prompt) {
+        let kvType = self.engine.compute.kvType
+        guard let room = engine.backend.positionLimit(kvType: kvType), room < engine.contextLength else { return }
+        let answers = answer.maxTokens ?? 4096
+        let thinking = answer.think && !self.prompt.raw && self.prompt.tokens == nil ? answer.thinkingBudget : 0
+        let (wanted, overflows) = prompt.tokens.count.addingReportingOverflow(
+            answers.addingReportingOverflow(thinking).partialValue)
+        guard overflows || wanted > room else { return }
+        warn(
+            "the memory budget has room for the keys and values of \(room) tokens; the answer ends there"
+                + (kvType == .q8_0 ? "" : " (--kv-type q8_0 has room for about twice as many)"))
+    }
+
     private func noteEnd(_ statistics: Statistics, engine: Engine, hasTemplate: Bool) {
         switch statistics.reason {
-        case .context: note("The sequence reached the context limit of \(engine.contextLength) tokens.")
+        case .context:
+            let room = engine.backend.positionLimit(kvType: self.engine.compute.kvType) ?? .max
+            note(
+                room < engine.contextLength
+                    ? "The sequence reached what the memory budget has room for: \(room) tokens."
+                    : "The sequence reached the context limit of \(engine.contextLength) tokens.")
         case .length where hasTemplate && statistics.answerTokens > 0:
             note("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
         default: break

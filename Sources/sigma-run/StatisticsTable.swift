@@ -7,7 +7,7 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
         tokensPerSecond > 0
             ? JSONWriter.fixed(tokensPerSecond, decimals: tokensPerSecond < 100 ? 2 : 0) + " tokens/s" : "-"
     }
-    var rows: [(label: String, value: String, remark: String)] = []
+    var rows: [TextTableRow] = []
     rows.append(("prompt", "\(statistics.promptTokens) tokens", speed(statistics.promptTokensPerSecond)))
     rows.append(("thinking", "\(statistics.thinkingTokens) tokens", ""))
     rows.append(("answer", "\(statistics.answerTokens) tokens", ""))
@@ -19,16 +19,49 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
             statistics.generationSteps > 0
                 ? ByteSize.text(statistics.generationBytes / statistics.generationSteps) + " per token" : ""
         ))
-    rows.append(("expert cache", "all", "the mapped file"))
+    rows += expertRows(statistics, engine: engine)
     rows.append(("disk read", ByteSize.text(statistics.diskBytes), ""))
     rows.append(("peak memory", ByteSize.text(statistics.peakMemoryBytes), ""))
     rows.append(("seed", "\(statistics.seed)", ""))
     rows.append(("back end", engine.backend.name, engine.instructionSetName ?? ""))
-    let labelWidth = rows.map(\.label.count).max() ?? 0
-    let valueWidth = rows.filter { !$0.remark.isEmpty }.map(\.value.count).max() ?? 0
-    return rows.map { row in
-        let label = row.label + String(repeating: " ", count: labelWidth - row.label.count)
-        guard !row.remark.isEmpty else { return "\(label)  \(row.value)\n" }
-        return "\(label)  \(row.value)\(String(repeating: " ", count: valueWidth - row.value.count))  \(row.remark)\n"
-    }.joined()
+    return textTable(rows)
+}
+
+/// What experts cost, and where memory went.
+private func expertRows(_ statistics: Statistics, engine: Engine) -> [TextTableRow] {
+    guard let backend = engine.backend as? CPUBackend else { return [] }
+    let plan = backend.memoryPlan
+    func percent(_ part: Int, of whole: Int) -> String {
+        whole == 0 ? "-" : JSONWriter.fixed(Double(part) / Double(whole) * 100, decimals: 1) + " %"
+    }
+    var rows: [TextTableRow] = []
+    if plan.isResident {
+        rows.append(("expert cache", "all", "the mapped file"))
+    } else {
+        rows.append(
+            (
+                "expert hits", percent(statistics.expertHits, of: statistics.expertRequests),
+                "\(statistics.foretoldExperts) more were being read when they were asked for, of \(statistics.expertRequests)"
+            ))
+        rows.append(
+            (
+                "experts read", ByteSize.text(statistics.expertBytesRead),
+                JSONWriter.fixed(statistics.expertStall, decimals: 2) + " s were waited for them"
+            ))
+        if statistics.expertPredictions > 0 {
+            rows.append(
+                (
+                    "predictions", percent(statistics.rightExpertPredictions, of: statistics.expertPredictions),
+                    "right, of \(statistics.expertPredictions)"
+                ))
+        }
+        rows.append(
+            (
+                "prompt pieces", "\(statistics.promptPieces)",
+                "\(statistics.promptExpertReads / max(1, statistics.promptPieces)) experts read for each"
+            ))
+    }
+    guard plan.budget != nil || !plan.isResident else { return rows }
+    let type = KVType.f16
+    return rows + memoryPlanRows(plan, kvType: type, kvBlockBytes: engine.configuration.kvBlockBytes(type))
 }

@@ -37,6 +37,55 @@ import Testing
         #expect(bytes(300, "f16") > bytes(0, "f16"))
     }
 
+    @Test func expertCachesAreMeasuredPlannedAndSimulated() throws {
+        let bench = try Subprocess.run(
+            "sigma-bench",
+            [
+                "--model", TestModels.bare, "--prompt", "4", "--generate", "6", "--repetitions", "1", "--threads", "1",
+                "--memory", "1GiB", "--expert-cache", "auto,all", "--expert-prediction", "on", "--format", "json",
+            ])
+        #expect(bench.code == 0, "\(bench.errors)")
+        let rows = try #require(try JSONSerialization.jsonObject(with: Data(bench.output)) as? [[String: Any]])
+        #expect(rows.count == 2)
+        for row in rows {
+            #expect(row["memory_bytes"] as? Int == 1 << 30 && row["expert_prediction"] as? String == "on")
+        }
+        let plan = try Subprocess.run("sigma-bench", ["--model", TestModels.bare, "--memory", "1GiB", "--plan"])
+        #expect(plan.code == 0)
+        let text = String(decoding: plan.output, as: UTF8.self)
+        for label in ["memory budget", "1.00 GiB", "dense weights", "keys and values", "expected speed"] {
+            #expect(text.contains(label), "\(label)")
+        }
+
+        let trace = Scratch.path("run.trace")
+        let run = try Subprocess.run(
+            "sigma-run",
+            [
+                "--model", TestModels.bare, "--tokens", "1,2,3", "--max-tokens", "20", "--temperature", "1", "--seed",
+                "1",
+                "--expert-trace", trace,
+            ])
+        #expect(run.code == 0, "\(run.errors)")
+        let simulated = try Subprocess.run(
+            "sigma-bench",
+            [
+                "simulate", "--model", TestModels.bare, "--trace", trace, "--memory", "1GiB", "--disk-bandwidth", "1,2",
+                "--compute-time", "10", "--policy", "lru,slru,lfu,belady", "--json",
+            ])
+        #expect(simulated.code == 0, "\(simulated.errors)")
+        let results = try #require(
+            try JSONSerialization.jsonObject(with: Data(simulated.output)) as? [[String: Any]])
+        #expect(results.count == 8)
+        for result in results {
+            let speed = try #require((result["generate_tps"] as? NSNumber)?.doubleValue)
+            let misses = try #require((result["miss_bytes_per_token"] as? NSNumber)?.doubleValue)
+            let disk = try #require((result["disk_bandwidth_gbs"] as? NSNumber)?.doubleValue)
+            #expect(abs(speed * (0.01 + misses / disk / 1e9) - 1) < 0.01)
+        }
+        let missing = try Subprocess.run("sigma-bench", ["simulate", "--model", TestModels.bare, "--trace", trace])
+        #expect(missing.code == 64)
+    }
+
     @Test func tableAndCSV() throws {
         let arguments = [
             "--model", TestModels.bare, "--prompt", "4", "--generate", "0", "--repetitions", "1", "--threads", "1",

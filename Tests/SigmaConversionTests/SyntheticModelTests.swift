@@ -194,7 +194,7 @@ import Testing
         var shares: [Double] = []
         for layer in 0..<8 {
             backend.attend(layer: layer)
-            backend.feedForward(layer: layer)
+            try backend.feedForward(layer: layer)
             let after = backend.activation(.residual)
             shares.append(rms(zip(before, after).map { $1 - $0 }) / rms(before))
             before = after

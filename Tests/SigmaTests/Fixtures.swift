@@ -67,9 +67,13 @@ struct Runner {
     let pass: ForwardPass
     let vocabulary: Int
 
-    init(_ model: ModelFile, threads: Int = 2, level: String? = nil) throws {
+    init(
+        _ model: ModelFile, threads: Int = 2, level: String? = nil, limits: MemoryLimits = .none,
+        makeReader: ((ModelFile) throws -> any RecordReader)? = nil
+    ) throws {
         backend = try CPUBackend(
-            model: model, threadCount: threads, instructionSet: level.flatMap { InstructionSet(named: $0) })
+            model: model, threadCount: threads, instructionSet: level.flatMap { InstructionSet(named: $0) },
+            limits: limits, makeReader: makeReader)
         pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
         vocabulary = model.configuration.vocabularySize
     }

@@ -34,7 +34,12 @@ import Testing
         func begin(_ batch: Batch) throws { try backend.begin(batch) }
         func embed() { backend.embed() }
         func attend(layer: Int) { backend.attend(layer: layer) }
-        func feedForward(layer: Int) { backend.feedForward(layer: layer) }
+        func feedForward(layer: Int) throws { try backend.feedForward(layer: layer) }
+        var expertStatistics: ExpertStatistics { backend.expertStatistics }
+        func positionLimit(kvType: KVType) -> Int? { backend.positionLimit(kvType: kvType) }
+        func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
+            backend.hasRoom(for: count, in: sequence)
+        }
         func layerRouting() -> LayerRouting? { backend.layerRouting() }
         func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
             logits.update(repeating: 0)

@@ -84,7 +84,7 @@ import Testing
             try check(backend.activation(.query), "layer.\(layer).query", scale: Float(c.headDim).squareRoot())
             try check(backend.activation(.attended), "layer.\(layer).attention")
             try check(backend.activation(.residual), "layer.\(layer).attention_residual")
-            backend.feedForward(layer: layer)
+            try backend.feedForward(layer: layer)
             try check(backend.activation(.normed), "layer.\(layer).feed_forward_norm")
             try check(backend.activation(.routerScores), "layer.\(layer).router_scores")
             #expect(backend.activation(.chosen).map { Int32($0) } == (try expected.ids("layer.\(layer).chosen")))

@@ -28,7 +28,12 @@ import Testing
         }
         func embed() { backend.embed() }
         func attend(layer: Int) { backend.attend(layer: layer) }
-        func feedForward(layer: Int) { backend.feedForward(layer: layer) }
+        func feedForward(layer: Int) throws { try backend.feedForward(layer: layer) }
+        var expertStatistics: ExpertStatistics { backend.expertStatistics }
+        func positionLimit(kvType: KVType) -> Int? { backend.positionLimit(kvType: kvType) }
+        func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
+            backend.hasRoom(for: count, in: sequence)
+        }
         func layerRouting() -> LayerRouting? { backend.layerRouting() }
         func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> { backend.head(rows: rows) }
         func end() throws { try backend.end() }

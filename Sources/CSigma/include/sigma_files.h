@@ -18,6 +18,9 @@ void sigma_guard_remove(int slot);
 // CRC-32C (Castagnoli) of `length` bytes, continuing from `crc` (0 to begin). Uses the processor's instruction if it has one.
 uint32_t sigma_crc32c(uint32_t crc, const void *bytes, size_t length);
 
+// Opens a file for reading past the page cache: offsets, lengths and memory are multiples of 4096. -1 where it cannot, errno says why.
+int sigma_open_direct(const char *path);
+
 // Files that are written. Errors of writing itself are left to fsync.
 // Takes room on the disk for a file of `size` bytes, where the file system can. 0, or -1 with errno ENOSPC, EDQUOT or EFBIG.
 int sigma_reserve_file(int descriptor, int64_t size);

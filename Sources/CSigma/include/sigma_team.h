@@ -26,6 +26,8 @@ void sigma_team_barrier(sigma_team *team, int32_t member);
 // Inside a body: an item of list 0...7, which has `count` < 2^31 items, or -1 when all are given out; each is given to one member. A
 // member first gets the items of its own share (successive ones, in order), then those that others have not begun, from the end of their shares.
 int64_t sigma_team_take(sigma_team *team, int32_t list, int32_t member, int64_t count);
+// Inside a body, while all other members are between two barriers: the list is whole again.
+void sigma_team_reset(sigma_team *team, int32_t list);
 // The first item of the member's own share.
 int64_t sigma_team_share(const sigma_team *team, int32_t member, int64_t count);
 

@@ -59,7 +59,7 @@ package final class Batch {
 /// caller. One thread calls; a back end runs one step at a time.
 package protocol Backend: AnyObject, Sendable {
     var name: String { get }
-    /// The largest number of rows that one step should have.
+    /// The largest number of rows that the next step should have.
     var rowLimit: Int { get }
     /// The largest number of rows that `head` takes at once.
     var headRowLimit: Int { get }
@@ -69,7 +69,11 @@ package protocol Backend: AnyObject, Sendable {
     /// - Throws: `SigmaError(.unavailable)` if the model or the back end cannot have this type.
     func makeSequence(kvType: KVType) throws -> any SequenceState
 
-    /// Makes room for the batch's rows, keys and values. Nothing after it fails.
+    /// Positions that a sequence of this type, alone, can have in the memory that the back end may use; nil: as many as the model states.
+    func positionLimit(kvType: KVType) -> Int?
+    /// Whether the memory that the back end may use has room for `count` more tokens of a sequence.
+    func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool
+    /// Makes room for the batch's rows, keys and values.
     /// - Throws: `SigmaError(.unavailable)` if memory ends.
     func begin(_ batch: Batch) throws
     /// residual [rows, hidden] = embedding rows of the tokens.
@@ -77,11 +81,14 @@ package protocol Backend: AnyObject, Sendable {
     /// residual += attention(rmsnorm(residual)), paper section 2.1; keys and values go into the sequences.
     func attend(layer: Int)
     /// residual += moe(rmsnorm(residual)), or the dense MLP: routing, choice and experts in one.
-    func feedForward(layer: Int)
+    /// - Throws: `SigmaError`: `.inputOutput` if an expert cannot be read, `.damaged` if one is not what it was; the sequences are unchanged.
+    func feedForward(layer: Int) throws
     /// What the router of the layer computed last gave; nil for a dense layer. Only in steps whose batch asks for routing.
     func layerRouting() -> LayerRouting?
     /// Logits [rows, vocabulary] of at most `headRowLimit` rows (final norm and output head), valid until the next call.
     func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>
+    /// What experts cost since the back end was made.
+    var expertStatistics: ExpertStatistics { get }
     /// Bytes of weights and cache that the current or last step read.
     var stepBytes: Int { get }
     /// Makes the step's tokens part of their sequences.

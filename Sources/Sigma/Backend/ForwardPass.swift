@@ -21,7 +21,7 @@ package struct ForwardPass {
         for layer in 0..<layerCount {
             if isCancelled() { return false }
             backend.attend(layer: layer)
-            backend.feedForward(layer: layer)
+            try backend.feedForward(layer: layer)
             batch.routing?.store(backend.layerRouting(), layer: layer)
         }
         try readOut(backend)

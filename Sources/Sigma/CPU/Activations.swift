@@ -46,11 +46,10 @@ extension CPUBackend {
                     count: c.expertIntermediateSize)
             }
         case .alwaysOnHidden:
-            guard layers[layerIndex].alwaysOn != nil else { return [] }
-            let group = plan.groups[plan.groupCount - 1]
+            guard let mlp = layers[layerIndex].alwaysOn else { return [] }
             return (0..<rowCount).flatMap { row in
                 UnsafeBufferPointer(
-                    start: workspace.gated.base + (group.firstSlot + row) * gatedWidth, count: group.gate.rows)
+                    start: workspace.gated.base + (rowCount * choices + row) * gatedWidth, count: mlp.gate.rows)
             }
         }
     }

@@ -44,10 +44,11 @@ extension CPUBackend {
 
     /// Cuts the batch's attention into items, head by head. A segment with few rows is split over positions, so that all members have work
     /// at depth; one with many is split over rows. The arithmetic is the same.
-    func planAttention() throws {
+    func planAttention() {
         attentionItems.removeAll(keepingCapacity: true)
         mergeItems.removeAll(keepingCapacity: true)
         var states = 0
+        defer { splitStateCount = states }
         let tileRows = max(1, Self.queryTile / headsPerGroup)
         for head in 0..<configuration.kvHeadCount {
             for (index, segment) in batch.segments.enumerated() {
@@ -78,9 +79,6 @@ extension CPUBackend {
                 }
             }
         }
-        try workspace.splitStates.reserve(states * headsPerGroup * 2)
-        try workspace.splitOutputs.reserve(states * headsPerGroup * paddedHeadDim)
-        try workspace.progress.reserve(2 * configuration.kvHeadCount + mergeItems.count)
     }
 
     package func attend(layer: Int) {

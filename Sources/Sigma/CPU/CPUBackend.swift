@@ -3,11 +3,21 @@ import CSigma
 /// The CPU back end: weights used where they are mapped, one thread team, kernels chosen for the processor.
 package final class CPUBackend: Backend, @unchecked Sendable {
     let configuration: ModelConfiguration
-    let weights: ModelWeights
-    let layers: [CPULayer]
+    /// Mapped, or the process's own.
+    private(set) var weights: ModelWeights
+    private(set) var layers: [CPULayer]
     let model: ModelFile
     let team: ThreadTeam
     let paging: WeightPaging
+    // What memory is used for; where not all experts stay, their cache.
+    package internal(set) var memoryPlan: MemoryPlan
+    var budget: MemoryBudget?
+    var ownedWeights: OwnedWeights? { didSet { if let ownedWeights { use(ownedWeights.weights) } } }
+    var expertCache: ExpertCache?
+    var foresight: ExpertForesight?
+    let residentRowLimit: Int
+    /// Bytes of keys and values of a position, of the largest type of the sequences that were made.
+    var kvPositionBytes = 0
     package let instructionSet: InstructionSet
     let rotary: RotaryEmbedding
     /// Queries and outputs of attention are this wide per head.
@@ -29,20 +39,26 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     var headRows = 0..<0
     var attentionItems: [AttentionItem] = []
     var mergeItems: [MergeItem] = []
+    var splitStateCount = 0
     /// [members]
     let plans: UnsafeMutablePointer<FeedForwardPlan>
+    var wave = FeedForwardWave()
     package internal(set) var stepBytes = 0
 
     /// - Parameters:
     ///   - threadCount: members of the team; nil: the processors that this process may use.
     ///   - instructionSet: nil: the best one.
-    ///   - rowLimit: rows of a step; more read each expert fewer times and need more memory.
-    /// - Throws: `SigmaError(.unavailable)` if memory or threads cannot be had.
+    ///   - rowLimit: rows of a step where all experts are in memory; more need more memory. Where they are read, a step has as many rows as fit.
+    ///   - limits: the memory that the back end may use.
+    ///   - makeReader: how experts are read; nil: past the page cache.
+    /// - Throws: `SigmaError`: `.unavailable` if memory or threads cannot be had, or the limits are too small; `.inputOutput` and `.damaged`
+    ///   for weights that cannot be read.
     package init(
-        model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil, rowLimit: Int = 512
+        model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil, rowLimit: Int = 512,
+        limits: MemoryLimits = .none, makeReader: ((ModelFile) throws -> any RecordReader)? = nil
     ) throws {
         self.model = model
-        self.rowLimit = rowLimit
+        residentRowLimit = rowLimit
         configuration = model.configuration
         weights = model.weights
         layers = model.weights.layers.map(CPULayer.init)
@@ -56,11 +72,17 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         gatedWidth = model.weights.widestMLP
         scratchLength = Self.scratchLength(configuration, gatedWidth: gatedWidth, paddedHeadDim: paddedHeadDim)
         plans = .allocate(capacity: team.memberCount)
-        try workspace.scratch.reserve(scratchLength * team.memberCount)
-        paging.requestDenseWeights()
+        memoryPlan = MemoryPlan(model, limits: limits)
+        try setUpMemory(limits, makeReader)
+    }
+
+    private func use(_ weights: ModelWeights) {
+        self.weights = weights
+        layers = weights.layers.map(CPULayer.init)
     }
 
     deinit {
+        expertCache?.close()
         workspace.release()
         plans.deallocate()
     }
@@ -68,7 +90,6 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package var name: String { "cpu" }
     package var headRowLimit: Int { 32 }
     package var threadCount: Int { team.memberCount }
-    package let rowLimit: Int
     package var rowsAreIndependent: Bool { !usesBLAS }
 
     package func makeSequence(kvType: KVType) throws -> any SequenceState {
@@ -78,22 +99,28 @@ package final class CPUBackend: Backend, @unchecked Sendable {
                 "an 8-bit key-value cache needs a head_dim that is a multiple of 32, and this model's is \(configuration.headDim)",
                 remedy: "Use --kv-type f16.")
         }
-        return KVCache(
+        let cache = KVCache(
             kvType: kvType, layerCount: configuration.layerCount, kvHeadCount: configuration.kvHeadCount,
-            headDim: configuration.headDim)
+            headDim: configuration.headDim, budget: budget)
+        kvPositionBytes = max(kvPositionBytes, cache.blockBytes / KVCache.blockLength)
+        return cache
     }
 
     // MARK: - The step
 
     package func begin(_ batch: Batch) throws {
-        for segment in batch.segments {
-            try cache(of: segment).reserve(segment.position + segment.count)
-        }
         self.batch = batch
         rowCount = batch.tokens.count
         stepBytes = rowCount * weights.embedding.type.rowBytes(configuration.hiddenSize)
-        try reserveWorkspace(rows: rowCount)
-        try planAttention()
+        planAttention()
+        try makeRoom()
+        for segment in batch.segments {
+            try cache(of: segment).reserve(segment.position + segment.count)
+        }
+        try reserve(&workspace, rows: rowCount)
+        layPlans()
+        expertCache?.beginStep(rows: rowCount)
+        foresight?.beginStep(rows: rowCount)
         for segment in batch.segments {
             for index in 0..<segment.count {
                 let offset = (segment.firstRow + index) * configuration.headDim / 2
@@ -122,6 +149,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     package func end() throws {
         try model.checkIntact()
+        foresight?.endStep()
         for segment in batch.segments { cache(of: segment).advance(by: segment.count) }
     }
 
@@ -131,7 +159,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     func cache(of segment: Batch.Segment) -> KVCache { unsafeDowncast(segment.sequence, to: KVCache.self) }
 
-    enum Operation { case attention, feedForward, head }
+    enum Operation { case attention, feedForward, expertWaves, head }
 
     /// Runs an operation on every member of the team.
     func run(_ operation: Operation) {
@@ -141,6 +169,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
             switch backend.operation {
             case .attention: backend.attentionBody(member)
             case .feedForward: backend.feedForwardBody(member)
+            case .expertWaves: backend.expertWavesBody(member)
             case .head: backend.headBody(member)
             }
         }
@@ -251,7 +280,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         return (max(product, attention, configuration.expertCount) + 15) & ~15
     }
 
-    private func reserveWorkspace(rows: Int) throws {
+    /// Sizes that depend on the batch's positions are those that were planned last.
+    func reserve(_ workspace: inout Workspace, rows: Int) throws {
         let c = configuration
         try workspace.residual.reserve(rows * c.hiddenSize)
         let normedRows = max(rows, headRowLimit, rows <= Self.rowsNormalizedAlone ? rows * team.memberCount : 0)
@@ -264,7 +294,11 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         try workspace.attended.reserve(rows * c.queryWidth)
         try workspace.attendedQuantized.reserve(rows * (c.queryWidth / 32))
         try workspace.logits.reserve(min(rows, headRowLimit) * c.vocabularySize)
-        try reserveFeedForward(rows: rows)
+        try workspace.splitStates.reserve(splitStateCount * headsPerGroup * 2)
+        try workspace.splitOutputs.reserve(splitStateCount * headsPerGroup * paddedHeadDim)
+        try workspace.progress.reserve(2 * configuration.kvHeadCount + mergeItems.count)
+        try workspace.scratch.reserve(scratchLength * team.memberCount)
+        try reserveFeedForward(&workspace, rows: rows)
     }
 }
 

@@ -8,7 +8,7 @@ extension CPUBackend {
     /// Rows that a member scores at a time.
     static let routerRows = 8
 
-    func reserveFeedForward(rows: Int) throws {
+    func reserveFeedForward(_ workspace: inout Workspace, rows: Int) throws {
         let c = configuration
         let choices = c.expertsPerToken.max() ?? 0
         // A dense layer and the shared experts use one slot a row.
@@ -27,7 +27,16 @@ extension CPUBackend {
         try workspace.gatedQuantized.reserve(slots * (gatedWidth / 32))
         try workspace.expertOutputs.reserve(slots * c.hiddenSize)
         try workspace.feedForward.reserve(rows * c.hiddenSize)
-        for member in 0..<members {
+    }
+
+    /// Every member's plan has its place in the workspace, which may have moved.
+    func layPlans() {
+        let c = configuration
+        let rows = rowCount
+        let choices = c.expertsPerToken.max() ?? 0
+        let slots = rows * (choices + 1)
+        let ownRows = min(rows, Self.rowsNormalizedAlone)
+        for member in 0..<team.memberCount {
             // Where every member routes the rows itself, it needs its own place for the result.
             let own = normalizesAlone ? rows + member * ownRows : 0
             plans[member] = FeedForwardPlan(
@@ -40,11 +49,15 @@ extension CPUBackend {
         }
     }
 
-    package func feedForward(layer: Int) {
+    package func feedForward(layer: Int) throws {
         layerIndex = layer
+        if let router = layers[layer].router { stepBytes += router.byteCount }
+        if expertCache != nil, layers[layer].experts != nil {
+            try computeInWaves()
+            return
+        }
         run(.feedForward)
         let plan = plans[0]
-        if let router = layers[layer].router { stepBytes += router.byteCount }
         for index in 0..<plan.groupCount {
             let group = plan.groups[index]
             stepBytes += group.gate.byteCount + group.up.byteCount + group.down.byteCount
@@ -78,7 +91,7 @@ extension CPUBackend {
     }
 
     /// Norm, scores and choices of all rows. With few rows the experts are divided among the members, else the rows.
-    private func route(_ layer: CPULayer, _ member: Int32) {
+    func route(_ layer: CPULayer, _ member: Int32) {
         let c = configuration
         let hidden = c.hiddenSize
         let quantized = layer.quantizesFeedForwardInput
@@ -137,9 +150,7 @@ extension CPUBackend {
 
     private func makePlan(_ layer: CPULayer, _ member: Int32) {
         let plan = plans + Int(member)
-        plan.pointee.groupCount = 0
-        plan.pointee.gateItems = 0
-        plan.pointee.downItems = 0
+        plan.pointee.removeGroups()
         var routed = 0
         if let experts = layer.experts {
             routed = rowCount * plan.pointee.choices
@@ -155,18 +166,12 @@ extension CPUBackend {
                         firstSlot: first, count: count, firstGateItem: 0, firstDownItem: 0))
             }
         }
-        if let mlp = layer.alwaysOn {
-            for row in 0..<rowCount { plan.pointee.slotRows[routed + row] = Int32(row) }
-            plan.pointee.add(
-                .init(
-                    gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rowCount, firstGateItem: 0,
-                    firstDownItem: 0))
-        }
-        plan.pointee.hasOneSlotPerRow = (routed == 0 ? 0 : plan.pointee.choices) + (layer.alwaysOn == nil ? 0 : 1) == 1
+        if let mlp = layer.alwaysOn { plan.pointee.add(mlp, behind: routed, rows: rowCount) }
+        plan.pointee.noteSlots(isRouted: routed > 0, hasAlwaysOn: layer.alwaysOn != nil)
     }
 
     /// gated = silu(gate x) * (up x) for one tile of outputs of one group, and its 8-bit form for the product with down.
-    private func gateAndUp(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
+    func gateAndUp(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
         let group = plan.pointee.group(ofGateItem: item)
         let first = (item - group.firstGateItem) * Self.outputTile
         let count = min(Self.outputTile, group.gate.rows - first)
@@ -196,7 +201,7 @@ extension CPUBackend {
     }
 
     /// One tile of a group's down projection. Where it is all that its rows get, it goes to the residual stream at once.
-    private func down(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
+    func down(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
         let group = plan.pointee.group(ofDownItem: item)
         let first = (item - group.firstDownItem) * Self.outputTile
         let hidden = configuration.hiddenSize
@@ -229,7 +234,7 @@ extension CPUBackend {
     }
 
     /// feedForward = weighted sum of the row's experts in the order of the choice, plus the shared experts; residual += feedForward.
-    private func combine(_ row: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>) {
+    func combine(_ row: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>) {
         let hidden = configuration.hiddenSize
         let choices = plan.pointee.choices
         let out = workspace.feedForward.base + row * hidden
@@ -239,10 +244,9 @@ extension CPUBackend {
                 out, plan.pointee.weights[index],
                 workspace.expertOutputs.base + Int(plan.pointee.slots[index]) * hidden, Int32(hidden))
         }
-        let last = plan.pointee.groups[plan.pointee.groupCount - 1]
-        if last.firstSlot == rowCount * choices {
+        if plan.pointee.hasAlwaysOn {
             kernels.add_scaled(
-                out, 1, workspace.expertOutputs.base + (last.firstSlot + row) * hidden, Int32(hidden))
+                out, 1, workspace.expertOutputs.base + (rowCount * choices + row) * hidden, Int32(hidden))
         }
         kernels.add_scaled(workspace.residual.base + row * hidden, 1, out, Int32(hidden))
     }

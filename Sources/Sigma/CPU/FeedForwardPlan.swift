@@ -39,6 +39,28 @@ struct FeedForwardPlan {
 
     /// Whether a row's output is one product: it can go to the residual stream at once.
     var hasOneSlotPerRow: Bool = true
+    /// Whether a dense MLP or shared experts have slots behind the routed ones.
+    var hasAlwaysOn = false
+
+    mutating func noteSlots(isRouted: Bool, hasAlwaysOn: Bool) {
+        self.hasAlwaysOn = hasAlwaysOn
+        hasOneSlotPerRow = (isRouted ? choices : 0) + (hasAlwaysOn ? 1 : 0) == 1
+    }
+
+    mutating func removeGroups() {
+        groupCount = 0
+        gateItems = 0
+        downItems = 0
+    }
+
+    /// The MLP that every row goes through, behind `routed` slots. The last group.
+    mutating func add(_ mlp: MLPWeights, behind routed: Int, rows: Int) {
+        for row in 0..<rows { slotRows[routed + row] = Int32(row) }
+        add(
+            Group(
+                gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rows, firstGateItem: 0,
+                firstDownItem: 0))
+    }
 
     mutating func add(_ group: Group) {
         guard group.count > 0 else { return }

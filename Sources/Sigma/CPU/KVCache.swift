@@ -1,13 +1,5 @@
 import CSigma
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
-
 extension KVType {
     /// The kernels' number for the type.
     var kernelType: Int32 {
@@ -34,16 +26,22 @@ final class KVCache: SequenceState, @unchecked Sendable {
     private let layerCount: Int
     private let kvHeadCount: Int
     private(set) var length = 0
-    private var blocks: [UnsafeMutableRawPointer] = []
+    private var blocks: [AnonymousMemory] = []
+    /// Counts the blocks; nil: nobody does.
+    private let budget: MemoryBudget?
 
-    init(kvType: KVType, layerCount: Int, kvHeadCount: Int, headDim: Int) {
+    init(kvType: KVType, layerCount: Int, kvHeadCount: Int, headDim: Int, budget: MemoryBudget? = nil) {
+        self.budget = budget
         self.kvType = kvType
         self.layerCount = layerCount
         self.kvHeadCount = kvHeadCount
         rowBytes = kvType.rowBytes(headDim: headDim)
     }
 
-    deinit { for block in blocks { free(block) } }
+    deinit {
+        for block in blocks { block.free() }
+        budget?.add(kvBytes: -byteCount)
+    }
 
     var blockBytes: Int { layerCount * 2 * kvHeadCount * Self.blockLength * rowBytes }
     var byteCount: Int { blocks.count * blockBytes }
@@ -52,16 +50,21 @@ final class KVCache: SequenceState, @unchecked Sendable {
 
     func advance(by count: Int) { length += count }
 
+    /// Bytes of the blocks that are missing for `positions` positions in all.
+    func growth(to positions: Int) -> Int {
+        max(0, (positions + Self.blockLength - 1) / Self.blockLength - blocks.count) * blockBytes
+    }
+
     /// Makes room for `positions` positions in all.
     func reserve(_ positions: Int) throws {
         while blocks.count * Self.blockLength < positions {
-            var block: UnsafeMutableRawPointer?
-            guard posix_memalign(&block, 64, blockBytes) == 0, let block else {
+            guard let block = try? AnonymousMemory(byteCount: blockBytes, hugePages: true) else {
                 throw SigmaError(
                     .unavailable, "no memory for the key-value cache beyond \(blocks.count * Self.blockLength) tokens",
                     remedy: "Use a shorter context (--context) or --kv-type q8_0.")
             }
             blocks.append(block)
+            budget?.add(kvBytes: blockBytes)
         }
     }
 
@@ -71,7 +74,8 @@ final class KVCache: SequenceState, @unchecked Sendable {
     @inline(__always)
     func rows(block: Int, layer: Int, isValue: Bool, head: Int) -> sigma_kv_rows {
         sigma_kv_rows(
-            tiles: blocks[block] + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength * rowBytes,
+            tiles: blocks[block].base + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength
+                * rowBytes,
             type: kvType.kernelType, next: nil)
     }
 }

@@ -36,6 +36,9 @@ package final class ThreadTeam: @unchecked Sendable {
     @inline(__always)
     func share(_ member: Int32, of count: Int) -> Int { Int(sigma_team_share(team, member, Int64(count))) }
 
+    /// Inside a body, by one member while the others are between two barriers: `list` is whole again.
+    func reset(_ list: Int32) { sigma_team_reset(team, list) }
+
     /// Cores that this process may use; on macOS the performance cores.
     package static var availableProcessors: Int {
         #if os(macOS)

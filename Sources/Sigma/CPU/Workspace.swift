@@ -1,19 +1,14 @@
 import CSigma
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
-
 /// Activations of a step. Row-major fp32 unless stated; grows when a step begins, never during one. Slots: see `FeedForwardPlan`.
 struct Workspace {
-    /// Memory for `count` elements, 64-byte aligned, kept until it has to grow.
+    /// Memory for `count` elements, page-aligned, kept until it has to grow.
     struct Buffer<Element: BitwiseCopyable>: @unchecked Sendable {
         private(set) var base: UnsafeMutablePointer<Element>
         private(set) var capacity = 0
+        private var memory: AnonymousMemory?
+        /// Only counts what would be reserved.
+        fileprivate var isPlanned = false
 
         init() { base = UnsafeMutablePointer(bitPattern: 64)! }
 
@@ -22,20 +17,40 @@ struct Workspace {
             guard count > capacity else { return }
             release()
             let (bytes, overflows) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
-            var memory: UnsafeMutableRawPointer?
-            guard !overflows, posix_memalign(&memory, 64, bytes) == 0, let memory else {
-                throw SigmaError(
-                    .unavailable, "no memory for \(count) activations",
-                    remedy: "Close other programs, or use fewer sequences at once.")
+            if !isPlanned {
+                guard !overflows, let memory = try? AnonymousMemory(byteCount: bytes, hugePages: true) else {
+                    throw SigmaError(
+                        .unavailable, "no memory for \(count) activations",
+                        remedy: "Close other programs, or use fewer sequences at once.")
+                }
+                self.memory = memory
+                base = memory.base.bindMemory(to: Element.self, capacity: count)
             }
-            base = memory.bindMemory(to: Element.self, capacity: count)
             capacity = count
         }
 
         mutating func release() {
-            if capacity > 0 { free(base) }
+            memory?.free()
+            memory = nil
             capacity = 0
         }
+
+        /// Whole pages.
+        var byteCount: Int { (capacity * MemoryLayout<Element>.stride + 4095) & ~4095 }
+    }
+
+    /// - Parameter isPlanned: buffers take no memory, and only count it.
+    init(isPlanned: Bool = false) {
+        for path in Self.floats { self[keyPath: path].isPlanned = isPlanned }
+        for path in Self.integers { self[keyPath: path].isPlanned = isPlanned }
+        for path in Self.blocks { self[keyPath: path].isPlanned = isPlanned }
+        groups.isPlanned = isPlanned
+    }
+
+    var byteCount: Int {
+        Self.floats.reduce(groups.byteCount) { $0 + self[keyPath: $1].byteCount }
+            + Self.integers.reduce(0) { $0 + self[keyPath: $1].byteCount }
+            + Self.blocks.reduce(0) { $0 + self[keyPath: $1].byteCount }
     }
 
     /// [rows, hidden]: the residual stream.
@@ -86,17 +101,24 @@ struct Workspace {
     var scratch = Buffer<Float>()
 
     mutating func release() {
-        for keyPath in [
-            \Workspace.residual, \.normed, \.cosines, \.sines, \.projections, \.queries, \.attended, \.splitStates,
+        for path in Self.floats { self[keyPath: path].release() }
+        for path in Self.integers { self[keyPath: path].release() }
+        for path in Self.blocks { self[keyPath: path].release() }
+        groups.release()
+    }
+
+    // Every buffer but `groups` is in one of these lists.
+    private static var floats: [WritableKeyPath<Workspace, Buffer<Float>>] {
+        [
+            \.residual, \.normed, \.cosines, \.sines, \.projections, \.queries, \.attended, \.splitStates,
             \.splitOutputs, \.scores, \.routerLogits, \.weights, \.gated, \.expertOutputs, \.feedForward, \.logits,
             \.scratch,
-        ] { self[keyPath: keyPath].release() }
-        for keyPath in [\Workspace.chosen, \.slots, \.slotRows, \.offsets, \.progress] {
-            self[keyPath: keyPath].release()
-        }
-        for keyPath in [\Workspace.normedQuantized, \.attendedQuantized, \.gatedQuantized] {
-            self[keyPath: keyPath].release()
-        }
-        groups.release()
+        ]
+    }
+    private static var integers: [WritableKeyPath<Workspace, Buffer<Int32>>] {
+        [\.chosen, \.slots, \.slotRows, \.offsets, \.progress]
+    }
+    private static var blocks: [WritableKeyPath<Workspace, Buffer<sigma_activation_block>>] {
+        [\.normedQuantized, \.attendedQuantized, \.gatedQuantized]
     }
 }

@@ -17,7 +17,7 @@ package final class MappedFile: @unchecked Sendable {
     package let bytes: UnsafeRawBufferPointer
     private let guardSlot: Int32
     /// Kept open to see whether the file shrinks.
-    private let descriptor: Int32
+    let descriptor: Int32
 
     /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder, a
     ///   device or an empty file, `.unavailable` where it cannot be mapped.
@@ -66,6 +66,19 @@ package final class MappedFile: @unchecked Sendable {
     /// Tells the system that a range is not needed for now: what is read once may be larger than the memory. Pages at its ends go too, and
     /// come back when a neighbour is read: what stays must not add up over thousands of tensors.
     package func release(_ range: Range<Int>) { advise(range, MADV_DONTNEED) }
+
+    /// Tells the system whether a range is read here and there, so that a page that is read brings no others with it; or as usual.
+    package func setScattered(_ isScattered: Bool, _ range: Range<Int>) {
+        advise(range, isScattered ? MADV_RANDOM : MADV_NORMAL)
+    }
+
+    /// Whether a descriptor is open on the mapped file itself.
+    func isSameFile(as other: Int32) -> Bool {
+        var mine = stat()
+        var its = stat()
+        return fstat(descriptor, &mine) == 0 && fstat(other, &its) == 0 && mine.st_dev == its.st_dev
+            && mine.st_ino == its.st_ino
+    }
 
     /// Pages are counted from the mapping's begin, which is one: in front of it and behind its end lies the memory of others.
     private func advise(_ range: Range<Int>, _ advice: Int32) {

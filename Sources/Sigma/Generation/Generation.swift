@@ -91,6 +91,7 @@ package final class Generation: @unchecked Sendable {
     private var statistics = Statistics()
     private var startTime = 0.0
     private var diskBytesBefore = 0
+    private var expertsBefore = ExpertStatistics()
 
     /// - Throws: `SigmaError(.usage)` for a prompt that is empty, too long, or has ids outside the vocabulary, and for options that make
     ///   no sense.
@@ -110,6 +111,13 @@ package final class Generation: @unchecked Sendable {
             throw SigmaError(
                 .usage, "the prompt has \(request.tokens.count) tokens and the context is \(engine.contextLength)",
                 remedy: "Shorten the prompt, or raise --context if the model was made for more.")
+        }
+        if let room = engine.backend.positionLimit(kvType: timeline.sequence.kvType), request.tokens.count > room {
+            throw SigmaError(
+                .unavailable,
+                "the prompt has \(request.tokens.count) tokens, and the memory budget has room for the keys and values of \(room)",
+                remedy: "Use more memory (--memory), a shorter prompt"
+                    + (timeline.sequence.kvType == .q8_0 ? "." : ", or --kv-type q8_0."))
         }
         self.engine = engine
         self.timeline = timeline
@@ -140,6 +148,11 @@ package final class Generation: @unchecked Sendable {
         }
         piece = pending.prefix(limit)
         next = nil
+        // What the next token needs is more than the memory budget has: the sequence has come to its end.
+        if hasChosen, !engine.backend.hasRoom(for: piece.count, in: timeline.sequence) {
+            _ = finish(.context)
+            return nil
+        }
         return piece
     }
 
@@ -182,6 +195,7 @@ package final class Generation: @unchecked Sendable {
         pending = pending.dropFirst(piece.count)
         if isPrompt {
             statistics.promptTime += seconds
+            statistics.promptPieces += 1
             let total = statistics.promptTokens
             onEvent(.prefill(done: min(timeline.tokens.count, total), total: total))
         } else {
@@ -190,7 +204,10 @@ package final class Generation: @unchecked Sendable {
             statistics.generationBytes += bytes
         }
         guard isLast else { return true }
-        if isPrompt { statistics.timeToFirstToken = monotonicTime() - startTime }
+        if isPrompt {
+            statistics.timeToFirstToken = monotonicTime() - startTime
+            statistics.promptExpertReads = (engine.backend.expertStatistics - expertsBefore).reads
+        }
         if request.options.maximumTokens == 0 {
             if wantsPromptPositions { onEvent(.promptLogProbabilities(promptPositions)) }
             return finish(.length)
@@ -211,6 +228,7 @@ package final class Generation: @unchecked Sendable {
         hasStarted = true
         startTime = monotonicTime()
         diskBytesBefore = ProcessUsage.diskBytes
+        expertsBefore = engine.backend.expertStatistics
         statistics.promptTokens = request.tokens.count
         // The last token's logits are needed, so at least that one is processed; all of them where every position is asked for.
         var common = 0
@@ -318,6 +336,7 @@ package final class Generation: @unchecked Sendable {
         hasEnded = true
         statistics.reason = reason
         statistics.diskBytes = ProcessUsage.diskBytes - diskBytesBefore
+        statistics.setExperts(engine.backend.expertStatistics - expertsBefore)
         statistics.peakMemoryBytes = ProcessUsage.peakMemory
         if splitter.state == .undetermined { carried += stopMatcher.append(beginAnswer()).text }
         give(.answer, "")

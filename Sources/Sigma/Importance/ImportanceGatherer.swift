@@ -42,7 +42,7 @@ package final class ImportanceGatherer {
             backend.embed()
             for layer in 0..<engine.configuration.layerCount {
                 if isCancelled() { throw CancellationError() }
-                addLayer(layer)
+                try addLayer(layer)
             }
             for row in stride(from: 0, to: piece.count, by: backend.headRowLimit) {
                 let rows = row..<min(row + backend.headRowLimit, piece.count)
@@ -55,11 +55,11 @@ package final class ImportanceGatherer {
         }
     }
 
-    private func addLayer(_ layer: Int) {
+    private func addLayer(_ layer: Int) throws {
         backend.attend(layer: layer)
         add(ImportanceMatrix.attentionInput(layer), backend.activation(.normed)[...])
         add(ImportanceMatrix.attentionOutputInput(layer), backend.activation(.attended)[...])
-        backend.feedForward(layer: layer)
+        try backend.feedForward(layer: layer)
         let input = backend.activation(.normed)
         add(ImportanceMatrix.feedForwardInput(layer), input[...])
         let choices = engine.configuration.expertsPerToken[layer]

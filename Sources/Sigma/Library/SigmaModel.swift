@@ -1,6 +1,7 @@
 /// A loaded model: immutable, shared by any number of sessions.
 ///
-/// The weights stay in the mapped file; loading reads only its header. All computation runs on one thread team that belongs to the model.
+/// The weights stay in the mapped file if they fit into the memory budget; loading then reads only its header. Otherwise loading reads what every
+/// token needs, and experts come from disk when they are needed. All computation runs on one thread team that belongs to the model.
 public final class SigmaModel: Sendable {
     /// What a loaded model may use.
     public struct Configuration: Sendable {
@@ -12,9 +13,21 @@ public final class SigmaModel: Sendable {
             case cuda
         }
 
-        /// All the memory the engine may use; nil: the mapped file may be resident as far as the system lets it. A budget needs the expert
-        /// cache, which this version does not have: it is refused if the model does not fit.
+        /// Memory for experts.
+        public enum ExpertCache: Sendable, Equatable {
+            /// All of them if they fit; else what the memory budget leaves.
+            case auto
+            /// All of them: the file is mapped, and the system pages it.
+            case all
+            case size(ByteCount)
+        }
+
+        /// All the memory the process may use; nil: what is available when the model is loaded. Experts that don't fit are read from disk when they
+        /// are needed.
         public var memory: ByteCount?
+        public var expertCache: ExpertCache
+        package var expertPolicy = EvictionPolicyKind.lru
+        package var expertPrediction = PredictionMode.auto
         /// Threads that compute; nil: the processors that the process may use.
         public var threads: Int?
         public var backend: Backend
@@ -24,10 +37,11 @@ public final class SigmaModel: Sendable {
         public var kvType: KVType
 
         public init(
-            memory: ByteCount? = nil, threads: Int? = nil, backend: Backend = .auto, contextLength: Int? = nil,
-            kvType: KVType = .f16
+            memory: ByteCount? = nil, expertCache: ExpertCache = .auto, threads: Int? = nil, backend: Backend = .auto,
+            contextLength: Int? = nil, kvType: KVType = .f16
         ) {
             self.memory = memory
+            self.expertCache = expertCache
             self.threads = threads
             self.backend = backend
             self.contextLength = contextLength
@@ -81,14 +95,10 @@ public final class SigmaModel: Sendable {
             throw SigmaError(.usage, "the context must be at least 1 token, and is \(context)")
         }
         let model = try ModelFile(path: path)
-        if let memory = configuration.memory, memory.bytes < model.byteCount {
-            throw SigmaError(
-                .unavailable,
-                "the model needs \(model.byteCount >> 20) MiB and the budget is \(memory.bytes >> 20) MiB: paging experts under a budget is not in this version",
-                path: path, remedy: "Raise --memory, or leave it out: the file is mapped and the system pages it.")
-        }
         let instructionSet = try InstructionSet.fromEnvironment()
-        let backend = try CPUBackend(model: model, threadCount: configuration.threads, instructionSet: instructionSet)
+        let backend = try CPUBackend(
+            model: model, threadCount: configuration.threads, instructionSet: instructionSet,
+            limits: configuration.memoryLimits)
         let engine = try Engine(model: model, backend: backend, contextLength: configuration.contextLength)
         // Fails early where the model cannot have this type.
         _ = try engine.makeTimeline(kvType: configuration.kvType)
@@ -108,5 +118,17 @@ public final class SigmaModel: Sendable {
         return Session(
             engine: engine, kvType: loadConfiguration.kvType, instructions: instructions, options: options,
             routing: routing)
+    }
+}
+
+extension SigmaModel.Configuration {
+    package var memoryLimits: MemoryLimits {
+        let cache: MemoryLimits.Cache =
+            switch expertCache {
+            case .auto: .auto
+            case .all: .all
+            case .size(let size): .bytes(size.bytes)
+            }
+        return MemoryLimits(memory: memory?.bytes, cache: cache, policy: expertPolicy, prediction: expertPrediction)
     }
 }

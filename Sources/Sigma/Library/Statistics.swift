@@ -44,7 +44,35 @@ public struct Statistics: Sendable, Equatable {
     /// The process's highest memory use so far (mapped weights that were used included).
     public var peakMemoryBytes = 0
 
+    /// Pieces in which the prompt was read, and the experts that were read from disk for them.
+    public var promptPieces = 0
+    public var promptExpertReads = 0
+    /// Experts that layers asked for while this generation ran (by whatever generation), once a step and layer; of them those that lay in memory,
+    /// and those that a prediction or a sweep had begun to read before.
+    public var expertRequests = 0
+    public var expertHits = 0
+    public var foretoldExperts = 0
+    /// Bytes of experts that were read from disk, and seconds in which computation waited for them.
+    public var expertBytesRead = 0
+    public var expertStall = 0.0
+    /// Predictions of experts, and those that were right.
+    public var expertPredictions = 0
+    public var rightExpertPredictions = 0
+
     package init() {}
+
+    mutating func setExperts(_ experts: ExpertStatistics) {
+        expertRequests = experts.requests
+        expertHits = experts.hits
+        foretoldExperts = experts.foretold
+        expertBytesRead = experts.bytesRead
+        expertStall = experts.stall
+        expertPredictions = experts.predictions
+        rightExpertPredictions = experts.rightPredictions
+    }
+
+    /// Share of the experts that lay in memory when they were asked for.
+    public var expertHitRate: Double { expertRequests > 0 ? Double(expertHits) / Double(expertRequests) : 1 }
 
     public var generatedTokens: Int { thinkingTokens + answerTokens }
     /// Prompt tokens processed per second.

@@ -35,6 +35,10 @@ package final class ModelFile: Sendable {
     package init(path: String) throws {
         let mapped = try Self.map(path)
         gguf = try GGUFFile(file: mapped)
+        // The small vectors lie between the experts, which must not come with them.
+        let data = gguf.dataOffset..<mapped.bytes.count
+        mapped.setScattered(true, data)
+        defer { mapped.setScattered(false, data) }
         try Self.checkKind(gguf)
         let keys = KeyReader(file: gguf)
         configuration = try ModelFileMetadata.configuration(of: gguf)

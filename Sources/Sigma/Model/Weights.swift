@@ -80,19 +80,10 @@ package struct ExpertRecords: @unchecked Sendable {
         self.layout = layout
     }
 
-    package func gate(_ expert: Int) -> WeightMatrix {
-        matrix(expert, layout.gateType, 0, layout.intermediate, layout.hidden)
-    }
-    package func up(_ expert: Int) -> WeightMatrix {
-        matrix(expert, layout.upType, layout.upOffset, layout.intermediate, layout.hidden)
-    }
-    package func down(_ expert: Int) -> WeightMatrix {
-        matrix(expert, layout.downType, layout.downOffset, layout.hidden, layout.intermediate)
-    }
-
-    private func matrix(_ expert: Int, _ type: WeightType, _ offset: Int, _ rows: Int, _ columns: Int) -> WeightMatrix {
-        WeightMatrix(type: type, rows: rows, columns: columns, data: base + (expert * layout.stride + offset))
-    }
+    package func gate(_ expert: Int) -> WeightMatrix { layout.gate(at: record(expert)) }
+    package func up(_ expert: Int) -> WeightMatrix { layout.up(at: record(expert)) }
+    package func down(_ expert: Int) -> WeightMatrix { layout.down(at: record(expert)) }
+    private func record(_ expert: Int) -> UnsafeRawPointer { base + expert * layout.stride }
 }
 
 /// Where the three matrices lie in an expert record. The same for every expert of a layer.
@@ -120,6 +111,17 @@ package struct ExpertLayout: Sendable, Equatable {
         downOffset = roundUp(upOffset + upType.matrixBytes(rows: intermediate, columns: hidden), 64)
         usedBytes = downOffset + downType.matrixBytes(rows: hidden, columns: intermediate)
         stride = roundUp(usedBytes, 16384)
+    }
+
+    // The matrices of a record that lies at `record`.
+    func gate(at record: UnsafeRawPointer) -> WeightMatrix {
+        WeightMatrix(type: gateType, rows: intermediate, columns: hidden, data: record)
+    }
+    func up(at record: UnsafeRawPointer) -> WeightMatrix {
+        WeightMatrix(type: upType, rows: intermediate, columns: hidden, data: record + upOffset)
+    }
+    func down(at record: UnsafeRawPointer) -> WeightMatrix {
+        WeightMatrix(type: downType, rows: hidden, columns: intermediate, data: record + downOffset)
     }
 }
 

@@ -64,7 +64,7 @@ package struct RoutingMeasurement: Sendable {
                     let next =
                         layer + 1 < layerCount
                         ? Self.choices(backend.activation(.residual), model, layer: layer + 1) : nil
-                    backend.feedForward(layer: layer)
+                    try backend.feedForward(layer: layer)
                     count(backend.activation(.chosen).map { Int($0) }, foreseen, rows: tokens.count, layer: layer)
                     foreseen = next
                     let done = window * length + first + tokens.count * (layer + 1) / layerCount

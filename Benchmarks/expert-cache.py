@@ -1,0 +1,195 @@
+"""The expert cache in control groups of several sizes, beside llama.cpp in the same ones.
+
+    sudo python expert-cache.py MODEL.gguf [--llama QWEN3MOE.gguf] [--sizes 3,4,6,8] [--output results.json]
+
+Needs a control group tree for memory that may be written to (version 1 or 2). For every size:
+
+1. `sigma-bench` inside a group with that limit, prediction off and on: tokens/s, ceiling, hits; and the group's reclaim counters over the run.
+2. The same with the budget alone, in a fresh group without a limit, the model's pages dropped before: the group's highest usage.
+3. With --llama: llama.cpp (llama-cpp-python) in a group with that limit: memory-mapped, no repacking, the same number of warm-up tokens.
+
+`--synthetic` models have random weights; any model that both engines can load will do.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+GIB = 1 << 30
+
+
+class Group:
+    """A control group for memory, of whichever version is mounted."""
+
+    def __init__(self, name, limit=None):
+        first = Path("/sys/fs/cgroup/memory")
+        self.is_version1 = first.is_dir()
+        root = first if self.is_version1 else Path("/sys/fs/cgroup")
+        self.path = root / f"{name}-{os.getpid()}"
+        self.path.mkdir()
+        if limit is not None:
+            self._write("memory.limit_in_bytes" if self.is_version1 else "memory.max", limit)
+
+    def _write(self, file, value):
+        (self.path / file).write_text(str(value))
+
+    def _read(self, file):
+        return (self.path / file).read_text()
+
+    def run(self, command, **options):
+        def enter():
+            (self.path / "cgroup.procs").write_text(str(os.getpid()))
+
+        return subprocess.run(command, preexec_fn=enter, capture_output=True, text=True, **options)
+
+    @property
+    def highest_usage(self):
+        return int(self._read("memory.max_usage_in_bytes" if self.is_version1 else "memory.peak"))
+
+    @property
+    def reclaims(self):
+        """How often the limit was met."""
+        if self.is_version1:
+            return int(self._read("memory.failcnt"))
+        events = dict(line.split() for line in self._read("memory.events").splitlines())
+        return int(events["max"])
+
+    def remove(self):
+        for _ in range(50):
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                time.sleep(0.1)
+
+
+def drop_pages(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
+def bench(arguments, group, memory, *options):
+    drop_pages(arguments.model)
+    result = group.run([
+        arguments.bin / "sigma-bench", "--model", arguments.model, "--memory", f"{memory >> 20}MiB", "--format", "json",
+        "--repetitions", str(arguments.repetitions), *options])
+    if result.returncode != 0:
+        return {"error": result.stderr.strip()}
+    return json.loads(result.stdout)[0]
+
+
+def ours(arguments, size):
+    row = {"limit_bytes": size}
+    # Room for the page tables and what the kernel keeps for the group.
+    memory = size - (64 << 20)
+    for prediction in ["off", "on"]:
+        group = Group("sigma", size)
+        row[f"prediction_{prediction}"] = bench(
+            arguments, group, memory, "--prompt", "0", "--generate", str(arguments.generate), "--expert-prediction", prediction)
+        row[f"reclaims_{prediction}"] = group.reclaims
+        group.remove()
+    group = Group("sigma")
+    row["unlimited"] = bench(
+        arguments, group, memory, "--prompt", "0", "--generate", str(arguments.generate), "--expert-prediction", "off")
+    row["highest_usage_bytes"] = group.highest_usage
+    row["budget_bytes"] = memory
+    group.remove()
+    if arguments.prompt:
+        group = Group("sigma", size)
+        row["prompt"] = bench(arguments, group, memory, "--prompt", str(arguments.prompt), "--generate", "0")
+        group.remove()
+    return row
+
+
+LLAMA = """
+import ctypes, json, sys, time, random
+import llama_cpp
+path, warm_up, count, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+p = llama_cpp.llama_model_default_params()
+p.use_mmap, p.use_mlock, p.use_extra_bufts = True, False, False
+model = llama_cpp.llama_model_load_from_file(path.encode(), p)
+c = llama_cpp.llama_context_default_params()
+c.n_ctx, c.n_batch, c.n_ubatch, c.n_threads, c.n_threads_batch = warm_up + count + 8, 8, 8, threads, threads
+context = llama_cpp.llama_init_from_model(model, c)
+size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+random.seed(1)
+def step():
+    token = (llama_cpp.llama_token * 1)(random.randrange(size))
+    assert llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(token, 1)) == 0
+for _ in range(warm_up): step()
+times = []
+for _ in range(count):
+    start = time.monotonic(); step(); times.append(time.monotonic() - start)
+times.sort()
+print(json.dumps({"tokens_per_second": 1 / times[len(times) // 2], "mean": len(times) / sum(times)}))
+"""
+
+
+def theirs(arguments, size, warm_up):
+    drop_pages(arguments.llama)
+    group = Group("llama", size)
+    try:
+        result = group.run(
+            [sys.executable, "-c", LLAMA, arguments.llama, str(warm_up), str(arguments.llama_tokens), str(arguments.threads)],
+            timeout=arguments.llama_timeout)
+        if result.returncode != 0:
+            return {"error": result.stderr.strip()[-300:], "code": result.returncode}
+        return json.loads(result.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return {"error": f"no result in {arguments.llama_timeout} s"}
+    finally:
+        group.remove()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--llama", type=Path, help="the same shape as a qwen3moe GGUF (sigma-convert --plain-gguf)")
+    parser.add_argument("--bin", type=Path, default=ROOT / ".build/release")
+    parser.add_argument("--sizes", default="3,4,6,8", help="limits in GiB")
+    parser.add_argument("--generate", type=int, default=64)
+    parser.add_argument("--prompt", type=int, default=2048, help="0: none")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--llama-warm-up", type=int, default=16)
+    parser.add_argument("--llama-tokens", type=int, default=8)
+    parser.add_argument("--llama-timeout", type=int, default=600)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    for size in [int(float(text) * GIB) for text in arguments.sizes.split(",")]:
+        row = ours(arguments, size)
+        if arguments.llama:
+            row["llama"] = theirs(arguments, size, arguments.llama_warm_up)
+        rows.append(row)
+        print(table_line(row), flush=True)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def table_line(row):
+    parts = [f"{row['limit_bytes'] / GIB:.1f} GiB"]
+    for prediction in ["off", "on"]:
+        result = row[f"prediction_{prediction}"]
+        if "error" in result:
+            parts.append(f"prediction {prediction}: {result['error']}")
+            continue
+        speed, ceiling = result["generate_tps"], result["ceiling_tps"]
+        parts.append(f"prediction {prediction}: {speed:.1f} tokens/s, {speed / ceiling:.0%} of {ceiling:.1f}, hits {result['hit_rate']:.1%}, "
+                     f"disk {result['disk_bandwidth_gbs'] or 0:.2f} GB/s, reclaims {row[f'reclaims_{prediction}']}")
+    parts.append(f"highest usage {row['highest_usage_bytes'] / GIB:.2f} of {row['budget_bytes'] / GIB:.2f} GiB")
+    if "prompt" in row and "error" not in row["prompt"]:
+        parts.append(f"prompt {row['prompt']['prompt_tps']:.0f} tokens/s, {row['prompt']['prompt_expert_bytes'] / 1e9:.2f} GB of experts read")
+    if "llama" in row:
+        parts.append(f"llama.cpp {row['llama']}")
+    return "; ".join(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+import CSigma
+
+/// What is computed between two looks at the expert cache: written by member 0, read by all.
+struct FeedForwardWave {
+    var experts = ExpertWave()
+    /// Whether the MLP that every row goes through is in it: it waits for nothing.
+    var isFirst = false
+    var isLast = false
+    var failure: (any Error)?
+    /// The experts that rows chose, in ascending order.
+    var chosen: [Int] = []
+}
+
+/// A layer whose experts are not all in memory: they are computed in waves, each when its records are there, while others are read.
+extension CPUBackend {
+    func computeInWaves() throws {
+        wave.failure = nil
+        run(.expertWaves)
+        if let failure = wave.failure { throw failure }
+        expertCache!.release(wave.experts)
+        if layerIndex == configuration.layerCount - 1 { try expertCache!.confirm() }
+    }
+
+    func expertWavesBody(_ member: Int32) {
+        let layer = layers[layerIndex]
+        route(layer, member)
+        if let foresight, foresight.isActive {
+            while let item = team.take(5, of: foresight.items(behind: layerIndex), member) { foresee(item, member) }
+            team.barrier(member)
+        }
+        let plan = plans + Int(member)
+        plan.pointee.sort(rows: rowCount, experts: layer.experts!.count)
+        plan.pointee.noteSlots(isRouted: true, hasAlwaysOn: layer.alwaysOn != nil)
+        if member == 0 { requestExperts(plan.pointee, layer) }
+        team.barrier(member)
+
+        while true {
+            addGroups(of: layer, to: plan)
+            while let item = team.take(1, of: plan.pointee.gateItems, member) { gateAndUp(item, plan, member) }
+            team.barrier(member)
+            while let item = team.take(2, of: plan.pointee.downItems, member) { down(item, plan, member) }
+            if wave.isLast { break }
+            team.barrier(member)
+            if member == 0 { nextWave(layer) }
+            team.barrier(member)
+        }
+        if isFewRows { prefetchAttention(layer: layerIndex + 1, member) }
+        if plan.pointee.hasOneSlotPerRow { return }
+        team.barrier(member)
+        while let row = team.take(3, of: rowCount, member) { combine(row, plan) }
+    }
+
+    /// Asks for the layer's experts, has the next layers' read, and takes what is there; with an MLP that every row goes through, nothing is
+    /// waited for yet.
+    private func requestExperts(_ plan: FeedForwardPlan, _ layer: CPULayer) {
+        wave.chosen.removeAll(keepingCapacity: true)
+        for expert in 0..<layer.experts!.count where plan.offsets[expert + 1] > plan.offsets[expert] {
+            wave.chosen.append(expert)
+        }
+        expertCache!.request(wave.chosen, layer: layerIndex)
+        foresight?.tell(layer: layerIndex, chosen: wave.chosen)
+        wave.isFirst = true
+        if let mlp = layer.alwaysOn { stepBytes += mlp.gate.byteCount + mlp.up.byteCount + mlp.down.byteCount }
+        takeWave(layer, waits: layer.alwaysOn == nil)
+    }
+
+    private func nextWave(_ layer: CPULayer) {
+        expertCache!.release(wave.experts)
+        team.reset(1)
+        team.reset(2)
+        wave.isFirst = false
+        takeWave(layer, waits: true)
+    }
+
+    /// A failure ends the layer.
+    private func takeWave(_ layer: CPULayer, waits: Bool) {
+        do {
+            wave.isLast = try !expertCache!.take(&wave.experts, waits: waits)
+        } catch {
+            wave.experts.removeAll()
+            wave.isLast = true
+            wave.failure = error
+        }
+        stepBytes += wave.experts.experts.count * layer.experts!.layout.usedBytes
+    }
+
+    private func addGroups(of layer: CPULayer, to plan: UnsafeMutablePointer<FeedForwardPlan>) {
+        let layout = layer.experts!.layout
+        plan.pointee.removeGroups()
+        for (expert, record) in zip(wave.experts.experts, wave.experts.records) {
+            let first = Int(plan.pointee.offsets[expert])
+            plan.pointee.add(
+                .init(
+                    gate: layout.gate(at: record), up: layout.up(at: record), down: layout.down(at: record),
+                    firstSlot: first, count: Int(plan.pointee.offsets[expert + 1]) - first, firstGateItem: 0,
+                    firstDownItem: 0))
+        }
+        if wave.isFirst, let mlp = layer.alwaysOn {
+            plan.pointee.add(mlp, behind: rowCount * plan.pointee.choices, rows: rowCount)
+        }
+    }
+}

@@ -1,0 +1,282 @@
+import Sigma
+import SigmaConversion
+import Testing
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+/// Models under a byte budget: the same bytes out, whatever is in memory.
+@Suite struct ExpertBudgetTests {
+    static let models: [(String, KVType)] = [
+        ("sigma-top1", .f16), ("sigma-topk-per-layer", .q8_0), ("sigma-shared-experts", .f32),
+        ("qwen3moe-mixed-layers", .f16),
+    ]
+
+    @Test(arguments: 0..<models.count) func everyCacheGivesTheSameBytes(index: Int) throws {
+        let (name, kvType) = Self.models[index]
+        let model = try ReferenceFixture.named(name).model(.q8_0)
+        let table = ExpertRecordTable(model)
+        let tokens = SameBytesTests.tokens(300, vocabulary: model.configuration.vocabularySize, seed: 7)
+        // A long piece, short ones, and single tokens.
+        let pieces = [200, 30, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 9]
+        let resident = try Runner(model).logits(tokens, pieces: pieces, kvType: kvType)
+        let least = table.recordsPerToken
+        let most = table.presentCount - 1
+        for slots in Set([least, min(most, least + 1), (least + most) / 2, most]).sorted() {
+            for (policy, prediction, threads) in [
+                (EvictionPolicyKind.lru, PredictionMode.off, 2), (.slru, .on, 1), (.lfu, .on, 3), (.lru, .auto, 2),
+            ] {
+                let limits = MemoryLimits(
+                    cache: .bytes(slots * table.slotBytes), policy: policy, prediction: prediction)
+                let runner = try Runner(model, threads: threads, limits: limits)
+                #expect(!runner.backend.memoryPlan.isResident)
+                let found = try runner.logits(tokens, pieces: pieces, kvType: kvType)
+                #expect(found == resident, "\(slots) slots, \(policy), prediction \(prediction)")
+                let statistics = runner.backend.expertStatistics
+                #expect(statistics.requests > 0 && statistics.reads > 0)
+                // The last model has one layer with experts: there is nothing ahead of it.
+                if prediction == .on, index < 3 { #expect(statistics.predictions > 0) }
+            }
+        }
+        // All of them, mapped.
+        let all = try Runner(model, limits: MemoryLimits(cache: .bytes(table.totalBytes)))
+        #expect(all.backend.memoryPlan.isResident)
+    }
+
+    @Test func fallbackReadsGiveTheSameBytes() throws {
+        let model = try ReferenceFixture.named("sigma-top1").model(.q8_0)
+        let table = ExpertRecordTable(model)
+        let tokens = SameBytesTests.tokens(60, vocabulary: model.configuration.vocabularySize, seed: 7)
+        let expected = try Runner(model).logits(tokens, pieces: [20, 1], kvType: .f16)
+        let runner = try Runner(model, limits: MemoryLimits(cache: .bytes(table.recordsPerToken * table.slotBytes))) {
+            try DirectFileReader($0.gguf.file, direct: false)
+        }
+        #expect(try runner.logits(tokens, pieces: [20, 1], kvType: .f16) == expected)
+    }
+
+    // MARK: conversations
+
+    static func demoEngine(_ limits: MemoryLimits, context: Int? = nil) throws -> Engine {
+        let model = try DemoModel.file()
+        return try Engine(
+            model: model, backend: try CPUBackend(model: model, threadCount: 2, limits: limits), contextLength: context)
+    }
+
+    @Test func theDemoModelAnswersTheSame() async throws {
+        let model = try DemoModel.file()
+        let table = ExpertRecordTable(model)
+        let question = "What is 347 + 586?"
+        let expected = try await Answer(DemoModel.session(try DemoModel.engine()), question)
+        for slots in [table.recordsPerToken, table.recordsPerToken * 2, table.presentCount / 2, table.presentCount - 1]
+        {
+            for prediction in [PredictionMode.off, .on] {
+                let engine = try Self.demoEngine(
+                    MemoryLimits(cache: .bytes(slots * table.slotBytes), prediction: prediction))
+                let session = DemoModel.session(engine)
+                #expect(try await Answer(session, question) == expected, "\(slots) slots")
+            }
+        }
+    }
+
+    // MARK: the budget
+
+    @Test func tooSmallIsRefusedWithWhatWorks() throws {
+        let model = try DemoModel.file()
+        let error = #expect(throws: SigmaError.self) {
+            _ = try CPUBackend(model: model, threadCount: 2, limits: MemoryLimits(memory: 8 << 20))
+        }
+        #expect(error?.kind == .unavailable && error?.remedy?.contains("--memory") == true)
+        let least = try #require(error?.remedy?.split(separator: " ").first { $0.hasSuffix("MiB") })
+        let size = try #require(Int(least.dropLast(3))) << 20
+        // The process grows while tests run beside each other.
+        let backend = try CPUBackend(model: model, threadCount: 2, limits: MemoryLimits(memory: size + (256 << 20)))
+        #expect(backend.memoryPlan.budget == size + (256 << 20))
+        let table = ExpertRecordTable(model)
+        let small = #expect(throws: SigmaError.self) {
+            _ = try CPUBackend(
+                model: model, threadCount: 2,
+                limits: MemoryLimits(cache: .bytes((table.recordsPerToken - 1) * table.slotBytes)))
+        }
+        #expect(small?.kind == .unavailable && small?.remedy?.contains("--expert-cache") == true)
+    }
+
+    /// A plan with round numbers.
+    static let plan = MemoryPlan(
+        budget: 10_000, isResident: false, processBytes: 1000, denseBytes: 2000, expertBytes: 40_000, expertCount: 400,
+        slotBytes: 100, recordsPerToken: 8, slotLimit: 400, activationBytes: 500, activationRowBytes: 10,
+        kvBlockBytes: 300)
+
+    @Test func plansAddUp() {
+        let plan = Self.plan
+        #expect(plan.sharedBytes == 7000)
+        #expect(plan.slotsAtStart == 62)
+        #expect(plan.slots(kv: 6000, activations: 500) == 5 && plan.slots(kv: 9000, activations: 0) == 0)
+        #expect(plan.leastBudget == 4600)
+        // 19 blocks leave 800 bytes and more.
+        #expect(plan.positionLimit(blockBytes: 300) == 19 * 256)
+        #expect(abs(plan.expectedHitRate - 0.155) < 1e-9)
+    }
+
+    @Test func keysAndValuesTakeThePlaceOfExperts() throws {
+        let model = try DemoModel.file()
+        let table = ExpertRecordTable(model)
+        let block = model.configuration.kvBlockBytes(.f16)
+        // Room for half of the experts, and for three blocks with one token's experts.
+        var probe = try CPUBackend(model: model, threadCount: 2).memoryPlan(
+            for: MemoryLimits(memory: 1 << 40, cache: .bytes(table.totalBytes / 2)))
+        let experts = table.recordsPerToken * table.slotBytes
+        let shared = max(table.totalBytes / 2, 3 * block + experts) + probe.activationBytes
+        probe.budget = probe.processBytes + probe.denseBytes + shared
+        let runner = try Runner(
+            model, limits: MemoryLimits(memory: probe.budget!, cache: .bytes(table.totalBytes - table.slotBytes)))
+        let backend = runner.backend
+        let room = try #require(backend.positionLimit(kvType: .f16))
+        #expect(room >= 256)
+        let state = try backend.makeSequence(kvType: .f16)
+        let batch = Batch()
+        var slots: [Int] = []
+        var length = 0
+        let tokens = SameBytesTests.tokens(room + 300, vocabulary: runner.vocabulary, seed: 1)
+        while backend.hasRoom(for: 1, in: state), length < tokens.count {
+            batch.removeAll()
+            batch.append(tokens[length..<(length + 1)], to: state)
+            #expect(try runner.pass.run(batch, isCancelled: { false }) { _ in })
+            length += 1
+            slots.append(backend.expertCacheBytes / table.slotBytes)
+            let plan = backend.memoryPlan
+            #expect(slots.last! * table.slotBytes + state.byteCount + plan.activationBytes <= plan.sharedBytes!)
+        }
+        #expect(length == room, "\(length)")
+        #expect(slots.last! >= table.recordsPerToken)
+        #expect(slots.first! > slots.last!)
+        // One more is refused, and nothing is lost.
+        batch.removeAll()
+        batch.append(tokens[length..<(length + 1)], to: state)
+        let error = #expect(throws: SigmaError.self) {
+            _ = try runner.pass.run(batch, isCancelled: { false }) { _ in }
+        }
+        #expect(error?.kind == .unavailable && state.length == length)
+    }
+
+    @Test func aSequenceEndsWhereMemoryEnds() async throws {
+        let model = try DemoModel.file()
+        let table = ExpertRecordTable(model)
+        let probe = try CPUBackend(model: model, threadCount: 2).memoryPlan(
+            for: MemoryLimits(memory: 1 << 40, cache: .bytes(table.totalBytes / 2)))
+        let block = model.configuration.kvBlockBytes(.f16)
+        let fixed = probe.processBytes + probe.denseBytes + probe.activationBytes
+        let budget = fixed + block + block / 2 + table.recordsPerToken * table.slotBytes
+        let engine = try Self.demoEngine(
+            MemoryLimits(memory: budget, cache: .bytes(table.totalBytes - table.slotBytes)))
+        let room = try #require(engine.backend.positionLimit(kvType: .f16))
+        // One block, or none where the process has grown since: then there is nothing to see.
+        try #require(room == 256)
+        // The conversation's keys and values go with it.
+        func tell() async throws -> Answer {
+            let session = DemoModel.session(
+                engine, options: GenerationOptions(temperature: 1.5, topK: 0, topP: 1, seed: 1, maximumTokens: 4000))
+            return try await Answer(session, "Tell me a long story about the number 7.")
+        }
+        let answer = try await tell()
+        if answer.statistics?.reason == .context {
+            let statistics = try #require(answer.statistics)
+            #expect(statistics.promptTokens + statistics.generatedTokens >= room)
+        } else {
+            #expect(answer.statistics?.reason == .stop)
+        }
+        // Another conversation goes on as before.
+        let fresh = try await Answer(DemoModel.session(engine), "What is 1 + 2?")
+        #expect(fresh.statistics?.reason == .stop)
+    }
+
+    @Test func aBackEndGivesItsMemoryBack() throws {
+        let model = try ReferenceFixture.named("sigma-top1").model(.q8_0)
+        let table = ExpertRecordTable(model)
+        weak var cache: CPUBackend?
+        do {
+            let runner = try Runner(
+                model, limits: MemoryLimits(cache: .bytes(table.recordsPerToken * table.slotBytes)))
+            _ = try runner.logits([1, 2, 3])
+            cache = runner.backend
+            #expect(cache != nil)
+        }
+        #expect(cache == nil)
+    }
+
+    // MARK: a lost file
+
+    @Test func aTruncatedFileFailsTheRequestAndNothingElse() async throws {
+        let path = try FaultTests.temporaryModel()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let table = ExpertRecordTable(try ModelFile(path: path))
+        let configuration = SigmaModel.Configuration(
+            expertCache: .size(.bytes(table.recordsPerToken * table.slotBytes)))
+        let model = try await SigmaModel.load(from: path, configuration: configuration)
+        let session = model.makeSession(options: GenerationOptions(temperature: 0, maximumTokens: 5))
+        #expect(try await !session.respond(to: "What is 1 + 2?").isEmpty)
+        try FaultTests.truncate(path, to: UInt64(table.places[1]!.offset + 5000))
+        for _ in 0..<2 {
+            let error = await #expect(throws: SigmaError.self) { try await session.respond(to: "What is 3 + 4?") }
+            #expect(error?.kind == .inputOutput && error?.path == path && error?.offset != nil)
+        }
+    }
+
+    @Test func aRecordOverwrittenInPlaceIsNotComputedWith() async throws {
+        let path = try FaultTests.temporaryModel()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let table = ExpertRecordTable(try ModelFile(path: path))
+        let configuration = SigmaModel.Configuration(
+            expertCache: .size(.bytes(table.recordsPerToken * table.slotBytes)))
+        let model = try await SigmaModel.load(from: path, configuration: configuration)
+        let options = GenerationOptions(temperature: 0, maximumTokens: 5)
+        let first = try await Answer(model.makeSession(options: options), "What is 1 + 2?")
+        let file = try #require(fopen(path, "r+"))
+        var saved = [UInt8](repeating: 0, count: table.totalBytes)
+        let start = table.places.compactMap { $0 }.map(\.offset).min()!
+        fseek(file, start, SEEK_SET)
+        try #require(fread(&saved, 1, saved.count, file) == saved.count)
+        // A bit of every record.
+        for place in table.places.compactMap({ $0 }) where place.offset + 64 - start < saved.count {
+            fseek(file, place.offset + 64, SEEK_SET)
+            var byte = saved[place.offset + 64 - start] ^ 1
+            try #require(fwrite(&byte, 1, 1, file) == 1)
+        }
+        fflush(file)
+        let damaged = await #expect(throws: SigmaError.self) {
+            try await model.makeSession(options: options).respond(to: "What is 5 + 6?")
+        }
+        #expect(damaged?.kind == .damaged && damaged?.item?.contains("expert") == true)
+        fseek(file, start, SEEK_SET)
+        try #require(fwrite(saved, 1, saved.count, file) == saved.count)
+        fclose(file)
+        // The disk is well again, and so is the model.
+        #expect(try await Answer(model.makeSession(options: options), "What is 1 + 2?") == first)
+    }
+
+    @Test func aFailingReaderFailsOneStep() async throws {
+        let model = try DemoModel.file()
+        let table = ExpertRecordTable(model)
+        // Without predictions, which would take failures that nobody needs to hear of.
+        let limits = MemoryLimits(cache: .bytes(table.recordsPerToken * table.slotBytes), prediction: .off)
+        let reader = FailingReader()
+        let backend = try CPUBackend(model: model, threadCount: 2, limits: limits) { model in
+            try reader.wrap(DirectFileReader(model.gguf.file))
+        }
+        let engine = try Engine(model: model, backend: backend)
+        let expected = try await Answer(DemoModel.session(engine), "What is 12 + 30?")
+        for after in [0, 1, 7, 40] {
+            reader.failAfter(after)
+            let error = await #expect(throws: SigmaError.self) {
+                try await Answer(DemoModel.session(engine), "What is 12 + 30?")
+            }
+            #expect(error?.kind == .inputOutput)
+            #expect(try await Answer(DemoModel.session(engine), "What is 12 + 30?") == expected)
+        }
+    }
+}
