@@ -2,6 +2,7 @@ import ArgumentParser
 import Dispatch
 import Sigma
 import SigmaCommand
+import SigmaTerminal
 import Synchronization
 
 struct RunCommand: ParsableCommand {
@@ -30,6 +31,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup(title: "Prompt") var prompt: PromptArguments
     @OptionGroup(title: "Answer") var answer: AnswerArguments
     @OptionGroup(title: "Output") var output: OutputArguments
+    @OptionGroup(title: "Chat") var chat: ChatArguments
     @OptionGroup(title: "Engine") var engine: EngineArguments
 
     mutating func run() throws {
@@ -41,7 +43,13 @@ struct RunCommand: ParsableCommand {
         let options = try answer.options()
         try engine.compute.check()
         if let count = output.logprobs, count < 0 { throw usageError("--logprobs must be 0 or more, and is \(count)") }
+        if prompt.given.isEmpty, !prompt.raw, !output.json, let device = TerminalDevice() {
+            return try converse(on: device, options)
+        }
         let source = try PromptSource(prompt)
+        guard chat.session == nil else {
+            throw usageError("--session is for a chat, and there is a prompt", remedy: "Leave one of them out.")
+        }
 
         let engine = try engine.load()
         if let count = output.logprobs, count > engine.vocabularySize {
@@ -50,8 +58,10 @@ struct RunCommand: ParsableCommand {
                 remedy: "The model has \(engine.vocabularySize) tokens.")
         }
         let prompt = try source.prompt(for: engine, thinks: options.thinks)
+        let trace = try output.trace(of: engine)
         let request = GenerationRequest(
-            tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs)
+            tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs,
+            routingObserver: trace)
         giveAdvice(engine, prompt: prompt)
         let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
         let reporter = Reporter(
@@ -69,6 +79,8 @@ struct RunCommand: ParsableCommand {
             ended.signal()
         }
         ended.wait()
+        // What was computed stands in it, whatever came then.
+        try trace?.close()
         if let failure = reporter.failure { throw failure }
         guard let statistics = reporter.statistics else { return }
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)
@@ -77,6 +89,23 @@ struct RunCommand: ParsableCommand {
             StandardError.write(statisticsTable(statistics, engine: engine))
         }
         if isInterrupted { throw CancellationError() }
+    }
+
+    private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {
+        guard output.logprobs == nil else { throw usageError("--logprobs needs a prompt and --json") }
+        let system = try PromptSource.system(prompt)
+        let engine = try engine.load()
+        let trace = try output.trace(of: engine)
+        let model = SigmaModel(engine: engine, configuration: self.engine.configuration)
+        let chat = try Chat(
+            model, on: device,
+            options: .init(
+                generation: options, system: system, thinking: output.thinking.inChat, sessionPath: chat.session,
+                showsStatistics: output.stats),
+            observer: trace)
+        let outcome = Result { try chat.run() }
+        try trace?.close()
+        try outcome.get()
     }
 
     private func presenter(for engine: Engine, hasTemplate: Bool) -> any Presenter {
@@ -106,6 +135,16 @@ struct RunCommand: ParsableCommand {
         case .length where hasTemplate && statistics.answerTokens > 0:
             note("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
         default: break
+        }
+    }
+}
+
+extension OutputArguments.ThinkingPlace {
+    fileprivate var inChat: AnswerView.Thinking {
+        switch self {
+        case .stderr: .folded
+        case .stdout: .shown
+        case .none: .hidden
         }
     }
 }
