@@ -149,7 +149,7 @@ struct OutputArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none.", valueName: "place"))
+            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none. In a chat: stderr folds it to a line, stdout shows it in full.", valueName: "place"))
     var thinking: ThinkingPlace = .stderr
 
     @Option(

@@ -8,12 +8,24 @@ import Synchronization
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sigma-run",
-        abstract: "Answers a prompt with a Sigma model.",
+        abstract: "Answers a prompt with a Sigma model, or opens a chat.",
+        usage: """
+            sigma-run [options]                     a chat, on a terminal
+            sigma-run [options] prompt-file         answers a file, or standard input as -
+            sigma-run [options] --prompt text       answers a text
+            """,
         discussion: """
-            The answer goes to standard output as it is made; thinking, notes and errors go to standard error. The answer ends with a \
-            line end; with --raw and --tokens only on a terminal, so that pipes get the text as it is.
+            With a prompt, the answer goes to standard output as it is made; thinking, notes and errors go to standard error. The \
+            answer ends with a line end; with --raw and --tokens only on a terminal, so that pipes get the text as it is. Ctrl-C ends the \
+            answer, and what was made stands; a second one ends the process.
+
+            Without a prompt, on a terminal, it opens a chat: each message goes on with the conversation, and only what is new is \
+            computed. /help lists its commands. Ctrl-C stops an answer and keeps the conversation, Ctrl-D leaves. Alt-Enter \
+            begins a new line, pasted text keeps its lines, Up and Ctrl-R find earlier messages, Ctrl-O shows the thinking.
 
             EXAMPLES:
+              sigma-run
+              sigma-run --session trip.chat --system "Answer in one sentence."
               sigma-run --prompt "What is 347 + 586?"
               sigma-run --no-think --temperature 0 question.txt > answer.txt
               cat notes.md | sigma-run --system "Summarise the text." -
@@ -21,6 +33,16 @@ struct RunCommand: ParsableCommand {
               sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
               sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
               sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
+
+            ENVIRONMENT:
+              SIGMA_MODEL             the model file, if --model does not name one
+              SIGMA_INSTRUCTION_SET   portable, avx2 or avx512 instead of the best there is
+              NO_COLOR                no colour and no dimmed text
+              XDG_STATE_HOME          where the chat keeps its history
+
+            FILES:
+              ~/.local/state/sigma/history   messages of earlier chats, readable by their owner alone
+              ../share/sigma/demo.gguf       beside the executable's folder: the model if none is named
 
             EXIT CODES:
               0 done, 64 wrong usage, 65 a damaged or wrong file, 66 no such file, 69 something is not available, 74 an I/O error, \

@@ -25,12 +25,16 @@ final class ChatProcess {
         stateFolder: String? = nil
     ) throws {
         screen = VirtualTerminal(columns: columns, height: height)
-        master = posix_openpt(O_RDWR | O_NOCTTY)
-        try #require(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0)
-        _ = fcntl(master, F_SETFD, FD_CLOEXEC)
-        let name = String(cString: try #require(ptsname(master)))
-        terminal = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC)
-        try #require(terminal >= 0)
+        // Another process that is started meanwhile would hold both ends open.
+        Subprocess.starting.lock()
+        defer { Subprocess.starting.unlock() }
+        var (master, terminal): (Int32, Int32) = (-1, -1)
+        try #require(openpty(&master, &terminal, nil, nil, nil) == 0)
+        for end in [master, terminal] { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        (self.master, self.terminal) = (master, terminal)
+        var bytes = [CChar](repeating: 0, count: 256)
+        try #require(ttyname_r(terminal, &bytes, bytes.count) == 0)
+        let name = bytes.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
         var modes = termios()
         try #require(tcgetattr(terminal, &modes) == 0)
         modesBefore = modes
@@ -58,7 +62,7 @@ final class ChatProcess {
         sigemptyset(&noSignals)
         posix_spawnattr_init(&attributes)
         posix_spawnattr_setsigmask(&attributes, &noSignals)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | Int16(POSIX_SPAWN_SETSID))
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | Self.newSession)
         defer { posix_spawnattr_destroy(&attributes) }
         let path = try Subprocess.path(of: "sigma-run")
         var argv = ([path] + arguments).map { strdup($0) } + [nil]
@@ -73,6 +77,13 @@ final class ChatProcess {
         close(master)
         close(terminal)
     }
+
+    #if canImport(Darwin)
+        private static let newSession = Int16(POSIX_SPAWN_SETSID)
+    #else
+        /// POSIX_SPAWN_SETSID, which glibc's and musl's headers show only to GNU programs.
+        private static let newSession: Int16 = 0x80
+    #endif
 
     private static func setSize(_ descriptor: Int32, _ columns: Int, _ height: Int) {
         var size = winsize(ws_row: UInt16(height), ws_col: UInt16(columns), ws_xpixel: 0, ws_ypixel: 0)

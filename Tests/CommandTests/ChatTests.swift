@@ -14,7 +14,10 @@ import Testing
     static let demo = ["--model", TestModels.demo, "--threads", "1"]
     static let greedy = demo + ["--temperature", "0"]
     /// Talks nonsense, and does not stop by itself.
-    static let endless = demo + ["--temperature", "20", "--top-k", "0", "--top-p", "1", "--max-tokens", "1000000"]
+    static let endless = [
+        "--model", TestModels.endless, "--threads", "1", "--temperature", "20", "--top-k", "0", "--top-p", "1",
+        "--max-tokens", "1000000", "--context", "1000000",
+    ]
     static let question = "What is 347 + 586?"
 
     /// Places of the answer's line ends do not matter here.

@@ -32,10 +32,14 @@ import Testing
 
     @Test func aLoneEscapeIsKnownByWaiting() {
         var decoder = KeyDecoder()
-        #expect(decoder.append([0x1b]).isEmpty && decoder.isWaitingForMore)
-        #expect(decoder.timeOut() == [.escape] && !decoder.isWaitingForMore)
-        #expect(decoder.append([0x1b, 0x5b]).isEmpty)
-        #expect(decoder.timeOut() == [.escape, .text("[")])
+        var keys = decoder.append([0x1b])
+        #expect(keys.isEmpty && decoder.isWaitingForMore)
+        keys = decoder.timeOut()
+        #expect(keys == [.escape] && !decoder.isWaitingForMore)
+        keys = decoder.append([0x1b, 0x5b])
+        #expect(keys.isEmpty)
+        keys = decoder.timeOut()
+        #expect(keys == [.escape, .text("[")])
     }
 
     @Test func bytesThatAreNoText() {
@@ -77,14 +81,16 @@ import Testing
         #expect(buffer.before == "one two-three\nfour ")
         buffer.moveToLineStart()
         #expect(buffer.before == "one two-three\n")
-        #expect(buffer.moveUp() && buffer.before == "")
-        #expect(!buffer.moveUp())
+        var moves = [buffer.moveUp()]
+        #expect(buffer.before == "")
+        moves.append(buffer.moveUp())
         buffer.moveWordRight()
         buffer.moveWordRight()
         #expect(buffer.before == "one two")
-        #expect(buffer.moveDown())
+        moves.append(buffer.moveDown())
         #expect(buffer.before == "one two-three\nfour 五")
-        #expect(!buffer.moveDown())
+        moves.append(buffer.moveDown())
+        #expect(moves == [true, false, true, false])
         buffer.cutToLineStart()
         #expect(buffer.text == "one two-three\n六")
         buffer.paste()

@@ -16,10 +16,18 @@ import Testing
     static let options = GenerationOptions(
         temperature: 1.2, topK: 40, topP: 1, seed: 5, thinkingBudget: 24, maximumTokens: 12)
 
+    /// Sessions that should be gone in the end.
+    final class WeakSessions: Sendable {
+        private let all = Mutex<[@Sendable () -> Session?]>([])
+        func append(_ session: Session) { all.withLock { $0.append { [weak session] in session } } }
+        var count: Int { all.withLock { $0.count } }
+        var living: Int { all.withLock { $0.filter { $0() != nil }.count } }
+    }
+
     @Test func abandonedStreamsLeaveNothingBehind() async throws {
         let sessionCount = 4
         weak var lastEngine: Engine?
-        let weakSessions = Mutex<[() -> Session?]>([])
+        let sessions = WeakSessions()
         do {
             let engine = try DemoModel.engine(threads: 2, rowLimit: 16)
             lastEngine = engine
@@ -32,7 +40,7 @@ import Testing
                 for member in 0..<sessionCount {
                     group.addTask {
                         let session = DemoModel.session(engine, options: Self.options)
-                        weakSessions.withLock { $0.append { [weak session] in session } }
+                        sessions.append(session)
                         return try await Self.abandon(
                             session, rounds: Self.rounds / sessionCount, seed: UInt64(member), answers)
                     }
@@ -44,8 +52,7 @@ import Testing
         // The engine's thread lets go of the last step's work after its end is heard.
         for _ in 0..<2000 where lastEngine != nil { try await Task.sleep(for: .milliseconds(1)) }
         #expect(lastEngine == nil)
-        #expect(weakSessions.withLock { $0.count } == sessionCount)
-        #expect(weakSessions.withLock { $0.allSatisfy { $0() == nil } })
+        #expect(sessions.count == sessionCount && sessions.living == 0)
     }
 
     /// Leaves streams in all ways; now and then lets one come to its end, which must give the answer of a session that is alone.

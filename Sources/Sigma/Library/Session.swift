@@ -67,7 +67,9 @@ public final class Session: Sendable {
     ///
     /// A conversation that does not fit the context ends with `.finished` and the reason `.context`, like one that reaches it later.
     ///
-    /// - Parameter options: for this answer; nil: the session's.
+    /// - Parameters:
+    ///   - message: the next turn, in the user's words.
+    ///   - options: for this answer; nil: the session's.
     /// - Throws: (in the stream) `SigmaError`: `.usage` for options that make no sense, or a session that is busy; `.damaged` for a model
     ///   without a tokenizer; `.unavailable` if memory ends; `.inputOutput` if the model file was lost.
     public func stream(

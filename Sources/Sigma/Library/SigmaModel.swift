@@ -61,6 +61,7 @@ public final class SigmaModel: Sendable {
     ///
     /// - Parameters:
     ///   - path: the model file (`sigma-convert` makes one).
+    ///   - configuration: what the model may use.
     ///   - progress: called with 0...1 as loading goes on, by that thread.
     /// - Throws: `SigmaError`: `.noInput`, `.damaged`, or `.unavailable` where the configuration asks for what cannot be had;
     ///   `CancellationError` if the task was cancelled.
@@ -170,7 +171,9 @@ extension SigmaModel {
 
     /// The tokens of a text, as they are: without bos and template.
     ///
-    /// - Parameter recognizingSpecials: whether a special token's name in the text is that token, or ordinary characters.
+    /// - Parameters:
+    ///   - text: any text.
+    ///   - recognizingSpecials: whether a special token's name in the text is that token, or ordinary characters.
     /// - Throws: `SigmaError(.damaged)` for a model file without tokenizer.
     public func tokens(of text: String, recognizingSpecials: Bool = false) throws -> [Int32] {
         guard let tokenizer = engine.tokenizer else { throw engine.missingTokenizer }

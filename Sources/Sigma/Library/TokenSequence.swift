@@ -36,8 +36,10 @@ public final class TokenSequence: Sendable {
 
     /// Appends tokens and shows `body` the logits [vocabulary] of what follows each of them, in order.
     ///
-    /// - Parameter body: called on the engine's thread, so it must be quick; `position` counts from the sequence's begin. What it throws
-    ///   ends the work.
+    /// - Parameters:
+    ///   - tokens: what follows those that are there.
+    ///   - body: called on the engine's thread, so it must be quick; `position` counts from the sequence's begin. What it throws ends the
+    ///     work.
     /// - Returns: what `body` returned, for each token.
     /// - Throws: as `append(_:)`; what `body` throws.
     public func append<Result: Sendable>(
