@@ -65,7 +65,8 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "sigma-run", "sigma-convert", "sigma-eval",
+                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "sigma-run", "sigma-convert",
+                "sigma-eval",
                 "sigma-bench",
             ]),
     ],

@@ -62,7 +62,11 @@ public enum DisplayText {
         guard text.unicodeScalars.contains(where: isHidden) else { return text }
         var result = String.UnicodeScalarView()
         for scalar in text.unicodeScalars {
-            if isHidden(scalar) { result.append(contentsOf: caret(scalar).unicodeScalars) } else { result.append(scalar) }
+            if isHidden(scalar) {
+                result.append(contentsOf: caret(scalar).unicodeScalars)
+            } else {
+                result.append(scalar)
+            }
         }
         return String(result)
     }

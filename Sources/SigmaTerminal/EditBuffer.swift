@@ -35,8 +35,12 @@ public struct EditBuffer: Sendable, Equatable {
 
     // MARK: - Moving
 
-    public mutating func moveLeft() { move(to: before.isEmpty ? before.endIndex : before.index(before: before.endIndex)) }
-    public mutating func moveRight() { moveForward(to: after.isEmpty ? after.startIndex : after.index(after: after.startIndex)) }
+    public mutating func moveLeft() {
+        move(to: before.isEmpty ? before.endIndex : before.index(before: before.endIndex))
+    }
+    public mutating func moveRight() {
+        moveForward(to: after.isEmpty ? after.startIndex : after.index(after: after.startIndex))
+    }
     public mutating func moveWordLeft() { move(to: wordStart) }
     public mutating func moveWordRight() { moveForward(to: wordEnd) }
     public mutating func moveToLineStart() { move(to: lineStart) }
@@ -148,5 +152,7 @@ public struct EditBuffer: Sendable, Equatable {
     private var wordEnd: String.Index {
         after[...].drop { !Self.isWord($0) }.drop { Self.isWord($0) }.startIndex
     }
-    private static func isWord(_ character: Character) -> Bool { character.isLetter || character.isNumber || character == "_" }
+    private static func isWord(_ character: Character) -> Bool {
+        character.isLetter || character.isNumber || character == "_"
+    }
 }

@@ -149,7 +149,8 @@ struct OutputArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none. In a chat: stderr folds it to a line, stdout shows it in full.", valueName: "place"))
+            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none. In a chat: stderr folds it to a line, stdout shows it in full.",
+            valueName: "place"))
     var thinking: ThinkingPlace = .stderr
 
     @Option(
@@ -173,7 +174,8 @@ struct OutputArguments: ParsableArguments {
         guard let path = expertTrace else { return nil }
         let model = ExpertTrace.Model(engine.model)
         guard model.choicesPerToken > 0 else {
-            throw SigmaError(.damaged, "the model has no routers, so there are no experts to trace", path: engine.modelPath)
+            throw SigmaError(
+                .damaged, "the model has no routers, so there are no experts to trace", path: engine.modelPath)
         }
         return try ExpertTraceWriter(path: path, model: model)
     }

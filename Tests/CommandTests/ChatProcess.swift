@@ -106,7 +106,9 @@ final class ChatProcess {
 
     /// As terminals send what is pasted.
     func paste(_ text: String) {
-        type("\u{1b}[200~" + text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\r") + "\u{1b}[201~")
+        type(
+            "\u{1b}[200~" + text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\r")
+                + "\u{1b}[201~")
     }
 
     func resize(columns: Int, height: Int) {

@@ -141,7 +141,9 @@ import Testing
         try chat.wait("an empty line") { $0.cursorRow == ">" }
         for text in ["/think", "/system", "/no-such"] {
             chat.enter(text)
-            try chat.wait(text) { $0.cursorRow == ">" && $0.rows.suffix(3).contains { $0.contains("hink") || $0.contains("here is no") } }
+            try chat.wait(text) {
+                $0.cursorRow == ">" && $0.rows.suffix(3).contains { $0.contains("hink") || $0.contains("here is no") }
+            }
         }
         chat.type("draft\u{1b}[A")
         try chat.wait("the last one") { $0.cursorRow == "> /no-such" }
@@ -232,7 +234,8 @@ import Testing
         let chat = try ChatProcess(Self.greedy + ["--no-think"])
         try chat.waitForPrompt()
         for (text, answer) in [
-            ("/help", "begins with / is written with two"), ("/think", "Thinking is off"), ("/think on", "Thinking is on"),
+            ("/help", "begins with / is written with two"), ("/think", "Thinking is off"),
+            ("/think on", "Thinking is on"),
             ("/think off", "is off"), ("/think perhaps", "There is no /think perhaps"), ("/system", "no system prompt"),
             ("/system Be brief.", "read again"), ("/system", "Be brief."), ("/system off", "read again"),
             ("/save", "/save FILE"), ("/load", "/load FILE"), ("/load /no/such/file", "error: /no/such/file"),
@@ -247,7 +250,9 @@ import Testing
         }
         // A message with a slash is a message.
         chat.enter("//etc")
-        try chat.wait("an answer") { $0.cursorRow == ">" && $0.rows.last == ">" && $0.rows.suffix(2).first != "> //etc" }
+        try chat.wait("an answer") {
+            $0.cursorRow == ">" && $0.rows.last == ">" && $0.rows.suffix(2).first != "> //etc"
+        }
         chat.enter("/stats")
         try chat.wait("a turn") { Self.has($0, "1 questions") }
         chat.enter("/undo")
@@ -322,7 +327,7 @@ import Testing
     }
 
     @Test func longPromptsShowTheirProgress() throws {
-        let chat = try ChatProcess(Self.greedy + ["--no-think", "--max-tokens", "8"])
+        let chat = try ChatProcess(Self.greedy + ["--no-think", "--max-tokens", "8", "--context", "100000"])
         try chat.waitForPrompt()
         chat.paste((0..<2500).map { "word\($0)" }.joined(separator: " "))
         try chat.wait("the paste") { Self.has($0, "word2499") && $0.cursorIsVisible }
@@ -353,7 +358,8 @@ import Testing
     @Test func expertTraces() throws {
         let trace = Scratch.path("trace")
         let run = try JSONRun(Self.greedy + ["--prompt", Self.question, "--expert-trace", trace])
-        let replay = try Subprocess.run("sigma-eval", ["routing", "--replay", trace, "--json"])
+        let replay = try Subprocess.run(
+            "sigma-eval", ["routing", "--model", TestModels.demo, "--replay", trace, "--json"])
         #expect(replay.code == 0, "\(replay.errors)")
         let report = try #require(JSONSerialization.jsonObject(with: Data(replay.output)) as? [String: Any])
         // Every token that was computed: all but the last, which was only chosen.

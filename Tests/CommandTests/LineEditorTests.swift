@@ -45,7 +45,10 @@ import Testing
     @Test func bytesThatAreNoText() {
         var decoder = KeyDecoder()
         let keys = decoder.append([0xff, 0xc3, 0x28, 0xe6, 0xbc, 0x61, 0xf5])
-        #expect(keys == [.text("\u{fffd}"), .text("\u{fffd}"), .text("("), .text("\u{fffd}"), .text("a"), .text("\u{fffd}")])
+        #expect(
+            keys == [
+                .text("\u{fffd}"), .text("\u{fffd}"), .text("("), .text("\u{fffd}"), .text("a"), .text("\u{fffd}"),
+            ])
         // Any bytes at all: no crash, and what follows is understood.
         var random = SystemRandomNumberGenerator()
         for _ in 0..<500 {
@@ -153,7 +156,8 @@ import Testing
         let wide = Self.layout("1234567漢", columns: 10)
         #expect(wide.rows.map(\.text) == ["> 1234567", "漢"] && wide.cursorRow == 1 && wide.cursorColumn == 2)
         let lines = Self.layout("a\n\nb", "\nc", columns: 10)
-        #expect(lines.rows.map(\.text) == ["> a", ". ", ". b", ". c"] && lines.cursorRow == 2 && lines.cursorColumn == 3)
+        #expect(
+            lines.rows.map(\.text) == ["> a", ". ", ". b", ". c"] && lines.cursorRow == 2 && lines.cursorColumn == 3)
         #expect(Self.layout("a\u{1}\t", columns: 20).rows.map(\.text) == ["> a^A    "])
         #expect(full.rowsAboveCursor(columns: 10) == 1 && full.rowsAboveCursor(columns: 5) == 2)
     }

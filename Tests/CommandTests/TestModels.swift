@@ -32,8 +32,13 @@ enum TestModels {
         // An array: kind, count (8 bytes), elements. Kind 5 of a token: it stands for nothing, and is never chosen.
         let kinds = try #require(model.gguf.entry("tokenizer.ggml.token_type"))
         put(5, at: kinds.offset + 12 + 4 * Int(unused))
-        for index in try #require(model.chatFormat).stopTokens.indices { put(unused, at: stops.offset + 12 + 4 * index) }
-        put(unused, at: try #require(model.gguf.entry("tokenizer.ggml.eos_token_id")).offset)
+        for index in try #require(model.chatFormat).stopTokens.indices {
+            put(unused, at: stops.offset + 12 + 4 * index)
+        }
+        // The tokenizer's own end: a key that nobody asks for.
+        let key = Array("tokenizer.ggml.eos_token_id".utf8)
+        let place = try #require(Data(bytes[..<model.gguf.dataOffset]).firstRange(of: Data(key))).lowerBound
+        bytes[place + key.count - 1] = UInt8(ascii: "x")
         let hole = try #require(model.gguf.entry(ModelFileFormat.Key.headerChecksum)).offset
         let crc = bytes[..<model.gguf.dataOffset].withUnsafeBytes { ModelFileFormat.headerChecksum($0, hole: hole) }
         put(crc, at: hole)

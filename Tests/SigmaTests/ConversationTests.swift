@@ -16,7 +16,8 @@ import Testing
     /// markup, the assistant's header and what opens the answer.
     static func ownTokens(_ engine: Engine, _ message: String, thinks: Bool) throws -> Int {
         let alone = try engine.prompt(turns: [Turn(.user, message)], system: "", thinks: thinks).tokens
-        let nothing = try engine.prompt(turns: [], system: "", options: GenerationOptions(thinks: thinks), asksForAnswer: false)
+        let nothing = try engine.prompt(
+            turns: [], system: "", options: GenerationOptions(thinks: thinks), asksForAnswer: false)
         return alone.count - nothing.tokens.count
     }
 
@@ -99,7 +100,9 @@ import Testing
     @Test func anEditedTurnReusesTheCommonBeginning() async throws {
         let engine = try DemoModel.engine()
         let session = DemoModel.session(engine, options: Self.direct)
-        for question in ["What is 1 + 2?", "What is 3 + 4?", "What is 5 + 6?"] { _ = try await Answer(session, question) }
+        for question in ["What is 1 + 2?", "What is 3 + 4?", "What is 5 + 6?"] {
+            _ = try await Answer(session, question)
+        }
         let before = session.turns
         #expect(before.count == 6)
         try session.rewind(to: 2)
@@ -135,7 +138,8 @@ import Testing
     @Test func aChangedTextIsReadAgain() throws {
         let engine = try DemoModel.engine()
         var turn = Turn(.assistant, "12")
-        turn.written = .init(opening: engine.tokenizer!.encode("<think></think>", recognizingSpecials: false), generated: [7])
+        turn.written = .init(
+            opening: engine.tokenizer!.encode("<think></think>", recognizingSpecials: false), generated: [7])
         let generated = try engine.prompt(turns: [Turn(.user, "q"), turn], system: "", thinks: false).tokens
         turn.text = "13"
         #expect(turn.written == nil)
@@ -149,7 +153,8 @@ import Testing
         session.instructions = "You count."
         let answer = try await Answer(session, "What is 3 + 4?")
         let prompt = try engine.prompt(
-            turns: Array(session.turns.prefix(2)) + [Turn(.user, "What is 3 + 4?")], system: "You count.", thinks: false)
+            turns: Array(session.turns.prefix(2)) + [Turn(.user, "What is 3 + 4?")], system: "You count.", thinks: false
+        )
         #expect(answer.statistics?.promptTokens == prompt.tokens.count)
         // Nothing but bos is in common.
         #expect(try #require(answer.statistics).reusedPromptTokens <= 1)

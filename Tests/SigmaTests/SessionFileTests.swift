@@ -21,7 +21,8 @@ import Testing
 
     static func session(_ engine: Engine, kvType: KVType, thinks: Bool = true) -> Session {
         SigmaModel(engine: engine, configuration: .init(kvType: kvType)).makeSession(
-            instructions: "Sei genau. 🦉\0\u{301}", options: GenerationOptions(temperature: 0, thinks: thinks))
+            instructions: "Sei genau. 🦉\0\u{301}",
+            options: GenerationOptions(temperature: 0, thinks: thinks, thinkingBudget: 100, maximumTokens: 40))
     }
 
     static let long = (0..<40).map { "apples \($0)" }.joined(separator: ", ") + ": what is 12 + 35?"
@@ -215,7 +216,8 @@ import Testing
             ("\"kv_type\":\"f16\"", "\"kv_type\":\"f32\"", "bytes of keys"),
             ("\"kv_type\":\"f16\"", "\"kv_type\":\"f8\"", "type"),
             ("\"kv_layout\":\"tiles16\"", "\"kv_layout\":\"rows\"", "rows"),
-            ("\"tokens\":[", "\"tokens\":[1,", "bytes of keys"),
+            // A tile of positions more.
+            ("\"tokens\":[", "\"tokens\":[" + String(repeating: "1,", count: 16), "bytes of keys"),
             ("\"tokens\":[", "\"tokens\":[-1,", "vocabulary"),
             ("\"tokens\":[", "\"tokens\":[99999999999,", "vocabulary"),
             ("\"tokens\":[", "\"tokens\":[1.5,", "vocabulary"),

@@ -103,7 +103,8 @@ extension KVCache {
             buffer = [UInt8](repeating: 0, count: size)
             try buffer.withUnsafeMutableBytes { buffer in
                 for head in 0..<layerCount * 2 * kvHeadCount {
-                    let stored = UnsafeMutableRawBufferPointer(rebasing: buffer[head * headBytes..<(head + 1) * headBytes])
+                    let stored = UnsafeMutableRawBufferPointer(
+                        rebasing: buffer[head * headBytes..<(head + 1) * headBytes])
                     stored.copyMemory(
                         from: UnsafeRawBufferPointer(
                             start: blocks[index] + head * Self.blockLength * rowBytes, count: headBytes))

@@ -33,6 +33,7 @@ extension Session {
                 throw SigmaError(.usage, "the conversation has \(state.turns.count) turns, and not \(count)")
             }
             state.turns.removeSubrange(count...)
+            forgetWhatIsGone(&state)
         }
     }
 
@@ -49,7 +50,10 @@ extension Session {
             throw SigmaError(
                 .usage, "the history ends with a question", remedy: "Leave it out, and ask it with stream(to:).")
         }
-        try change { $0.turns = turns }
+        try change { state in
+            state.turns = turns
+            forgetWhatIsGone(&state)
+        }
     }
 
     /// Forgets the conversation and frees its key-value cache; instructions and options stay.
@@ -59,6 +63,20 @@ extension Session {
             state.turns = []
             state.timeline = nil
         }
+    }
+
+    /// Takes out of the cache what the history no longer says in any form, so that it is not saved either.
+    private func forgetWhatIsGone(_ state: inout State) {
+        guard let timeline = state.timeline else { return }
+        let common = [false, true].map { keepsThinking in
+            var options = state.options
+            options.keepsThinking = keepsThinking
+            // A model that cannot make the prompt has no conversation.
+            let history = try? engine.prompt(
+                turns: state.turns, system: state.instructions, options: options, asksForAnswer: false)
+            return zip(timeline.tokens, history?.tokens ?? []).prefix { $0 == $1 }.count
+        }
+        timeline.truncate(to: common.max() ?? 0)
     }
 
     private func change(_ body: (inout State) throws -> Void) throws {
