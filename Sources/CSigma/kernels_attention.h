@@ -13,6 +13,7 @@ typedef struct {
     size_t tile_bytes;      // from tile to tile of the elements
     size_t scale_bytes;     // from tile to tile of the scales
     int type;               // of an element: SIGMA_F32, SIGMA_F16, or SIGMA_Q8_0 for a signed byte
+    const char *next;       // what will be read after this block
 } kv_block;
 
 INLINE size_t element_bytes(int type) { return type == SIGMA_F32 ? 4 : type == SIGMA_F16 ? 2 : 1; }
@@ -24,8 +25,8 @@ INLINE vf load_element(const char *p, int type) {
 }
 
 // scores[i][x] of some queries with `vectors` times LANES positions from `first` on.
-INLINE void score_tile(const kv_block *k, int type, int scaled, int first, int vectors, int head_dim, const float *q,
-                       ptrdiff_t q_stride, int queries, float *scores) {
+INLINE void score_tile(const kv_block *k, const kv_block *v, int type, int scaled, int first, int vectors, int head_dim,
+                       const float *q, ptrdiff_t q_stride, int queries, float *scores) {
     const char *element[4], *scale[4];
     vf sums[QUERIES][4], totals[QUERIES][4];
     UNROLLED for (int x = 0; x < vectors; x++) {
@@ -35,7 +36,15 @@ INLINE void score_tile(const kv_block *k, int type, int scaled, int first, int v
         if (scaled) scale[x] = k->scales + tile * k->scale_bytes + (size_t)(position % 16) * 2;
         UNROLLED for (int i = 0; i < queries; i++) sums[i][x] = totals[i][x] = splat(0);
     }
-    for (int d = 0; d < head_dim; d++) {
+    // The next block's keys and values come while this one's are multiplied.
+    const size_t step = (size_t)(vectors * LANES) * element_bytes(type);
+    const char *next_keys = k->next + (size_t)first * (size_t)head_dim * element_bytes(type);
+    const char *next_values = v->next + (size_t)first * (size_t)head_dim * element_bytes(type);
+    for (int d = 0; d < head_dim; d++, next_keys += step, next_values += step) {
+        UNROLLED for (size_t line = 0; line < step; line += 64) {
+            __builtin_prefetch(next_keys + line);
+            __builtin_prefetch(next_values + line);
+        }
         vf key[4];
         UNROLLED for (int x = 0; x < vectors; x++) key[x] = load_element(element[x] + (size_t)d * 16 * element_bytes(type), type);
         UNROLLED for (int i = 0; i < queries; i++) {
@@ -80,21 +89,38 @@ INLINE void value_tile(const kv_block *v, int type, int first, int count, const 
         UNROLLED for (int c = 0; c < vectors; c++) store(output + i * width + c * LANES, sums[i][c]);
 }
 
-// Softmax numerators of one query in place of its scores; positions from `count` on get 0.
-INLINE void softmax_block(float *scores, int count, float *maximum, float *sum, float *correction) {
-    for (int j = count; j < BLOCK; j++) scores[j] = -__builtin_inff();
-    vf most = splat(*maximum);
-    for (int j = 0; j < BLOCK; j += LANES) most = vmax(most, load(scores + j));
-    const float new_maximum = lane_max(most);
-    vf total = splat(0);
-    for (int j = 0; j < BLOCK; j += LANES) {
-        const vf p = vexp(load(scores + j) - new_maximum);
-        store(scores + j, p);
-        total += p;
+// Softmax numerators of some queries in place of their scores; positions from visible[i] on get 0. The queries' chains run side by side.
+INLINE void softmax_block(float *scores, const int *visible, int queries, float *maximum, float *sum, float *correction) {
+    vf most[QUERIES], total[QUERIES];
+    float now[LANES];
+    UNROLLED for (int i = 0; i < queries; i++) {
+        float *row = scores + i * BLOCK;
+        for (int j = visible[i] < 0 ? 0 : visible[i]; j < BLOCK; j++) row[j] = -__builtin_inff();
+        most[i] = vmax(vmax(load(row), load(row + LANES)), vmax(load(row + 2 * LANES), load(row + 3 * LANES)));
+        for (int j = 4 * LANES; j < BLOCK; j += LANES) most[i] = vmax(most[i], load(row + j));
     }
-    *correction = exp1(*maximum - new_maximum);
-    *maximum = new_maximum;
-    *sum = *sum * *correction + lane_sum(total);
+    // A query that has seen nothing yet keeps -inf as its maximum, which must not be taken from itself.
+    vf before = splat(0);
+    UNROLLED for (int i = 0; i < queries; i++) {
+        now[i] = lane_max(most[i]);
+        now[i] = maximum[i] > now[i] ? maximum[i] : now[i];
+        before[i] = visible[i] > 0 ? maximum[i] - now[i] : 0;
+    }
+    before = vexp(before);
+    UNROLLED for (int i = 0; i < queries; i++) {
+        total[i] = splat(0);
+        const vf shift = splat(visible[i] > 0 ? now[i] : 0);
+        for (int j = 0; j < BLOCK; j += LANES) {
+            const vf p = vexp(load(scores + i * BLOCK + j) - shift);
+            store(scores + i * BLOCK + j, p);
+            total[i] += p;
+        }
+    }
+    UNROLLED for (int i = 0; i < queries; i++) {
+        correction[i] = before[i];
+        maximum[i] = now[i];
+        sum[i] = sum[i] * before[i] + lane_sum(total[i]);
+    }
 }
 
 // All of one block for some queries, of which visible[i] positions count.
@@ -106,16 +132,10 @@ INLINE void attend_tile(const kv_block *k, const kv_block *v, int type, int scal
     for (int i = 0; i < queries; i++) most = visible[i] > most ? visible[i] : most;
     enum { WIDE = LANES == 16 ? 4 : 2, NARROW = LANES == 16 ? 2 : 1 };
     if (scaled)
-        for (int x = 0; x < most; x += NARROW * LANES) score_tile(k, type, 1, x, NARROW, head_dim, q, width, queries, scores);
+        for (int x = 0; x < most; x += NARROW * LANES) score_tile(k, v, type, 1, x, NARROW, head_dim, q, width, queries, scores);
     else
-        for (int x = 0; x < most; x += WIDE * LANES) score_tile(k, type, 0, x, WIDE, head_dim, q, width, queries, scores);
-    for (int i = 0; i < queries; i++) {
-        correction[i] = 1;
-        if (visible[i] > 0)
-            softmax_block(scores + i * BLOCK, visible[i], maximum + i, sum + i, correction + i);
-        else
-            for (int j = 0; j < BLOCK; j++) scores[i * BLOCK + j] = 0;
-    }
+        for (int x = 0; x < most; x += WIDE * LANES) score_tile(k, v, type, 0, x, WIDE, head_dim, q, width, queries, scores);
+    softmax_block(scores, visible, queries, maximum, sum, correction);
     if (!scaled) {
         enum { MANY = LANES == 16 ? 6 : 3, SOME = LANES == 16 ? 4 : 2 };
         int c = 0;
@@ -178,12 +198,16 @@ static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int h
     }
     const size_t tile_bytes = sigma_kv_tile_bytes(type, head_dim);
     float *work = scratch, *wide_keys = scratch + 2 * QUERIES * BLOCK, *wide_values = wide_keys + BLOCK * width;
+    // What is asked for twice costs little, an address without memory much.
+    const char *next_keys = keys->next ? keys->next : keys->tiles, *next_values = values->next ? values->next : values->tiles;
     int left[SIGMA_ATTENTION_QUERIES];
     for (int start = 0; start < most; start += BLOCK) {
         const size_t offset = (size_t)(start / 16) * tile_bytes;
         const size_t scales = (size_t)width * 16;
-        kv_block k = {(const char *)keys->tiles + offset, (const char *)keys->tiles + offset + scales, tile_bytes, tile_bytes, type};
-        kv_block v = {(const char *)values->tiles + offset, (const char *)values->tiles + offset + scales, tile_bytes, tile_bytes, type};
+        kv_block k = {(const char *)keys->tiles + offset, (const char *)keys->tiles + offset + scales, tile_bytes, tile_bytes, type,
+                      start + BLOCK < most ? (const char *)keys->tiles + offset + BLOCK / 16 * tile_bytes : next_keys};
+        kv_block v = {(const char *)values->tiles + offset, (const char *)values->tiles + offset + scales, tile_bytes, tile_bytes, type,
+                      start + BLOCK < most ? (const char *)values->tiles + offset + BLOCK / 16 * tile_bytes : next_values};
         for (int i = 0; i < queries; i++) left[i] = visible[i] - start < BLOCK ? visible[i] - start : BLOCK;
         // Many queries use each element often enough that widening it once pays.
         if (queries > 2 * QUERIES && type != SIGMA_F32) {

@@ -81,7 +81,7 @@ import Testing
             let halves = [0, 16].map { first in
                 (0..<16).reduce(0) { $0 + rows.quant(index / 3, index % 3 * 32 + first + $1) }
             }
-            #expect(Int(block.first) == -8 * halves[0] && Int(block.second) == -8 * halves[1])
+            #expect(Int(block.first) == -8 * halves[0] && Int(block.both) == -8 * (halves[0] + halves[1]))
             #expect(block.scaled_sum == block.scale * Float(halves[0] + halves[1]))
         }
         var block = sigma_activation_block()
@@ -221,7 +221,7 @@ import Testing
             let bytes = (positions + 15) / 16 * sigma_kv_tile_bytes(type, Int32(dim))
             let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
             memory.initializeMemory(as: UInt8.self, repeating: 0xff, count: bytes)
-            rows = sigma_kv_rows(tiles: memory, type: type)
+            rows = sigma_kv_rows(tiles: memory, type: type, next: nil)
             for position in 0..<positions {
                 Array(source[position * dim..<(position + 1) * dim]).withUnsafeBufferPointer {
                     kernels.store_kv($0.baseAddress, Int32(dim), isValue ? 1 : 0, Int32(position), &rows)
