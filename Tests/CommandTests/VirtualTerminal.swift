@@ -64,6 +64,7 @@ struct VirtualTerminal {
         wrapsNext = false
         switch byte {
         case 0x0d: column = 0
+        case 0x09: column = min(columns - 1, (column / 8 + 1) * 8)
         case 0x0a: lineFeed()
         default: unknown.append("byte \(byte)")
         }

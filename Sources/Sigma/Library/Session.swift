@@ -261,7 +261,8 @@ public final class Session: Sendable {
     /// - Parameter turns: the conversation from now on; nil: as it was.
     private func end(turns: (_ isStopped: Bool) -> [Turn]? = { _ in nil }) {
         let next = state.withLock { state in
-            if let turns = turns(state.stopped == state.number) { state.turns = turns }
+            // Who has left the stream does not expect its turn, even if the last step completed it.
+            if !state.isAbandoned, let turns = turns(state.stopped == state.number) { state.turns = turns }
             let next = state.waiting
             state.waiting = nil
             state.isAbandoned = false
