@@ -34,10 +34,10 @@ awk '/^```swift$/ { text = ""; inside = 1; next }
 # A version that was seen before with other contents would be refused: nothing of it is remembered.
 rm -rf "$work/package/.build/repositories" "$work/package/.build/checkouts" "$work/package/.build/workspace-state.json"
 export SIGMA_URL="file://$work/sigma"
-swift build -c release --package-path "$work/package" \
+swift build --package-path "$work/package" \
     --cache-path "$work/caches" --security-path "$work/security" --config-path "$work/configuration" \
     --disable-dependency-cache --resolver-fingerprint-checking warn
-output=$("$work/package/.build/release/Ask")
+output=$("$work/package/.build/debug/Ask")
 echo "$output"
 case $output in
     *933*47*) ;;
