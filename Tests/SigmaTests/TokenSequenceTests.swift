@@ -1,3 +1,4 @@
+import Dispatch
 import Sigma
 import Testing
 
@@ -82,14 +83,20 @@ import Testing
         let sequence = try Self.model(engine).makeSequence()
         _ = try await sequence.append([5, 6])
         let (steps, step) = AsyncStream<Int>.makeStream()
+        let mayGoOn = DispatchSemaphore(value: 0)
         let task = Task {
-            try await sequence.append(Array(repeating: 9, count: 300)) { position, _ in _ = step.yield(position) }
+            try await sequence.append(Array(repeating: 9, count: 300)) { position, _ in
+                _ = step.yield(position)
+                // In the middle, until the task is cancelled.
+                if position == 6 { mayGoOn.wait() }
+            }
         }
         for await position in steps where position >= 4 { break }
         #expect(throws: SigmaError.self) { try sequence.truncate(to: 0) }
         let error = await #expect(throws: SigmaError.self) { try await sequence.append([1]) }
         #expect(error?.kind == .usage)
         task.cancel()
+        mayGoOn.signal()
         await #expect(throws: CancellationError.self) { try await task.value }
         #expect(try sequence.tokens == [5, 6])
     }

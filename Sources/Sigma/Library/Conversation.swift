@@ -33,7 +33,6 @@ extension Session {
                 throw SigmaError(.usage, "the conversation has \(state.turns.count) turns, and not \(count)")
             }
             state.turns.removeSubrange(count...)
-            forgetWhatIsGone(&state)
         }
     }
 
@@ -50,10 +49,7 @@ extension Session {
             throw SigmaError(
                 .usage, "the history ends with a question", remedy: "Leave it out, and ask it with stream(to:).")
         }
-        try change { state in
-            state.turns = turns
-            forgetWhatIsGone(&state)
-        }
+        try change { $0.turns = turns }
     }
 
     /// Forgets the conversation and frees its key-value cache; instructions and options stay.
@@ -65,8 +61,8 @@ extension Session {
         }
     }
 
-    /// Takes out of the cache what the history no longer says in any form, so that it is not saved either.
-    private func forgetWhatIsGone(_ state: inout State) {
+    /// Takes out of the cache what the history no longer says in any form: what was taken back is not saved.
+    func forgetWhatIsGone(_ state: inout State) {
         guard let timeline = state.timeline else { return }
         let common = [false, true].map { keepsThinking in
             var options = state.options

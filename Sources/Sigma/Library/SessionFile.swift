@@ -104,7 +104,8 @@ extension Session {
     public func save(to path: String) throws {
         try whileChanging {
             let (contents, timeline) = state.withLock { state in
-                (
+                forgetWhatIsGone(&state)
+                return (
                     SessionFile.Contents(
                         instructions: state.instructions, turns: state.turns, tokens: state.timeline?.tokens ?? []),
                     state.timeline
