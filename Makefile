@@ -8,7 +8,7 @@ BIN := .build/release
 COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench
 DEMO := Models/demo.gguf
 
-.PHONY: help demo test build packages fixtures load-balance install format clean
+.PHONY: help demo test consumer documentation build packages fixtures load-balance install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -17,8 +17,15 @@ help: ## this list
 demo: $(DEMO) ## build everything, convert the demo model and ask it something
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
 
-test: packages $(DEMO) ## all tests
+test: packages $(DEMO) ## all tests, and a package that depends on this one
 	swift test -c release
+	Tests/Consumer/run.sh
+
+consumer: packages $(DEMO) ## only the package that depends on this one: README's library example
+	Tests/Consumer/run.sh
+
+documentation: build ## the library's documentation, into .build/documentation
+	docs/documentation.sh
 
 build: packages ## the commands, into .build/release
 	swift build -c release

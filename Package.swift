@@ -38,7 +38,9 @@ let package = Package(
         .target(
             name: "SigmaCommand",
             dependencies: ["Sigma", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
-        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand"]),
+        // A person at a terminal: keys, line editing, history.
+        .target(name: "SigmaTerminal", dependencies: ["Sigma"]),
+        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand", "SigmaTerminal"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
         .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand"]),
         .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "CMachine"]),
@@ -63,7 +65,8 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "SigmaCommand", "SigmaConversion", "SampleFiles", "sigma-run", "sigma-convert", "sigma-eval",
+                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "sigma-run", "sigma-convert",
+                "sigma-eval",
                 "sigma-bench",
             ]),
     ],

@@ -30,6 +30,22 @@ struct PromptArguments: ParsableArguments {
 
     @Option(help: ArgumentHelp("A text file with the system prompt, or - for standard input.", valueName: "file"))
     var systemFile: String?
+
+    /// The prompts that were given, in words.
+    var given: [String] {
+        [
+            promptFile.map { _ in "a prompt file" }, prompt.map { _ in "--prompt" }, tokens.map { _ in "--tokens" },
+        ].compactMap { $0 }
+    }
+}
+
+/// The conversation that opens without a prompt.
+struct ChatArguments: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Go on with the conversation in this file, if it is there, and write it when the chat ends.",
+            valueName: "file"))
+    var session: String?
 }
 
 /// How the answer is made.
@@ -121,15 +137,19 @@ struct EngineArguments: ParsableArguments {
     @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru or lfu.", valueName: "name"))
     var expertPolicy = EvictionPolicyKind.lru
 
-    /// - Throws: `SigmaError`: `.usage`, or as `SigmaModel.loadEngine`.
-    func load() throws -> Engine {
+    var configuration: SigmaModel.Configuration {
         var configuration = compute.configuration
         configuration.backend = backend
         configuration.memory = memory.map { .bytes($0.bytes) }
         configuration.expertCache = expertCache.limit
         configuration.expertPrediction = expertPrediction
         configuration.expertPolicy = expertPolicy
-        return try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
+        return configuration
+    }
+
+    /// - Throws: `SigmaError`: `.usage`, or as `SigmaModel.loadEngine`.
+    func load() throws -> Engine {
+        try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
     }
 }
 
@@ -139,7 +159,8 @@ struct OutputArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none.", valueName: "place"))
+            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none. In a chat: stderr folds it to a line, stdout shows it in full.",
+            valueName: "place"))
     var thinking: ThinkingPlace = .stderr
 
     @Option(
@@ -152,12 +173,20 @@ struct OutputArguments: ParsableArguments {
     @Flag(help: "One JSON object a line on standard output: prompt, token, ..., done. It holds the thinking too.")
     var json = false
 
-    @Option(
-        help: ArgumentHelp(
-            "Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"
-        ))
+    @Flag(help: "A short table of speeds and memory on standard error at the end (in a chat, after each answer).")
+    var stats = false
+
+    @Option(help: ArgumentHelp("Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"))
     var expertTrace: String?
 
-    @Flag(help: "A short table of speeds and memory on standard error at the end.")
-    var stats = false
+    /// - Throws: `SigmaError`: `.damaged` for a model without routers, `.inputOutput` if the file cannot be created.
+    func trace(of engine: Engine) throws -> ExpertTraceWriter? {
+        guard let path = expertTrace else { return nil }
+        let model = ExpertTrace.Model(engine.model)
+        guard model.choicesPerToken > 0 else {
+            throw SigmaError(
+                .damaged, "the model has no routers, so there are no experts to trace", path: engine.modelPath)
+        }
+        return try ExpertTraceWriter(path: path, model: model)
+    }
 }

@@ -9,10 +9,7 @@ enum PromptSource {
 
     /// - Throws: `SigmaError`: `.usage` for none or several prompts, `.noInput` and `.damaged` as `InputFile.text`.
     init(_ arguments: PromptArguments) throws {
-        let given = [
-            arguments.promptFile.map { _ in "a prompt file" }, arguments.prompt.map { _ in "--prompt" },
-            arguments.tokens.map { _ in "--tokens" },
-        ].compactMap { $0 }
+        let given = arguments.given
         guard given.count <= 1 else {
             throw usageError(
                 "expected one prompt, found \(given.joined(separator: " and "))", remedy: "Give one of them.")
@@ -20,11 +17,9 @@ enum PromptSource {
         guard !given.isEmpty else {
             throw usageError(
                 "there is no prompt",
-                remedy: "Give one: sigma-run --prompt TEXT, sigma-run FILE, or sigma-run - for standard input.")
-        }
-        guard arguments.system == nil || arguments.systemFile == nil else {
-            throw usageError(
-                "expected one system prompt, found --system and --system-file", remedy: "Give one of them.")
+                remedy:
+                    "Give one: sigma-run --prompt TEXT, sigma-run FILE, or sigma-run - for standard input. On a terminal, sigma-run alone opens a chat."
+            )
         }
         let hasTemplate = !arguments.raw && arguments.tokens == nil
         guard hasTemplate || (arguments.system == nil && arguments.systemFile == nil) else {
@@ -46,12 +41,20 @@ enum PromptSource {
         }
         if arguments.prompt == nil { Self.removeFileMarks(&text) }
         guard !text.isEmpty else { throw usageError("the prompt is empty") }
-        var system = arguments.system ?? ""
-        if let file = arguments.systemFile {
-            system = try InputFile.text(of: file)
-            Self.removeFileMarks(&system)
+        self = .turn(text, system: try Self.system(arguments))
+    }
+
+    /// The system prompt; empty if there is none.
+    /// - Throws: as `init`.
+    static func system(_ arguments: PromptArguments) throws -> String {
+        guard arguments.system == nil || arguments.systemFile == nil else {
+            throw usageError(
+                "expected one system prompt, found --system and --system-file", remedy: "Give one of them.")
         }
-        self = .turn(text, system: system)
+        guard let file = arguments.systemFile else { return arguments.system ?? "" }
+        var system = try InputFile.text(of: file)
+        removeFileMarks(&system)
+        return system
     }
 
     /// The ids, and where the text after them begins.

@@ -2,17 +2,30 @@ import ArgumentParser
 import Dispatch
 import Sigma
 import SigmaCommand
+import SigmaTerminal
 import Synchronization
 
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sigma-run",
-        abstract: "Answers a prompt with a Sigma model.",
+        abstract: "Answers a prompt with a Sigma model, or opens a chat.",
+        usage: """
+            sigma-run [options]                     a chat, on a terminal
+            sigma-run [options] prompt-file         answers a file, or standard input as -
+            sigma-run [options] --prompt text       answers a text
+            """,
         discussion: """
-            The answer goes to standard output as it is made; thinking, notes and errors go to standard error. The answer ends with a \
-            line end; with --raw and --tokens only on a terminal, so that pipes get the text as it is.
+            With a prompt, the answer goes to standard output as it is made; thinking, notes and errors go to standard error. The \
+            answer ends with a line end; with --raw and --tokens only on a terminal, so that pipes get the text as it is. Ctrl-C ends the \
+            answer, and what was made stands; a second one ends the process.
+
+            Without a prompt, on a terminal, it opens a chat: each message goes on with the conversation, and only what is new is \
+            computed. /help lists its commands. Ctrl-C stops an answer and keeps the conversation, Ctrl-D leaves. Alt-Enter \
+            begins a new line, pasted text keeps its lines, Up and Ctrl-R find earlier messages, Ctrl-O shows the thinking.
 
             EXAMPLES:
+              sigma-run
+              sigma-run --session trip.chat --system "Answer in one sentence."
               sigma-run --prompt "What is 347 + 586?"
               sigma-run --no-think --temperature 0 question.txt > answer.txt
               cat notes.md | sigma-run --system "Summarise the text." -
@@ -20,6 +33,16 @@ struct RunCommand: ParsableCommand {
               sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
               sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
               sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
+
+            ENVIRONMENT:
+              SIGMA_MODEL             the model file, if --model does not name one
+              SIGMA_INSTRUCTION_SET   portable, avx2 or avx512 instead of the best there is
+              NO_COLOR                no colour and no dimmed text
+              XDG_STATE_HOME          where the chat keeps its history
+
+            FILES:
+              ~/.local/state/sigma/history   messages of earlier chats, readable by their owner alone
+              ../share/sigma/demo.gguf       beside the executable's folder: the model if none is named
 
             EXIT CODES:
               0 done, 64 wrong usage, 65 a damaged or wrong file, 66 no such file, 69 something is not available, 74 an I/O error, \
@@ -30,6 +53,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup(title: "Prompt") var prompt: PromptArguments
     @OptionGroup(title: "Answer") var answer: AnswerArguments
     @OptionGroup(title: "Output") var output: OutputArguments
+    @OptionGroup(title: "Chat") var chat: ChatArguments
     @OptionGroup(title: "Engine") var engine: EngineArguments
 
     mutating func run() throws {
@@ -41,7 +65,13 @@ struct RunCommand: ParsableCommand {
         let options = try answer.options()
         try engine.compute.check()
         if let count = output.logprobs, count < 0 { throw usageError("--logprobs must be 0 or more, and is \(count)") }
+        if prompt.given.isEmpty, !prompt.raw, !output.json, let device = TerminalDevice() {
+            return try converse(on: device, options)
+        }
         let source = try PromptSource(prompt)
+        guard chat.session == nil else {
+            throw usageError("--session is for a chat, and there is a prompt", remedy: "Leave one of them out.")
+        }
 
         let engine = try engine.load()
         if let count = output.logprobs, count > engine.vocabularySize {
@@ -50,9 +80,7 @@ struct RunCommand: ParsableCommand {
                 remedy: "The model has \(engine.vocabularySize) tokens.")
         }
         let prompt = try source.prompt(for: engine, thinks: options.thinks)
-        let trace = try output.expertTrace.map { path in
-            try ExpertTraceWriter(path: path, model: ExpertTrace.Model(engine.model))
-        }
+        let trace = try output.trace(of: engine)
         let request = GenerationRequest(
             tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs,
             routingObserver: trace)
@@ -73,6 +101,7 @@ struct RunCommand: ParsableCommand {
             ended.signal()
         }
         ended.wait()
+        // What was computed stands in it, whatever came then.
         try trace?.close()
         if let failure = reporter.failure { throw failure }
         guard let statistics = reporter.statistics else { return }
@@ -82,6 +111,23 @@ struct RunCommand: ParsableCommand {
             StandardError.write(statisticsTable(statistics, engine: engine))
         }
         if isInterrupted { throw CancellationError() }
+    }
+
+    private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {
+        guard output.logprobs == nil else { throw usageError("--logprobs needs a prompt and --json") }
+        let system = try PromptSource.system(prompt)
+        let engine = try engine.load()
+        let trace = try output.trace(of: engine)
+        let model = SigmaModel(engine: engine, configuration: self.engine.configuration)
+        let chat = try Chat(
+            model, on: device,
+            options: .init(
+                generation: options, system: system, thinking: output.thinking.inChat, sessionPath: chat.session,
+                showsStatistics: output.stats),
+            observer: trace)
+        let outcome = Result { try chat.run() }
+        try trace?.close()
+        try outcome.get()
     }
 
     private func presenter(for engine: Engine, hasTemplate: Bool) -> any Presenter {
@@ -131,6 +177,16 @@ struct RunCommand: ParsableCommand {
         case .length where hasTemplate && statistics.answerTokens > 0:
             note("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
         default: break
+        }
+    }
+}
+
+extension OutputArguments.ThinkingPlace {
+    fileprivate var inChat: AnswerView.Thinking {
+        switch self {
+        case .stderr: .folded
+        case .stdout: .shown
+        case .none: .hidden
         }
     }
 }

@@ -43,7 +43,8 @@ struct Subprocess {
 
     // MARK: - Running ones
 
-    private static let starting = NSLock()
+    /// Held while descriptors are made that a process started meanwhile must not inherit.
+    static let starting = NSLock()
 
     init(
         _ command: String, _ arguments: [String], inputFile: String = "/dev/null", environment: [String: String] = [:]

@@ -13,6 +13,40 @@ enum TestModels {
     static let demo = converted("Models/demo/checkpoint", .q8_0)
     static let demoFloat = converted("Models/demo/checkpoint", .f32)
 
+    /// The demo model, but what ends its answers is taken for a token like others: it never stops by itself.
+    static let endless: String = {
+        let path = Scratch.path("endless.gguf")
+        do { try withoutStopTokens(demo, path) } catch { Issue.record("no endless model: \(error)") }
+        return path
+    }()
+
+    /// A copy of a model file whose stop tokens are an id that is never chosen.
+    private static func withoutStopTokens(_ source: String, _ path: String) throws {
+        let model = try ModelFile(path: source)
+        let unused = UInt32(model.configuration.vocabularySize - 1)
+        var bytes = Array(model.gguf.file.bytes)
+        func put(_ value: UInt32, at offset: Int) {
+            withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(offset..<offset + 4, with: $0) }
+        }
+        let stops = try #require(model.gguf.entry("sigma.chat.stop_tokens"))
+        // An array: kind, count (8 bytes), elements. Kind 5 of a token: it stands for nothing, and is never chosen.
+        let kinds = try #require(model.gguf.entry("tokenizer.ggml.token_type"))
+        put(5, at: kinds.offset + 12 + 4 * Int(unused))
+        for index in try #require(model.chatFormat).stopTokens.indices {
+            put(unused, at: stops.offset + 12 + 4 * index)
+        }
+        // The tokenizer's own end: a key that nobody asks for.
+        let key = Array("tokenizer.ggml.eos_token_id".utf8)
+        let place = try #require(Data(bytes[..<model.gguf.dataOffset]).firstRange(of: Data(key))).lowerBound
+        bytes[place + key.count - 1] = UInt8(ascii: "x")
+        let hole = try #require(model.gguf.entry(ModelFileFormat.Key.headerChecksum)).offset
+        let crc = bytes[..<model.gguf.dataOffset].withUnsafeBytes { ModelFileFormat.headerChecksum($0, hole: hole) }
+        put(crc, at: hole)
+        try Data(bytes).write(to: URL(fileURLWithPath: path))
+        let changed = try #require(try ModelFile(path: path).tokenizerDefinition())
+        #expect(try !Tokenizer(changed).isAllowed(Int32(unused)))
+    }
+
     static func tokenizer() throws -> Tokenizer {
         try Tokenizer(#require(try ModelFile(path: demo).tokenizerDefinition()))
     }

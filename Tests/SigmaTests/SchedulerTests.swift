@@ -9,6 +9,8 @@ import Testing
         let backend: CPUBackend
         let marked = Mutex<[ObjectIdentifier]>([])
         private(set) var largestBatch = 0
+        /// Sees every batch before its step.
+        let onStep = Mutex<(@Sendable (Batch) -> Void)?>(nil)
 
         init(_ backend: CPUBackend) { self.backend = backend }
 
@@ -20,6 +22,7 @@ import Testing
         func makeSequence(kvType: KVType) throws -> any SequenceState { try backend.makeSequence(kvType: kvType) }
         func begin(_ batch: Batch) throws {
             largestBatch = max(largestBatch, batch.segments.count)
+            onStep.withLock { $0 }?(batch)
             let marked = marked.withLock { $0 }
             if batch.segments.contains(where: { marked.contains(ObjectIdentifier($0.sequence)) && $0.position > 0 }) {
                 throw SigmaError(.unavailable, "no memory")
@@ -125,5 +128,35 @@ import Testing
         #expect(reason.withLock { $0 } == .interrupted)
         #expect(timeline.tokens.count == timeline.sequence.length)
         holder.withLock { $0 = nil }
+    }
+
+    /// While one reads a prompt of many steps, the others get a token in every second step at least.
+    @Test func aLongPromptDelaysNobodyByMoreThanAStep() async throws {
+        let (engine, backend) = try Self.engine()
+        let long = (0..<200).map { "\($0)" }.joined(separator: " ")
+        let prompt = try engine.prompt(turns: [Turn(.user, long)], system: "", thinks: true)
+        try #require(prompt.tokens.count > 10 * backend.rowLimit)
+        let timelines = try (0..<3).map { _ in try engine.makeTimeline(kvType: .f16) }
+        // Steps in which each had rows.
+        let steps = Mutex<[Set<ObjectIdentifier>]>([])
+        backend.onStep.withLock { hook in
+            hook = { batch in
+                let members = Set(batch.segments.map { ObjectIdentifier($0.sequence) })
+                steps.withLock { $0.append(members) }
+            }
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for timeline in timelines.dropLast() {
+                group.addTask { _ = try await Self.text(engine, timeline, "What is 347 + 586?") }
+            }
+            group.addTask { _ = try await Self.text(engine, timelines[2], long) }
+            try await group.waitForAll()
+        }
+        for timeline in timelines.dropLast() {
+            let rows = steps.withLock { $0 }.map { $0.contains(ObjectIdentifier(timeline.sequence)) }
+            let first = try #require(rows.firstIndex(of: true))
+            let last = try #require(rows.lastIndex(of: true))
+            for index in first..<last { #expect(rows[index] || rows[index + 1]) }
+        }
     }
 }

@@ -152,11 +152,6 @@ import Testing
             let statistics = try #require(cut.statistics)
             #expect(statistics.reason == .context && !statistics.thinkingWasCut && statistics.generatedTokens == budget)
         }
-
-        let error = await #expect(throws: SigmaError.self) {
-            try await Answer(DemoModel.session(try DemoModel.engine(context: 5)), Self.question)
-        }
-        #expect(error?.kind == .usage)
     }
 
     @Test func stopStringsAreNotGivenOut() async throws {

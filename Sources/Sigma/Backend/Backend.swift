@@ -18,6 +18,16 @@ package protocol SequenceState: AnyObject, Sendable {
     var byteCount: Int { get }
     /// Forgets everything from position `length` on. Memory is kept for what comes next.
     func truncate(to length: Int)
+
+    /// Name of the layout in which `forEachStoredBlock` gives keys and values. Who restores must know it.
+    var storedLayout: String { get }
+    /// Sizes in bytes of the blocks that `length` positions are stored in.
+    func storedBlockSizes(length: Int) -> [Int]
+    /// Calls `body` with each block's bytes, valid during the call: all that is needed to go on, and nothing of forgotten positions.
+    func forEachStoredBlock(_ body: (_ bytes: UnsafeRawBufferPointer) throws -> Void) throws
+    /// Takes the place of whatever is held: `length` positions in blocks that `fill` writes, in the order of `storedBlockSizes`.
+    /// - Throws: `SigmaError(.unavailable)` if memory ends; what `fill` throws. The sequence is then empty.
+    func restore(length: Int, _ fill: (_ block: UnsafeMutableRawBufferPointer) throws -> Void) throws
 }
 
 /// The rows of one step: each row is one token of one sequence at one position.

@@ -79,3 +79,99 @@ final class KVCache: SequenceState, @unchecked Sendable {
             type: kvType.kernelType, next: nil)
     }
 }
+
+// Storing: the tiles that the positions fill, head by head.
+extension KVCache {
+    private static let tileLength = 16
+
+    var storedLayout: String { "tiles16" }
+
+    func storedBlockSizes(length: Int) -> [Int] {
+        stride(from: 0, to: length, by: Self.blockLength).map { start in
+            layerCount * 2 * kvHeadCount * storedHeadBytes(positions: min(Self.blockLength, length - start))
+        }
+    }
+
+    /// Bytes of one head's keys (or values) at the first `positions` positions of a block.
+    private func storedHeadBytes(positions: Int) -> Int {
+        (positions + Self.tileLength - 1) / Self.tileLength * Self.tileLength * rowBytes
+    }
+
+    func forEachStoredBlock(_ body: (_ bytes: UnsafeRawBufferPointer) throws -> Void) throws {
+        var buffer: [UInt8] = []
+        for (index, size) in storedBlockSizes(length: length).enumerated() {
+            let positions = min(Self.blockLength, length - index * Self.blockLength)
+            if positions == Self.blockLength {
+                try body(UnsafeRawBufferPointer(start: blocks[index], count: size))
+                continue
+            }
+            let headBytes = storedHeadBytes(positions: positions)
+            buffer = [UInt8](repeating: 0, count: size)
+            try buffer.withUnsafeMutableBytes { buffer in
+                for head in 0..<layerCount * 2 * kvHeadCount {
+                    let stored = UnsafeMutableRawBufferPointer(
+                        rebasing: buffer[head * headBytes..<(head + 1) * headBytes])
+                    stored.copyMemory(
+                        from: UnsafeRawBufferPointer(
+                            start: blocks[index] + head * Self.blockLength * rowBytes, count: headBytes))
+                    let isValue = head / kvHeadCount % 2 == 1
+                    if positions % Self.tileLength > 0 {
+                        clear(
+                            UnsafeMutableRawBufferPointer(rebasing: stored.suffix(Self.tileLength * rowBytes)),
+                            from: positions % Self.tileLength, isValue: isValue)
+                    }
+                }
+                try body(UnsafeRawBufferPointer(buffer))
+            }
+        }
+    }
+
+    /// Zeros a tile's positions from `first` on: what is there was forgotten, or never written.
+    private func clear(_ tile: UnsafeMutableRawBufferPointer, from first: Int, isValue: Bool) {
+        let elementBytes =
+            switch kvType {
+            case .f32: 4
+            case .f16: 2
+            case .q8_0: 1
+            }
+        // A q8_0 row has 1/16 of its width in scales behind the tile's elements.
+        let width = kvType == .q8_0 ? rowBytes * 16 / 17 : rowBytes / elementBytes
+        func zero(_ range: Range<Int>) { for byte in range { tile[byte] = 0 } }
+        if isValue {
+            zero(first * width * elementBytes..<Self.tileLength * width * elementBytes)
+        } else {
+            for component in 0..<width {
+                let row = component * Self.tileLength
+                zero((row + first) * elementBytes..<(row + Self.tileLength) * elementBytes)
+            }
+        }
+        if kvType == .q8_0 {
+            let scales = Self.tileLength * width
+            for group in 0..<width / 32 {
+                let row = group * Self.tileLength
+                zero(scales + (row + first) * 2..<scales + (row + Self.tileLength) * 2)
+            }
+        }
+    }
+
+    func restore(length newLength: Int, _ fill: (_ block: UnsafeMutableRawBufferPointer) throws -> Void) throws {
+        truncate(to: 0)
+        try reserve(newLength)
+        for (index, size) in storedBlockSizes(length: newLength).enumerated() {
+            let positions = min(Self.blockLength, newLength - index * Self.blockLength)
+            if positions == Self.blockLength {
+                try fill(UnsafeMutableRawBufferPointer(start: blocks[index], count: size))
+                continue
+            }
+            let headBytes = storedHeadBytes(positions: positions)
+            let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 64)
+            defer { buffer.deallocate() }
+            try fill(buffer)
+            for head in 0..<layerCount * 2 * kvHeadCount {
+                (blocks[index] + head * Self.blockLength * rowBytes).copyMemory(
+                    from: buffer.baseAddress! + head * headBytes, byteCount: headBytes)
+            }
+        }
+        advance(by: newLength)
+    }
+}

@@ -47,8 +47,20 @@ package final class Engine: Sendable {
 
     package func makeTimeline(kvType: KVType) throws -> Timeline { Timeline(try backend.makeSequence(kvType: kvType)) }
 
+    /// - Throws: `SigmaError(.usage)` naming the first id without a row in the embedding.
+    func checkVocabulary(_ tokens: [Int32]) throws {
+        if let bad = tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
+            throw SigmaError(.usage, "token id \(bad) is outside the model's vocabulary of \(vocabularySize) rows")
+        }
+    }
+
     /// Runs the generation to its end on the engine thread; then calls `onEnd`, once, on that thread.
     package func run(_ generation: Generation, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
-        scheduler.append(Scheduler.Job(generation: generation, onEnd: onEnd))
+        run(work: generation, onEnd: onEnd)
+    }
+
+    /// Runs any work in the same way.
+    func run(work: any StepWork, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
+        scheduler.append(Scheduler.Job(work: work, onEnd: onEnd))
     }
 }

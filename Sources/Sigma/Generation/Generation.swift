@@ -60,10 +60,22 @@ package final class Timeline: @unchecked Sendable {
     package internal(set) var tokens: [Int32] = []
 
     package init(_ sequence: any SequenceState) { self.sequence = sequence }
+
+    /// Takes over what was put into the sequence from outside: `tokens` are those whose keys and values it holds.
+    func adopt(_ tokens: [Int32]) {
+        precondition(tokens.count == sequence.length)
+        self.tokens = tokens
+    }
+
+    /// Forgets the tokens from position `count` on.
+    func truncate(to count: Int) {
+        sequence.truncate(to: count)
+        tokens.removeLast(tokens.count - count)
+    }
 }
 
 /// One answer in the making: a state machine that the scheduler moves one step at a time, beside others in the same batch.
-package final class Generation: @unchecked Sendable {
+package final class Generation: StepWork, @unchecked Sendable {
     private let engine: Engine
     let timeline: Timeline
     private let request: GenerationRequest
@@ -87,6 +99,8 @@ package final class Generation: @unchecked Sendable {
     private var undecided: [GeneratedToken] = []
     private var hasChosen = false
     private var hasEnded = false
+    /// Whether a stop string ended it: the text then ends before its tokens. Read when the generation has ended.
+    private(set) var endedAtStopString = false
     private var promptPositions: [PromptPosition] = []
     private var statistics = Statistics()
     private var startTime = 0.0
@@ -103,10 +117,7 @@ package final class Generation: @unchecked Sendable {
         guard !request.tokens.isEmpty else {
             throw SigmaError(.usage, "the prompt is empty: there is nothing to continue")
         }
-        if let bad = request.tokens.first(where: { $0 < 0 || Int($0) >= engine.vocabularySize }) {
-            throw SigmaError(
-                .usage, "token id \(bad) is outside the model's vocabulary of \(engine.vocabularySize) rows")
-        }
+        try engine.checkVocabulary(request.tokens)
         guard request.tokens.count <= engine.contextLength else {
             throw SigmaError(
                 .usage, "the prompt has \(request.tokens.count) tokens and the context is \(engine.contextLength)",
@@ -170,6 +181,8 @@ package final class Generation: @unchecked Sendable {
         }
         next = token
     }
+
+    var wantsEveryRow: Bool { wantsPromptPositions }
 
     var observesRouting: Bool { request.routingObserver != nil }
 
@@ -236,21 +249,21 @@ package final class Generation: @unchecked Sendable {
             let limit = min(timeline.tokens.count, request.tokens.count - 1)
             while common < limit && timeline.tokens[common] == request.tokens[common] { common += 1 }
         }
-        timeline.sequence.truncate(to: common)
-        timeline.tokens.removeLast(timeline.tokens.count - common)
+        timeline.truncate(to: common)
         statistics.reusedPromptTokens = common
+        onEvent(.prefill(done: common, total: request.tokens.count))
         pending = request.tokens[common...]
         if splitter.state == .thinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
             if !closeThinking() { _ = finish(.context) }
         }
     }
 
-    var wantsPromptPositions: Bool {
+    private var wantsPromptPositions: Bool {
         request.options.maximumTokens == 0 && request.logProbabilityCount != nil
     }
 
     /// Reads the distributions of all rows of the piece, whose first row in the step is `firstRow`.
-    func readPromptPositions(_ backend: any Backend, firstRow: Int) {
+    func readEveryRow(_ backend: any Backend, firstRow: Int) {
         backend.forEachRow(of: firstRow..<(firstRow + piece.count)) { row, logits in
             let distribution = LogProbabilities(logits)
             let index = piece.startIndex + row - firstRow + 1
@@ -334,6 +347,7 @@ package final class Generation: @unchecked Sendable {
 
     private func finish(_ reason: FinishReason, atStopString: Bool = false) -> Bool {
         hasEnded = true
+        endedAtStopString = atStopString
         statistics.reason = reason
         statistics.diskBytes = ProcessUsage.diskBytes - diskBytesBefore
         statistics.setExperts(engine.backend.expertStatistics - expertsBefore)

@@ -1,15 +1,3 @@
-/// One turn of a conversation.
-package struct Turn: Sendable, Equatable {
-    package enum Role: String, Sendable { case user, assistant }
-    package var role: Role
-    package var content: String
-
-    package init(_ role: Role, _ content: String) {
-        self.role = role
-        self.content = content
-    }
-}
-
 extension ChatFormat {
     /// What comes before the assistant's words; nil if the tokenizer lacks a special token of the format.
     package func assistantHeader(_ tokenizer: Tokenizer) -> [Int32]? {
@@ -25,71 +13,97 @@ extension ChatFormat {
 
 /// A conversation in the model's chat format, as token ids.
 ///
-/// The template's specials are ids; each text between two of them is encoded as one string in which nothing is special.
+/// The template's specials are ids; each text between two of them is encoded as one string in which nothing is special. Answers whose history
+/// reads as they were generated stand there with those very tokens, which another encoding of their text could miss.
 package struct Prompt: Sendable, Equatable {
     package var tokens: [Int32]
     /// Whether generation begins inside `<think>`, at the answer, or wherever the model's first words say.
     package var start: ThinkingSplitter.State
+    /// Where the assistant's turn begins, behind its header; nil if no token begins there, or none was asked for.
+    package var answerStart: Int?
 
     package init(tokens: [Int32], start: ThinkingSplitter.State) {
         self.tokens = tokens
         self.start = start
     }
 
+    /// What is put behind the last assistant's header.
+    package var opening: [Int32]? { answerStart.map { Array(tokens[$0...]) } }
+
+    /// - Parameters:
+    ///   - keepsThinking: whether earlier thinking stays in the history.
+    ///   - asksForAnswer: whether the assistant's header follows the turns; without it the tokens are the history alone.
     /// - Throws: `SigmaError(.damaged)` if the tokenizer lacks one of the format's special tokens.
     package init(
-        turns: [Turn], system: String, thinks: Bool, format: ChatFormat, tokenizer: Tokenizer
+        turns: [Turn], system: String, thinks: Bool, keepsThinking: Bool = false, asksForAnswer: Bool = true,
+        format: ChatFormat, tokenizer: Tokenizer
     ) throws {
         var builder = Builder(tokenizer: tokenizer)
+        // Paper, Table 5: the thinking prompt is appended to the system prompt.
+        let instructions = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }.joined(separator: " ")
+        start = thinks ? (format.opensThinking ? .thinking : .undetermined) : .answer
         switch format.style {
         case .sigma:
-            // Paper, Table 5: the thinking prompt is appended to the system prompt.
-            let parts = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }
             if let bos = tokenizer.bos { builder.add(id: bos) }
-            if !parts.isEmpty {
-                try builder.add(special: "<|system|>")
-                builder.add(text: parts.joined(separator: " "))
-                try builder.add(special: "<|end|>")
-            }
+            if !instructions.isEmpty { try builder.addSigma("system", instructions) }
+            // The history of an answer is the same whether it was thought about or not.
+            let opening = tokenizer.encode(Self.noThinking, recognizingSpecials: false)
             for turn in turns {
-                try builder.add(special: "<|\(turn.role.rawValue)|>")
-                if turn.role == .assistant { builder.add(text: "<think></think>") }
-                builder.add(text: turn.content)
-                try builder.add(special: "<|end|>")
+                if let ids = turn.tokens(opening: opening, keepsThinking: keepsThinking) {
+                    try builder.add(special: "<|assistant|>")
+                    builder.add(ids: ids)
+                    try builder.add(special: "<|end|>")
+                } else if turn.role == .assistant {
+                    let thinking = turn.thinking(keepsThinking) ?? Self.noThinking
+                    try builder.addSigma("assistant", thinking + turn.text)
+                } else {
+                    try builder.addSigma("user", turn.text)
+                }
             }
+            guard asksForAnswer else { break }
             try builder.add(special: "<|assistant|>")
+            answerStart = builder.tokens.count
             if !thinks {
-                builder.add(text: "<think></think>")
-                start = .answer
+                builder.add(text: Self.noThinking)
             } else if format.opensThinking {
                 builder.add(text: "<think>")
-                start = .thinking
-            } else {
-                start = .undetermined
             }
         case .chatml:
-            let parts = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }
             if tokenizer.addsBos, let bos = tokenizer.bos { builder.add(id: bos) }
-            if !parts.isEmpty { try builder.addChatML("system", parts.joined(separator: " ")) }
-            for turn in turns { try builder.addChatML(turn.role.rawValue, turn.content) }
+            if !instructions.isEmpty { try builder.addChatML("system", instructions) }
+            for turn in turns {
+                if let ids = turn.tokens(opening: [], keepsThinking: keepsThinking) {
+                    try builder.add(special: "<|im_start|>")
+                    builder.add(text: "assistant\n")
+                    builder.add(ids: ids)
+                    try builder.add(special: "<|im_end|>")
+                    builder.add(text: "\n")
+                } else {
+                    try builder.addChatML(turn.role.rawValue, (turn.thinking(keepsThinking) ?? "") + turn.text)
+                }
+            }
+            guard asksForAnswer else { break }
             try builder.add(special: "<|im_start|>")
             builder.add(text: "assistant\n")
+            // Where the tags are text they are encoded together with the header, and no token begins between them.
+            if start == .undetermined || tokenizer.idOfSpecial(named: "<think>") != nil {
+                builder.flush()
+                answerStart = builder.tokens.count
+            }
             if !thinks {
                 try builder.addTag("<think>")
                 builder.add(text: "\n\n")
                 try builder.addTag("</think>")
                 builder.add(text: "\n\n")
-                start = .answer
             } else if format.opensThinking {
                 try builder.addTag("<think>")
                 builder.add(text: "\n")
-                start = .thinking
-            } else {
-                start = .undetermined
             }
         }
         tokens = builder.finish()
     }
+
+    private static let noThinking = "<think></think>"
 
     private struct Builder {
         let tokenizer: Tokenizer
@@ -101,6 +115,11 @@ package struct Prompt: Sendable, Equatable {
         mutating func add(id: Int32) {
             flush()
             tokens.append(id)
+        }
+
+        mutating func add(ids: [Int32]) {
+            flush()
+            tokens += ids
         }
 
         mutating func add(text more: String) { text += more }
@@ -121,6 +140,12 @@ package struct Prompt: Sendable, Equatable {
             if let id = tokenizer.idOfSpecial(named: name) { add(id: id) } else { add(text: name) }
         }
 
+        mutating func addSigma(_ role: String, _ content: String) throws {
+            try add(special: "<|\(role)|>")
+            add(text: content)
+            try add(special: "<|end|>")
+        }
+
         mutating func addChatML(_ role: String, _ content: String) throws {
             try add(special: "<|im_start|>")
             add(text: role + "\n" + content)
@@ -137,5 +162,21 @@ package struct Prompt: Sendable, Equatable {
             flush()
             return tokens
         }
+    }
+}
+
+extension Turn {
+    /// The ids of an answer that stands in the history as it was generated; nil if its text has to be encoded.
+    ///
+    /// - Parameter opening: what the history has behind the assistant's header where there was no thinking.
+    fileprivate func tokens(opening: [Int32], keepsThinking: Bool) -> [Int32]? {
+        guard let written, role == .assistant else { return nil }
+        guard keepsThinking || (reasoning.isEmpty && written.opening == opening) else { return nil }
+        return written.opening + written.generated
+    }
+
+    /// The thinking with its tags, if it is there and to be kept.
+    fileprivate func thinking(_ isKept: Bool) -> String? {
+        isKept && !reasoning.isEmpty ? "<think>\(reasoning)</think>" : nil
     }
 }

@@ -6,13 +6,34 @@
     import Darwin
 #endif
 
+/// Work on a sequence that goes on step by step: a generation, or tokens whose logits somebody wants. Called on the engine's thread.
+protocol StepWork: AnyObject, Sendable {
+    var timeline: Timeline { get }
+    var isCancelled: Bool { get }
+    var observesRouting: Bool { get }
+    /// The tokens of the next step, at least one; nil if the work has ended.
+    func takePiece(limit: Int) -> ArraySlice<Int32>?
+    /// Whether the logits of all of the piece's rows are wanted; `readEveryRow` then reads them, from `firstRow` of the step on.
+    var wantsEveryRow: Bool { get }
+    func readEveryRow(_ backend: any Backend, firstRow: Int)
+    /// Whether those of the last row are wanted.
+    var wantsLogits: Bool { get }
+    func readLogits(_ logits: UnsafeBufferPointer<Float>)
+    func observeRouting(_ record: RoutingRecord, firstRow: Int)
+    /// Takes the step's result in.
+    /// - Returns: whether there is more to do.
+    func finishStep(seconds: Double, bytes: Int) throws -> Bool
+    /// The end of work that was cancelled in a step.
+    func endInterrupted()
+}
+
 /// Runs the steps of all live generations on one thread.
 ///
 /// A step is one batch: a token of every generation that is past its prompt, and pieces of prompts, as far as the back end's row limit
 /// goes. Who found no place goes first in the next step. Where rows are not independent of what is beside them, a step has one generation.
 final class Scheduler: @unchecked Sendable {
     struct Job {
-        let generation: Generation
+        let work: any StepWork
         let onEnd: @Sendable (Result<Void, any Error>) -> Void
     }
 
@@ -81,7 +102,7 @@ final class Scheduler: @unchecked Sendable {
             while taken < limit, rows < forwardPass.backend.rowLimit {
                 let job = jobs[taken]
                 taken += 1
-                if let piece = job.generation.takePiece(limit: forwardPass.backend.rowLimit - rows) {
+                if let piece = job.work.takePiece(limit: forwardPass.backend.rowLimit - rows) {
                     members.append(Member(job: job, piece: piece))
                     rows += piece.count
                 } else {
@@ -96,7 +117,7 @@ final class Scheduler: @unchecked Sendable {
     private struct Member {
         let job: Job
         let piece: ArraySlice<Int32>
-        var generation: Generation { job.generation }
+        var work: any StepWork { job.work }
     }
 
     /// One step.
@@ -106,16 +127,16 @@ final class Scheduler: @unchecked Sendable {
         let members = members.sorted { $0.piece.count < $1.piece.count }
         // Emptied again: a batch would keep sequences alive that nobody else wants.
         defer { batch.removeAll() }
-        for member in members { batch.append(member.piece, to: member.generation.timeline.sequence) }
-        batch.routing = members.contains(where: \.generation.observesRouting) ? routing : nil
+        for member in members { batch.append(member.piece, to: member.work.timeline.sequence) }
+        batch.routing = members.contains(where: \.work.observesRouting) ? routing : nil
         let before = monotonicTime()
         do {
             let completed = try forwardPass.run(
-                batch, isCancelled: { members.allSatisfy(\.generation.isCancelled) }
+                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }
             ) { readOut($0, members) }
             guard completed else {
                 for member in members {
-                    member.generation.endInterrupted()
+                    member.work.endInterrupted()
                     member.job.onEnd(.success(()))
                 }
                 return []
@@ -131,7 +152,7 @@ final class Scheduler: @unchecked Sendable {
         if batch.routing != nil { showRouting(members) }
         return members.compactMap { member in
             do {
-                if try member.generation.finishStep(seconds: seconds, bytes: forwardPass.backend.stepBytes) {
+                if try member.work.finishStep(seconds: seconds, bytes: forwardPass.backend.stepBytes) {
                     return member.job
                 }
                 member.job.onEnd(.success(()))
@@ -145,18 +166,18 @@ final class Scheduler: @unchecked Sendable {
     private func showRouting(_ members: [Member]) {
         var firstRow = 0
         for member in members {
-            member.generation.observeRouting(routing, firstRow: firstRow)
+            member.work.observeRouting(routing, firstRow: firstRow)
             firstRow += member.piece.count
         }
     }
 
     private func readOut(_ backend: any Backend, _ members: [Member]) {
-        var wanted: [(row: Int, generation: Generation)] = []
+        var wanted: [(row: Int, work: any StepWork)] = []
         var end = 0
         for member in members {
-            if member.generation.wantsPromptPositions { member.generation.readPromptPositions(backend, firstRow: end) }
+            if member.work.wantsEveryRow { member.work.readEveryRow(backend, firstRow: end) }
             end += member.piece.count
-            if member.generation.wantsLogits { wanted.append((end - 1, member.generation)) }
+            if member.work.wantsLogits { wanted.append((end - 1, member.work)) }
         }
         var first = 0
         while first < wanted.count {
@@ -164,7 +185,7 @@ final class Scheduler: @unchecked Sendable {
             while end < wanted.count, wanted[end].row == wanted[end - 1].row + 1 { end += 1 }
             let start = wanted[first].row
             backend.forEachRow(of: start..<(start + end - first)) { row, logits in
-                wanted[first + row - start].generation.readLogits(logits)
+                wanted[first + row - start].work.readLogits(logits)
             }
             first = end
         }

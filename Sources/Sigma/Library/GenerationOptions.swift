@@ -12,6 +12,8 @@ public struct GenerationOptions: Sendable, Equatable {
     public var seed: UInt64?
     /// Whether the model thinks before it answers (paper, Table 5).
     public var thinks: Bool
+    /// Whether the thinking of earlier answers stays in the history. Reasoning models expect that it does not.
+    public var keepsThinking: Bool
     /// Tokens of thinking after which the closing phrase and `</think>` are put in.
     public var thinkingBudget: Int
     /// Tokens of the answer.
@@ -23,8 +25,8 @@ public struct GenerationOptions: Sendable, Equatable {
 
     public init(
         temperature: Double = 0.6, topK: Int = 20, topP: Double = 0.95, minP: Double = 0, seed: UInt64? = nil,
-        thinks: Bool = true, thinkingBudget: Int = 32768, maximumTokens: Int = 4096, closingPhrase: String? = nil,
-        stopStrings: [String] = []
+        thinks: Bool = true, keepsThinking: Bool = false, thinkingBudget: Int = 32768, maximumTokens: Int = 4096,
+        closingPhrase: String? = nil, stopStrings: [String] = []
     ) {
         self.temperature = temperature
         self.topK = topK
@@ -32,6 +34,7 @@ public struct GenerationOptions: Sendable, Equatable {
         self.minP = minP
         self.seed = seed
         self.thinks = thinks
+        self.keepsThinking = keepsThinking
         self.thinkingBudget = thinkingBudget
         self.maximumTokens = maximumTokens
         self.closingPhrase = closingPhrase

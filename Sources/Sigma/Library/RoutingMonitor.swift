@@ -25,6 +25,7 @@ public final class RoutingMonitor: Sendable {
     private let statistics: Mutex<RoutingStatistics>
 
     /// - Parameters:
+    ///   - model: the one that the sessions will be of.
     ///   - temperature: tau in the Top-1 load-balancing loss (paper, equation 3).
     ///   - onToken: called with every token when its step has completed, on the engine's thread: it must be quick.
     /// - Throws: `SigmaError`: `.usage` for a temperature that is not above 0, `.damaged` for a model without routers.

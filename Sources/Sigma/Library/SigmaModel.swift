@@ -1,3 +1,5 @@
+import Synchronization
+
 /// A loaded model: immutable, shared by any number of sessions.
 ///
 /// The weights stay in the mapped file if they fit into the memory budget; loading then reads only its header. Otherwise loading reads what every
@@ -35,10 +37,12 @@ public final class SigmaModel: Sendable {
         public var contextLength: Int?
         /// Element type of the key-value cache.
         public var kvType: KVType
+        /// Whether loading reads the whole file and compares the checksums of all weights. Without it only the header's is compared.
+        public var verifiesChecksums: Bool
 
         public init(
             memory: ByteCount? = nil, expertCache: ExpertCache = .auto, threads: Int? = nil, backend: Backend = .auto,
-            contextLength: Int? = nil, kvType: KVType = .f16
+            contextLength: Int? = nil, kvType: KVType = .f16, verifiesChecksums: Bool = false
         ) {
             self.memory = memory
             self.expertCache = expertCache
@@ -46,6 +50,7 @@ public final class SigmaModel: Sendable {
             self.backend = backend
             self.contextLength = contextLength
             self.kvType = kvType
+            self.verifiesChecksums = verifiesChecksums
         }
     }
 
@@ -66,24 +71,50 @@ public final class SigmaModel: Sendable {
     /// Tokens that a sequence may have.
     public var contextLength: Int { engine.contextLength }
 
-    /// Loads a native model file.
+    /// Loads a native model file, on a thread of its own.
     ///
     /// - Parameters:
     ///   - path: the model file (`sigma-convert` makes one).
-    ///   - progress: called with 0...1 as loading goes on.
-    /// - Throws: `SigmaError`: `.noInput`, `.damaged`, or `.unavailable` where the configuration asks for what cannot be had.
+    ///   - configuration: what the model may use.
+    ///   - progress: called with 0...1 as loading goes on, by that thread.
+    /// - Throws: `SigmaError`: `.noInput`, `.damaged`, or `.unavailable` where the configuration asks for what cannot be had;
+    ///   `CancellationError` if the task was cancelled.
     public static func load(
         from path: String, configuration: Configuration = Configuration(),
         progress: (@Sendable (Double) -> Void)? = nil
     ) async throws -> SigmaModel {
-        progress?(0)
-        let engine = try loadEngine(path: path, configuration: configuration)
-        try Task.checkCancellation()
-        progress?(1)
+        let isCancelled = CancellationFlag()
+        let engine = try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                do {
+                    try NativeThread {
+                        continuation.resume(
+                            with: Result {
+                                try loadEngine(path: path, configuration: configuration) { done in
+                                    if isCancelled.value { throw CancellationError() }
+                                    progress?(done)
+                                }
+                            })
+                    }.detach()
+                } catch { continuation.resume(throwing: error) }
+            }
+        } onCancel: {
+            isCancelled.set()
+        }
         return SigmaModel(engine: engine, configuration: configuration)
     }
 
-    package static func loadEngine(path: String, configuration: Configuration) throws -> Engine {
+    private final class CancellationFlag: Sendable {
+        private let isSet = Atomic(false)
+        var value: Bool { isSet.load(ordering: .relaxed) }
+        func set() { isSet.store(true, ordering: .relaxed) }
+    }
+
+    /// - Parameter progress: called with 0...1; what it throws ends the loading.
+    package static func loadEngine(
+        path: String, configuration: Configuration, progress: (Double) throws -> Void = { _ in }
+    ) throws -> Engine {
+        try progress(0)
         if configuration.backend == .cuda {
             throw SigmaError(
                 .unavailable, "this version has no CUDA back end", remedy: "Use the CPU: --backend cpu.")
@@ -95,6 +126,7 @@ public final class SigmaModel: Sendable {
             throw SigmaError(.usage, "the context must be at least 1 token, and is \(context)")
         }
         let model = try ModelFile(path: path)
+        if configuration.verifiesChecksums { try verify(model, progress: progress) }
         let instructionSet = try InstructionSet.fromEnvironment()
         let backend = try CPUBackend(
             model: model, threadCount: configuration.threads, instructionSet: instructionSet,
@@ -102,7 +134,19 @@ public final class SigmaModel: Sendable {
         let engine = try Engine(model: model, backend: backend, contextLength: configuration.contextLength)
         // Fails early where the model cannot have this type.
         _ = try engine.makeTimeline(kvType: configuration.kvType)
+        try progress(1)
         return engine
+    }
+
+    private static func verify(_ model: ModelFile, progress: (Double) throws -> Void) throws {
+        var failure: (any Error)?
+        do {
+            try model.verify { share in
+                // The end comes when the model can be used.
+                do { try progress(min(share, 0.99)) } catch { failure = error }
+                return failure == nil
+            }
+        } catch { throw failure ?? error }
     }
 
     /// A new conversation.
@@ -115,9 +159,54 @@ public final class SigmaModel: Sendable {
         instructions: String = "", options: GenerationOptions = GenerationOptions(), routing: RoutingMonitor? = nil
     ) -> Session {
         precondition(routing.map { $0.engine === engine } ?? true, "the monitor was made for another model")
-        return Session(
+        return makeSession(instructions: instructions, options: options, observer: routing)
+    }
+
+    package func makeSession(
+        instructions: String, options: GenerationOptions, observer: (any RoutingObserver)?
+    ) -> Session {
+        Session(
             engine: engine, kvType: loadConfiguration.kvType, instructions: instructions, options: options,
-            routing: routing)
+            observer: observer)
+    }
+}
+
+// Tokens, for programs that work with them.
+extension SigmaModel {
+    /// An empty sequence of tokens.
+    /// - Throws: `SigmaError(.unavailable)` if memory ends.
+    public func makeSequence() throws -> TokenSequence {
+        try TokenSequence(engine: engine, kvType: loadConfiguration.kvType)
+    }
+
+    /// The tokens of a text, as they are: without bos and template.
+    ///
+    /// - Parameters:
+    ///   - text: any text.
+    ///   - recognizingSpecials: whether a special token's name in the text is that token, or ordinary characters.
+    /// - Throws: `SigmaError(.damaged)` for a model file without tokenizer.
+    public func tokens(of text: String, recognizingSpecials: Bool = false) throws -> [Int32] {
+        guard let tokenizer = engine.tokenizer else { throw engine.missingTokenizer }
+        return tokenizer.encode(text, recognizingSpecials: recognizingSpecials)
+    }
+
+    /// The text of tokens, special tokens by their names. What is no UTF-8 (a token may end inside a character) becomes U+FFFD.
+    /// - Throws: `SigmaError(.damaged)` for a model file without tokenizer.
+    public func text(of tokens: some Sequence<Int32>) throws -> String {
+        guard let tokenizer = engine.tokenizer else { throw engine.missingTokenizer }
+        return String(decoding: tokenizer.decode(tokens, specials: .named), as: UTF8.self)
+    }
+
+    /// The token that a sequence begins with, if the tokenizer asks for one.
+    public var beginToken: Int32? { engine.tokenizer.flatMap { $0.addsBos ? $0.bos : nil } }
+    /// Tokens that end an answer.
+    public var stopTokens: Set<Int32> { engine.stopTokens }
+    /// Whether the token may be chosen: rows of the vocabulary without a token, and reserved ones, may not.
+    public func allows(_ token: Int32) -> Bool {
+        guard engine.allowedTokens.isEmpty else {
+            return engine.allowedTokens.indices.contains(Int(token)) && engine.allowedTokens[Int(token)]
+        }
+        return (0..<Int32(engine.vocabularySize)).contains(token)
     }
 }
 

@@ -1,0 +1,306 @@
+import Dispatch
+import Sigma
+import SigmaCommand
+import SigmaTerminal
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// A conversation at the terminal. `docs/chat.md` says what it promises.
+final class Chat {
+    struct Options {
+        var generation: GenerationOptions
+        var system: String
+        var thinking: AnswerView.Thinking
+        var sessionPath: String?
+        var showsStatistics: Bool
+    }
+
+    private static let prompt = "> "
+    private static let continuation = ". "
+    /// Ctrl-C so often while one answer is stopped ends the process.
+    private static let patience = 3
+
+    private let model: SigmaModel
+    private let session: Session
+    private let device: TerminalDevice
+    private let editor: LineEditor
+    private var thinking: AnswerView.Thinking
+    private var sessionPath: String?
+    private let showsStatistics: Bool
+    private var lastAnswer: AnswerView?
+    private var warming: Task<Void, Never>?
+    private var isLeaving = false
+
+    /// - Parameter observer: sees how the tokens are routed.
+    /// - Throws: `SigmaError` if the session's file is there and cannot be restored.
+    init(_ model: SigmaModel, on device: TerminalDevice, options: Options, observer: (any RoutingObserver)?) throws {
+        self.model = model
+        self.device = device
+        session = model.makeSession(instructions: options.system, options: options.generation, observer: observer)
+        thinking = options.thinking
+        sessionPath = options.sessionPath
+        showsStatistics = options.showsStatistics
+        editor = LineEditor(device, history: InputHistory(path: InputHistory.defaultPath()))
+        editor.keys = ["o"]
+        editor.completions = ChatInput.completions
+        if let path = sessionPath, access(path, F_OK) == 0 {
+            try session.restore(from: path)
+            // A system prompt that was asked for takes the saved one's place.
+            if !options.system.isEmpty, options.system != session.instructions { session.instructions = options.system }
+        }
+        // A model without a chat format is refused before anything is typed.
+        _ = try model.engine.prompt(turns: [], system: options.system, options: options.generation)
+    }
+
+    /// Until the person leaves.
+    /// - Throws: `SigmaError` if the conversation cannot be saved at the end.
+    func run() throws {
+        device.enter()
+        defer { device.leave() }
+        greet()
+        while !isLeaving {
+            switch editor.read(prompt: Self.prompt, continuation: Self.continuation) {
+            case .text(let text): handle(ChatInput(text))
+            case .interrupted: say("Ctrl-D leaves; /help lists the commands.")
+            case .key: showLastThinking()
+            case .ended: isLeaving = true
+            }
+        }
+        stopWarming()
+        if let path = sessionPath {
+            try session.save(to: path)
+            say("The conversation is in \(path).")
+        }
+    }
+
+    private func greet() {
+        say("\(model.name.isEmpty ? "sigma-run" : model.name) - \(model.contextLength) tokens of context - /help")
+        if !session.turns.isEmpty { showResumed() }
+    }
+
+    private func handle(_ input: ChatInput) {
+        do {
+            switch input {
+            case .message(let text): try answer(text)
+            case .command(let command): try perform(command)
+            case .misunderstood(let text): say("There is no \(text). /help lists the commands.")
+            }
+        } catch let error as SigmaError {
+            device.write(Terminal.red("error: ") + error.description + "\n")
+        } catch {
+            device.write(Terminal.red("error: ") + "\(error)\n")
+        }
+    }
+
+    // MARK: - Answers
+
+    /// How the reading of a stream ended.
+    private final class Outcome: Sendable {
+        private struct State {
+            var isOver = false
+            var error: (any Error)?
+        }
+        private let state = Mutex(State())
+
+        var isOver: Bool { state.withLock { $0.isOver } }
+        var error: (any Error)? { state.withLock { $0.error } }
+        func end(_ error: (any Error)?) { state.withLock { $0 = State(isOver: true, error: error) } }
+    }
+
+    private func answer(_ text: String) throws {
+        let view = AnswerView(device, thinking: thinking)
+        let outcome = Outcome()
+        let stream = session.stream(to: text, options: nil) { event in
+            if case .token(let token) = event, token.phase == .thinking { view.countThought() }
+        }
+        Task { [device] in
+            var failure: (any Error)?
+            do { for try await update in stream { view.take(update) } } catch { failure = error }
+            view.end()
+            outcome.end(failure)
+            device.wake()
+        }
+        watchKeyboard(view, until: { outcome.isOver })
+        lastAnswer = view
+        thinking = view.thinking
+        if let error = outcome.error { throw error }
+        guard let statistics = view.statistics else { return }
+        noteEnd(statistics)
+        if showsStatistics { device.write(statisticsTable(statistics, engine: model.engine)) }
+        if statistics.reason != .context, !isLeaving { prewarm() }
+    }
+
+    /// Keys while an answer is made: Ctrl-C stops it, Ctrl-O folds and unfolds its thinking, and what else is typed waits for the prompt.
+    private func watchKeyboard(_ view: AnswerView, until isOver: () -> Bool) {
+        var stops = 0
+        func stop() {
+            stops += 1
+            if stops >= Self.patience {
+                device.leave()
+                endProcess(SigmaError.Kind.interrupted.rawValue)
+            }
+            session.stop()
+        }
+        var typed: [UInt8] = []
+        while !isOver() {
+            switch device.next() {
+            case .bytes(let bytes):
+                for byte in bytes {
+                    switch byte {
+                    case 0x03: stop()
+                    case 0x0f: view.toggle()
+                    case 0x1a: device.suspend()
+                    default: typed.append(byte)
+                    }
+                }
+            case .interrupted: stop()
+            case .ended:
+                isLeaving = true
+                session.stop()
+                // The terminal may have gone, and would say so for ever.
+                while !isOver() { usleep(10_000) }
+            case .woken, .resized, .continued, .timedOut: break
+            }
+        }
+        editor.type(ahead: typed)
+    }
+
+    private func noteEnd(_ statistics: Statistics) {
+        switch statistics.reason {
+        case .stop: break
+        case .length: say("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
+        case .interrupted where session.turns.last?.text.isEmpty ?? true || statistics.answerTokens == 0:
+            say("Stopped before the answer: the question is not part of the conversation.")
+        case .interrupted: say("Stopped.")
+        case .context:
+            say(
+                statistics.generatedTokens == 0
+                    ? "The conversation has \(statistics.promptTokens) tokens, and the context is \(model.contextLength): /undo takes back turns, /clear begins anew."
+                    : "The conversation reached the context limit of \(model.contextLength) tokens: /undo takes back turns, /clear begins anew."
+            )
+        }
+    }
+
+    /// Reads the answer into the history while the person types.
+    private func prewarm() {
+        warming = Task { [session] in try? await session.prewarm() }
+    }
+
+    /// The session is free afterwards.
+    private func stopWarming() {
+        guard let task = warming else { return }
+        warming = nil
+        task.cancel()
+        let ended = DispatchSemaphore(value: 0)
+        Task {
+            await task.value
+            ended.signal()
+        }
+        ended.wait()
+    }
+
+    // MARK: - Commands
+
+    private func perform(_ command: ChatInput.Command) throws {
+        // Whatever changes the conversation needs it free.
+        stopWarming()
+        switch command {
+        case .help: device.write(ChatInput.help)
+        case .quit: isLeaving = true
+        case .think:
+            let shown =
+                switch thinking {
+                case .shown: "shown"
+                case .folded: "folded"
+                case .hidden: "hidden"
+                }
+            say("Thinking is \(session.options.thinks ? "on" : "off"), and \(shown).")
+        case .thinks(let isOn):
+            session.options.thinks = isOn
+            say("Thinking is \(isOn ? "on" : "off"). The conversation is read again with the next message.")
+        case .showsThinking(let isShown):
+            thinking = isShown ? .shown : .folded
+            say("Thinking is \(isShown ? "shown" : "folded").")
+        case .lastThinking: showLastThinking()
+        case .showSystem:
+            say(session.instructions.isEmpty ? "There is no system prompt." : session.instructions)
+        case .system(let text):
+            session.instructions = text
+            say("The conversation is read again with the next message.")
+        case .undo:
+            guard session.turns.count >= 2 else { return say("There is nothing to take back.") }
+            try session.rewind(to: session.turns.count - 2)
+            say("\(session.turns.count / 2) questions are left.")
+        case .clear:
+            try session.clear()
+            lastAnswer = nil
+            say("A new conversation.")
+        case .stats: showStatistics()
+        case .save(let name): try save(name)
+        case .load(let name): try load(name)
+        }
+    }
+
+    private func save(_ name: String?) throws {
+        guard let path = name.map(Self.expanded) ?? sessionPath else {
+            return say("There is no file yet: /save FILE")
+        }
+        try session.save(to: path)
+        sessionPath = sessionPath ?? path
+        say("\(session.turns.count / 2) questions, \(session.cachedTokens.count) tokens: \(path)")
+    }
+
+    private func load(_ name: String?) throws {
+        guard let path = name.map(Self.expanded) ?? sessionPath else {
+            return say("There is no file yet: /load FILE")
+        }
+        try session.restore(from: path)
+        lastAnswer = nil
+        showResumed()
+    }
+
+    /// `~` as shells take it.
+    private static func expanded(_ path: String) -> String {
+        guard path == "~" || path.hasPrefix("~/"), let home = getenv("HOME") else { return path }
+        return String(cString: home) + path.dropFirst()
+    }
+
+    private func showResumed() {
+        say("\(session.turns.count / 2) questions, \(session.cachedTokens.count) tokens. The last:")
+        guard session.turns.count >= 2 else { return }
+        for turn in session.turns.suffix(2) {
+            let mark = turn.role == .user ? Self.prompt : ""
+            device.write(Terminal.dimOnOutput(mark + DisplayText.printable(turn.text)) + "\n")
+        }
+    }
+
+    private func showLastThinking() {
+        let reasoning = lastAnswer?.reasoning ?? session.turns.last?.reasoning ?? ""
+        guard !reasoning.isEmpty else { return say("There was no thinking.") }
+        let lines = DisplayText.printable(reasoning).drop { $0.isNewline }
+        device.write(Terminal.dimOnOutput(String(lines)) + (lines.last?.isNewline ?? true ? "" : "\n"))
+    }
+
+    private func showStatistics() {
+        if let statistics = lastAnswer?.statistics {
+            device.write(statisticsTable(statistics, engine: model.engine))
+            say(
+                "\(statistics.promptTokens - statistics.reusedPromptTokens) of the prompt's tokens were computed, \(statistics.reusedPromptTokens) were in the cache."
+            )
+        }
+        let cached = session.cachedTokens
+        say(
+            "\(session.turns.count / 2) questions; \(cached.count) of \(model.contextLength) tokens in the key-value cache, \(ByteSize.text(cached.bytes))."
+        )
+    }
+
+    /// A line of ours, not the model's.
+    private func say(_ text: String) { device.write(Terminal.dimOnOutput(DisplayText.printable(text)) + "\n") }
+}
