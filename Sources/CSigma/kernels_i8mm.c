@@ -10,6 +10,7 @@
 #pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
 
 #define LANES 4
+#define MATRIX_PRODUCTS
 #define LEVEL_NAME "i8mm"
 #define LEVEL_TABLE sigma_kernels_i8mm
 

@@ -10,9 +10,13 @@
 // Rounding unit of fp32.
 #define UNIT 0x1p-24
 
+// Whether a kernel's results depend on how many lanes a vector has. They do not where every output is computed in one lane.
+typedef enum { ANY_LANES, BY_LANES } lane_order;
+
 // What one kernel of one level did.
 typedef struct {
     const char *kernel;
+    lane_order order;
     uint32_t results;   // checksum of everything that it wrote
     double worst;       // largest error, in units of the bound
     long comparisons;
@@ -29,7 +33,7 @@ typedef struct {
 } level_report;
 
 // Begins the report on a kernel; what follows counts for it.
-void begin(level_report *level, const char *kernel);
+void begin(level_report *level, const char *kernel, lane_order order);
 // |found - exact| <= bound, none of them not-a-number. `what` and its numbers say where.
 void expect_near(level_report *level, double found, double exact, double bound, const char *what, long a, long b, long c);
 void expect(level_report *level, int holds, const char *what, long a, long b, long c);

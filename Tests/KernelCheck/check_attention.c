@@ -36,7 +36,7 @@ static double stored(const sigma_kv_rows *rows, int dim, int is_value, int posit
 }
 
 static void check_storing(level_report *level) {
-    begin(level, "store_kv");
+    begin(level, "store_kv", ANY_LANES);
     static const int forms[][2] = {{64, SIGMA_F32}, {24, SIGMA_F32}, {40, SIGMA_F16}, {128, SIGMA_F16}, {64, SIGMA_Q8_0}, {96, SIGMA_Q8_0}};
     enum { POSITIONS = 21 };
     for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++)
@@ -134,7 +134,7 @@ static void check_form(level_report *level, int dim, int type, int positions, co
 }
 
 static void check_merging(level_report *level) {
-    begin(level, "merge_attention");
+    begin(level, "merge_attention", ANY_LANES);
     enum { DIM = 40, WIDTH = SIGMA_PADDED(DIM) };
     float *split = uneven(WIDTH, 8, 1), *output = uneven(WIDTH, 9, 1), *before = allocate(WIDTH * sizeof *before);
     memcpy(before, output, WIDTH * sizeof *before);
@@ -168,7 +168,7 @@ void check_attention(level_report *level) {
     } forms[] = {{96, SIGMA_F32, "attend f32"}, {64, SIGMA_F16, "attend f16"}, {128, SIGMA_Q8_0, "attend q8_0"},
                  {24, SIGMA_F32, "attend f32, 24"}, {128, SIGMA_F16, "attend f16, 128"}, {64, SIGMA_Q8_0, "attend q8_0, 64"}};
     for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
-        begin(level, forms[f].name);
+        begin(level, forms[f].name, BY_LANES);
         // Many queries, of which each sees another number of positions; few; and so few that elements are not widened.
         static const int32_t visible[] = {1, 64, 65, 150, 0, 127, 2, 3, 149, 16, 17};
         check_form(level, forms[f].dim, forms[f].type, 150, visible, 11);

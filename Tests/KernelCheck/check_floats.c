@@ -29,7 +29,7 @@ static void *convert(const float *source, size_t count, int type, double *exact)
 }
 
 static void check_products(level_report *level, int type, const char *name) {
-    begin(level, name);
+    begin(level, name, BY_LANES);
     static const int shapes[][3] = {{1, 1, 1}, {5, 40, 2}, {7, 1536, 1}, {4, 97, 3}, {9, 256, 5}, {3, 31, 2}, {6, 33, 9}, {16, 7, 4}};
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         const int n = shapes[s][0], k = shapes[s][1], m = shapes[s][2];
@@ -65,7 +65,7 @@ static void check_products(level_report *level, int type, const char *name) {
 }
 
 static void check_widening(level_report *level) {
-    begin(level, "widen");
+    begin(level, "widen", ANY_LANES);
     enum { HALVES = 0xffff, BRAINS = 45 };
     uint16_t *halves = allocate(HALVES * sizeof *halves);
     float *wide = allocate(HALVES * sizeof *wide);

@@ -123,7 +123,7 @@ static sigma_activation_block *quantized(const sigma_kernels *kernels, const flo
 }
 
 static void check_quantization(level_report *level) {
-    begin(level, "quantize_activations");
+    begin(level, "quantize_activations", ANY_LANES);
     enum { COLUMNS = 4096 };
     float *x = uneven(COLUMNS, 1, 3);
     for (int i = 64; i < 96; i++) x[i] = 0;
@@ -156,9 +156,11 @@ static void check_quantization(level_report *level) {
 }
 
 static void check_type(level_report *level, int type, const char *name) {
-    begin(level, name);
+    begin(level, name, ANY_LANES);
+    // Rows of weights, columns (times 256, or the block's length), activation rows. The last has more columns than a panel of
+    // activations (kernels_matrix.h).
     static const int shapes[][3] = {{1, 1, 1}, {15, 1, 2}, {16, 2, 1}, {17, 1, 3}, {33, 2, 9}, {48, 3, 8}, {31, 1, 13}, {16, 1, 16},
-                                    {40, 2, 4}, {16, 1, 5}, {16, 2, 6}, {18, 1, 7}, {64, 6, 17}};
+                                    {40, 2, 4}, {16, 1, 5}, {16, 2, 6}, {18, 1, 7}, {64, 6, 17}, {5, 3, 4}, {20, 9, 11}};
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         const int n = shapes[s][0], m = shapes[s][2], k = shapes[s][1] * (int)(s % 2 ? block_length(type) : 256);
         for (int whole = 0; whole < 2; whole++) {

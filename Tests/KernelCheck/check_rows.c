@@ -6,7 +6,7 @@
 #include "check.h"
 
 static void check_norm(level_report *level) {
-    begin(level, "rms_norm");
+    begin(level, "rms_norm", BY_LANES);
     static const int lengths[] = {1, 7, 40, 96, 1536};
     for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
         const int n = lengths[l];
@@ -28,7 +28,7 @@ static void check_norm(level_report *level) {
 }
 
 static void check_rotation(level_report *level) {
-    begin(level, "rope");
+    begin(level, "rope", ANY_LANES);
     enum { HALF = 27 };
     float *x = uneven(2 * HALF, 4, 1), *angles = uneven(HALF, 3, 3), *y = allocate(2 * HALF * sizeof *y);
     float *cosines = allocate(HALF * sizeof *cosines), *sines = allocate(HALF * sizeof *sines);
@@ -52,7 +52,7 @@ static void check_rotation(level_report *level) {
 }
 
 static void check_gate(level_report *level) {
-    begin(level, "silu_multiply");
+    begin(level, "silu_multiply", ANY_LANES);
     static const float special[] = {-200, -88, -87.4f, -20, -1, -1e-6f, 0, 1e-6f, 0.5f, 1, 10, 87, 200, 3, -3};
     enum { SPECIAL = sizeof special / sizeof special[0], COUNT = 1000 + SPECIAL };
     float *gate = uneven(COUNT, 6, 30), *up = uneven(COUNT, 5, 1), *y = allocate(COUNT * sizeof *y);
@@ -72,7 +72,7 @@ static void check_gate(level_report *level) {
 }
 
 static void check_sum(level_report *level) {
-    begin(level, "add_scaled");
+    begin(level, "add_scaled", ANY_LANES);
     enum { COUNT = 101 };
     float *x = uneven(COUNT, 7, 2), *y = uneven(COUNT, 8, 2), *before = allocate(COUNT * sizeof *y);
     memcpy(before, y, COUNT * sizeof *y);

@@ -3,8 +3,9 @@
 //   check-kernels          all levels, and that those which promise it wrote the same bytes
 //   check-kernels --list   their names
 //
-// Lines of the report: level, kernel, comparisons, largest error in units of its bound, checksum of the results. Exit code 1 if a
-// comparison failed.
+// Lines of the report: level, kernel, number of comparisons, largest error in units of its bound, which levels promise the same results
+// (all with fused products, those of the same length of vectors, or none but its own), and the results' checksum. Exit code 1 if
+// anything failed.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +14,9 @@
 #include "check.h"
 #include "sigma_files.h"
 
-void begin(level_report *level, const char *kernel) {
+void begin(level_report *level, const char *kernel, lane_order order) {
     if (level->count == MOST_KERNELS) abort();
-    level->reports[level->count++] = (report){.kernel = kernel};
+    level->reports[level->count++] = (report){.kernel = kernel, .order = order};
 }
 
 static void failed(level_report *level, report *now, const char *what, long a, long b, long c) {
@@ -69,22 +70,30 @@ float *uneven(size_t count, uint64_t seed, float scale) {
     return values;
 }
 
-// Levels with vectors of the same length and fused products write the same bytes. (x86-64 has no fused product at its baseline.)
-static const char *const same_bytes[][2] = {
-    {"avx2", "avx2vnni"},
-    {"neon", "i8mm"},
+// Levels with fused products (all but the baseline of x86-64) write the same bytes wherever the length of vectors makes no difference,
+// and everywhere if that is the same too.
+static int is_fused(const char *level) {
 #if defined(__aarch64__)
-    {"portable", "neon"},
+    (void)level;
+    return 1;
+#else
+    return strcmp(level, "portable") != 0;
 #endif
-};
+}
 
-static int compare(const level_report *a, const level_report *b) {
-    int differing = 0;
-    for (int i = 0; i < a->count; i++)
-        if (a->reports[i].results != b->reports[i].results) {
-            fprintf(stderr, "%s and %s differ in %s\n", a->kernels->name, b->kernels->name, a->reports[i].kernel);
-            differing++;
-        }
+static int lanes(const char *level) {
+    return strncmp(level, "avx512", 6) == 0 ? 16 : strncmp(level, "avx2", 4) == 0 ? 8 : 4;
+}
+
+static long compare(const level_report *a, const level_report *b) {
+    if (!is_fused(a->kernels->name) || !is_fused(b->kernels->name)) return 0;
+    long differing = 0;
+    for (int i = 0; i < a->count; i++) {
+        if (a->reports[i].order == BY_LANES && lanes(a->kernels->name) != lanes(b->kernels->name)) continue;
+        if (a->reports[i].results == b->reports[i].results) continue;
+        fprintf(stderr, "%s and %s differ in %s\n", a->kernels->name, b->kernels->name, a->reports[i].kernel);
+        differing++;
+    }
     return differing;
 }
 
@@ -111,18 +120,13 @@ int main(int count, char **arguments) {
         for (int i = 0; i < level->count; i++) {
             const report *r = &level->reports[i];
             failures += r->failures;
-            printf("%-9s %-24s %8ld comparisons, error %.3f of bound, results %08x%s\n", kernels->name, r->kernel, r->comparisons,
-                   r->worst, (unsigned)r->results, r->failures ? ", FAILED" : "");
+            printf("%-9s %-22s %6ld comparisons, error %.3f of bound, results %s %08x%s\n", kernels->name, r->kernel, r->comparisons,
+                   r->worst, !is_fused(kernels->name) ? "own" : r->order == ANY_LANES ? "all" : "length", (unsigned)r->results,
+                   r->failures ? " FAILED" : "");
         }
     }
     if (count == 2) return 0;
-    for (size_t pair = 0; pair < sizeof same_bytes / sizeof same_bytes[0]; pair++) {
-        const level_report *sides[2] = {NULL, NULL};
-        for (int side = 0; side < 2; side++)
-            for (int i = 0; i < found; i++)
-                if (strcmp(levels[i].kernels->name, same_bytes[pair][side]) == 0) sides[side] = &levels[i];
-        if (sides[0] && sides[1]) failures += compare(sides[0], sides[1]);
-    }
+    for (int i = 1; i < found; i++) failures += compare(&levels[i - 1], &levels[i]);
     if (strcmp(sigma_kernels_best()->name, levels[found - 1].kernels->name) != 0) {
         fprintf(stderr, "the best level is not the last\n");
         failures++;
