@@ -80,21 +80,38 @@ INLINE void value_tile(const kv_block *v, int type, int first, int count, const 
         UNROLLED for (int c = 0; c < vectors; c++) store(output + i * width + c * LANES, sums[i][c]);
 }
 
-// Softmax numerators of one query in place of its scores; positions from `count` on get 0.
-INLINE void softmax_block(float *scores, int count, float *maximum, float *sum, float *correction) {
-    for (int j = count; j < BLOCK; j++) scores[j] = -__builtin_inff();
-    vf most = splat(*maximum);
-    for (int j = 0; j < BLOCK; j += LANES) most = vmax(most, load(scores + j));
-    const float new_maximum = lane_max(most);
-    vf total = splat(0);
-    for (int j = 0; j < BLOCK; j += LANES) {
-        const vf p = vexp(load(scores + j) - new_maximum);
-        store(scores + j, p);
-        total += p;
+// Softmax numerators of some queries in place of their scores; positions from visible[i] on get 0. The queries' chains run side by side.
+INLINE void softmax_block(float *scores, const int *visible, int queries, float *maximum, float *sum, float *correction) {
+    vf most[QUERIES], total[QUERIES];
+    float now[LANES];
+    UNROLLED for (int i = 0; i < queries; i++) {
+        float *row = scores + i * BLOCK;
+        for (int j = visible[i] < 0 ? 0 : visible[i]; j < BLOCK; j++) row[j] = -__builtin_inff();
+        most[i] = vmax(vmax(load(row), load(row + LANES)), vmax(load(row + 2 * LANES), load(row + 3 * LANES)));
+        for (int j = 4 * LANES; j < BLOCK; j += LANES) most[i] = vmax(most[i], load(row + j));
     }
-    *correction = exp1(*maximum - new_maximum);
-    *maximum = new_maximum;
-    *sum = *sum * *correction + lane_sum(total);
+    // A query that has seen nothing yet keeps -inf as its maximum, which must not be taken from itself.
+    vf before = splat(0);
+    UNROLLED for (int i = 0; i < queries; i++) {
+        now[i] = lane_max(most[i]);
+        now[i] = maximum[i] > now[i] ? maximum[i] : now[i];
+        before[i] = visible[i] > 0 ? maximum[i] - now[i] : 0;
+    }
+    before = vexp(before);
+    UNROLLED for (int i = 0; i < queries; i++) {
+        total[i] = splat(0);
+        const vf shift = splat(visible[i] > 0 ? now[i] : 0);
+        for (int j = 0; j < BLOCK; j += LANES) {
+            const vf p = vexp(load(scores + i * BLOCK + j) - shift);
+            store(scores + i * BLOCK + j, p);
+            total[i] += p;
+        }
+    }
+    UNROLLED for (int i = 0; i < queries; i++) {
+        correction[i] = before[i];
+        maximum[i] = now[i];
+        sum[i] = sum[i] * before[i] + lane_sum(total[i]);
+    }
 }
 
 // All of one block for some queries, of which visible[i] positions count.
@@ -109,13 +126,7 @@ INLINE void attend_tile(const kv_block *k, const kv_block *v, int type, int scal
         for (int x = 0; x < most; x += NARROW * LANES) score_tile(k, type, 1, x, NARROW, head_dim, q, width, queries, scores);
     else
         for (int x = 0; x < most; x += WIDE * LANES) score_tile(k, type, 0, x, WIDE, head_dim, q, width, queries, scores);
-    for (int i = 0; i < queries; i++) {
-        correction[i] = 1;
-        if (visible[i] > 0)
-            softmax_block(scores + i * BLOCK, visible[i], maximum + i, sum + i, correction + i);
-        else
-            for (int j = 0; j < BLOCK; j++) scores[i * BLOCK + j] = 0;
-    }
+    softmax_block(scores, visible, queries, maximum, sum, correction);
     if (!scaled) {
         enum { MANY = LANES == 16 ? 6 : 3, SOME = LANES == 16 ? 4 : 2 };
         int c = 0;

@@ -24,7 +24,7 @@ static inline __m256i dot_nibbles_raw(const vw w[8], const sigma_activation_bloc
     return widen_pairs(pairs);
 }
 static inline __m256i dot_nibbles(const vw w[8], const sigma_activation_block *b) {
-    return _mm256_add_epi32(dot_nibbles_raw(w, b), _mm256_set1_epi32(b->first + b->second));
+    return _mm256_add_epi32(dot_nibbles_raw(w, b), _mm256_set1_epi32(b->both));
 }
 // Two products of 63 * 127 and their neighbours stay below 2^15.
 static inline __m256i dot_six(const vw w[4], const int8_t *q, int32_t offset) {

@@ -11,7 +11,16 @@ typedef int8_t vb __attribute__((vector_size(LANES), aligned(1)));
 
 INLINE vf load(const float *p) { return *(const vf *)p; }
 INLINE void store(float *p, vf v) { *(vf *)p = v; }
-INLINE vf splat(float x) { return (vf){} + x; }
+// Not 0 + x, which costs an addition: it has to turn -0 into 0.
+INLINE vf splat(float x) {
+#if LANES == 16
+    return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#elif LANES == 8
+    return (vf){x, x, x, x, x, x, x, x};
+#else
+    return (vf){x, x, x, x};
+#endif
+}
 
 INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
 
@@ -138,8 +147,8 @@ static void quantize_activations(const float *x, sigma_activation_block *blocks,
         }
         blocks->scale = scale;
         blocks->scaled_sum = scale * (float)(sums[0] + sums[1]);
+        blocks->both = -8 * (sums[0] + sums[1]);
         blocks->first = -8 * sums[0];
-        blocks->second = -8 * sums[1];
     }
 }
 
@@ -147,36 +156,53 @@ INLINE size_t activation_row(const sigma_activations *a, int i) { return a->inde
 
 #include "kernels_packed.h"
 
-// nw rows of weights against one activation row: two chains of vector sums, then the tail.
-INLINE void float_tile(const char *w, int type, size_t row_bytes, int nw, int k, const float *x, float *y) {
-    vf sums[4][2];
-    for (int j = 0; j < nw; j++) sums[j][0] = sums[j][1] = splat(0);
+// `outputs` rows of weights against `rows` activation rows: of each pair two chains of vector sums, then the tail.
+INLINE void float_tile(const char *w, int type, size_t row_bytes, int outputs, int k, const float *const *x, int rows, float *y,
+                       size_t y_stride) {
+    vf sums[4][4][2];
+    UNROLLED for (int i = 0; i < rows; i++)
+        UNROLLED for (int j = 0; j < outputs; j++) sums[i][j][0] = sums[i][j][1] = splat(0);
     int c = 0;
     for (; c + 2 * LANES <= k; c += 2 * LANES) {
-        const vf x0 = load(x + c), x1 = load(x + c + LANES);
-        for (int j = 0; j < nw; j++) {
-            const char *row = w + (size_t)j * row_bytes;
-            sums[j][0] = load_float(row, type, c) * x0 + sums[j][0];
-            sums[j][1] = load_float(row, type, c + LANES) * x1 + sums[j][1];
+        UNROLLED for (int half = 0; half < 2; half++) {
+            vf values[4];
+            UNROLLED for (int i = 0; i < rows; i++) values[i] = load(x[i] + c + half * LANES);
+            UNROLLED for (int j = 0; j < outputs; j++) {
+                const vf weight = load_float(w + (size_t)j * row_bytes, type, c + half * LANES);
+                UNROLLED for (int i = 0; i < rows; i++) sums[i][j][half] = weight * values[i] + sums[i][j][half];
+            }
         }
     }
-    for (int j = 0; j < nw; j++) {
-        const char *row = w + (size_t)j * row_bytes;
-        float total = lane_sum(sums[j][0] + sums[j][1]);
-        for (int r = c; r < k; r++) total = load_float1(row, type, r) * x[r] + total;
-        y[j] = total;
-    }
+    UNROLLED for (int i = 0; i < rows; i++)
+        UNROLLED for (int j = 0; j < outputs; j++) {
+            float total = lane_sum(sums[i][j][0] + sums[i][j][1]);
+            for (int r = c; r < k; r++) total = load_float1(w + (size_t)j * row_bytes, type, r) * x[i][r] + total;
+            y[(size_t)i * y_stride + (size_t)j] = total;
+        }
 }
+
+// Tiles whose sums fit the registers: of several activation rows, and of one.
+enum { FLOAT_ROWS = LANES == 16 ? 4 : 2, FLOAT_OUTPUTS = LANES == 16 ? 3 : 2 };
 
 INLINE void matmul_float_typed(const char *w, int type, int n, int k, const sigma_activations *a, int m, float *y,
                                size_t y_stride) {
     const size_t row_bytes = (size_t)k * (type == SIGMA_F32 ? 4 : 2);
-    for (int i = 0; i < m; i++) {
-        const float *x = a->values + activation_row(a, i) * a->value_stride;
+    const float *x[FLOAT_ROWS];
+    int i = 0;
+    for (; i + FLOAT_ROWS <= m; i += FLOAT_ROWS) {
+        for (int r = 0; r < FLOAT_ROWS; r++) x[r] = a->values + activation_row(a, i + r) * a->value_stride;
         float *out = y + (size_t)i * y_stride;
         int j = 0;
-        for (; j + 4 <= n; j += 4) float_tile(w + (size_t)j * row_bytes, type, row_bytes, 4, k, x, out + j);
-        for (; j < n; j++) float_tile(w + (size_t)j * row_bytes, type, row_bytes, 1, k, x, out + j);
+        for (; j + FLOAT_OUTPUTS <= n; j += FLOAT_OUTPUTS)
+            float_tile(w + (size_t)j * row_bytes, type, row_bytes, FLOAT_OUTPUTS, k, x, FLOAT_ROWS, out + j, y_stride);
+        for (; j < n; j++) float_tile(w + (size_t)j * row_bytes, type, row_bytes, 1, k, x, FLOAT_ROWS, out + j, y_stride);
+    }
+    for (; i < m; i++) {
+        x[0] = a->values + activation_row(a, i) * a->value_stride;
+        float *out = y + (size_t)i * y_stride;
+        int j = 0;
+        for (; j + 4 <= n; j += 4) float_tile(w + (size_t)j * row_bytes, type, row_bytes, 4, k, x, 1, out + j, y_stride);
+        for (; j < n; j++) float_tile(w + (size_t)j * row_bytes, type, row_bytes, 1, k, x, 1, out + j, y_stride);
     }
 }
 

@@ -11,7 +11,7 @@ enum { PANEL_PAIRS = 4, PANEL_BLOCKS = 64 };
 typedef struct {
     int8_t q[PANEL_BLOCKS][PANEL_PAIRS][4][16];  // eight columns of the first row, then of the second
     float scale[PANEL_BLOCKS][PANEL_PAIRS][2], scaled_sum[PANEL_BLOCKS][PANEL_PAIRS][2];
-    int32_t first[PANEL_BLOCKS][PANEL_PAIRS][2], second[PANEL_BLOCKS][PANEL_PAIRS][2];
+    int32_t both[PANEL_BLOCKS][PANEL_PAIRS][2], first[PANEL_BLOCKS][PANEL_PAIRS][2];
 } activation_panel;
 
 static void fill_panel(activation_panel *panel, const sigma_activations *a, int row, int pairs, int block, int blocks) {
@@ -21,8 +21,8 @@ static void fill_panel(activation_panel *panel, const sigma_activations *a, int 
             for (int c = 0; c < 4; c++) __builtin_memcpy(panel->q[b][i / 2][c] + i % 2 * 8, source->q + 8 * c, 8);
             panel->scale[b][i / 2][i % 2] = source->scale;
             panel->scaled_sum[b][i / 2][i % 2] = source->scaled_sum;
+            panel->both[b][i / 2][i % 2] = source->both;
             panel->first[b][i / 2][i % 2] = source->first;
-            panel->second[b][i / 2][i % 2] = source->second;
         }
     }
 }
@@ -107,13 +107,14 @@ INLINE void matrix_tile(int type, const uint8_t *group, size_t ahead, int part, 
         }
         UNROLLED for (int p = 0; p < pairs; p++) {
             const vf scale = both_floats(panel->scale[b][p]);
-            const vi first = both_ints(panel->first[b][p]), second = both_ints(panel->second[b][p]);
+            const vi both = both_ints(panel->both[b][p]);
             if (type == SIGMA_Q6_K) {
+                const vi first = both_ints(panel->first[b][p]);
                 add_products(w, panel->q[b][p], 2, 4 * first, d, scale, sums[p]);
-                add_products(w + 2, panel->q[b][p] + 2, 2, 4 * second, other, scale, sums[p]);
+                add_products(w + 2, panel->q[b][p] + 2, 2, 4 * (both - first), other, scale, sums[p]);
                 continue;
             }
-            const vi offset = type == SIGMA_Q8_0 ? 16 * (first + second) : type == SIGMA_Q4_0 ? first + second : (vi){0};
+            const vi offset = type == SIGMA_Q8_0 ? 16 * both : type == SIGMA_Q4_0 ? both : (vi){0};
             add_products(w, panel->q[b][p], 4, offset, d, scale, sums[p]);
             if (type == SIGMA_Q4_K) {
                 const vf scaled_sum = both_floats(panel->scaled_sum[b][p]);

@@ -24,7 +24,7 @@ static inline int32x4_t dot_32(const vw w[8], const int8_t *q, int32_t offset) {
     return DOT_16(half, SIGNED_DOT, w + 4, second);
 }
 
-static inline int32x4_t dot_nibbles(const vw w[8], const sigma_activation_block *b) { return dot_32(w, b->q, b->first + b->second); }
+static inline int32x4_t dot_nibbles(const vw w[8], const sigma_activation_block *b) { return dot_32(w, b->q, b->both); }
 static inline int32x4_t dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_32(w, b->q, 0); }
 static inline int32x4_t dot_six(const vw w[4], const int8_t *q, int32_t offset) {
     const int8x16_t activations = vld1q_s8(q);

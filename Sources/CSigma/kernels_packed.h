@@ -75,7 +75,7 @@ INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, 
             UNROLLED for (int i = 0; i < rows; i++) {
                 const sigma_activation_block *block = &blocks[i][b];
                 sums[i] = from_int((vi)dot_six(w, block->q, block->first)) * (d1 * block->scale) + sums[i];
-                sums[i] = from_int((vi)dot_six(w + 4, block->q + 16, block->second)) * (d2 * block->scale) + sums[i];
+                sums[i] = from_int((vi)dot_six(w + 4, block->q + 16, block->both - block->first)) * (d2 * block->scale) + sums[i];
             }
         }
     }
@@ -114,27 +114,35 @@ INLINE sigma_activations rows_from(const sigma_activations *a, int first) {
 #include "kernels_matrix.h"
 #endif
 
-INLINE void matmul_packed_typed(int type, const uint8_t *group, int n, int k, const sigma_activations *a, int m, float *y,
+// Activation rows whose blocks stay in the second cache while the groups pass by.
+enum { ROW_BLOCK = 128 };
+
+INLINE void matmul_packed_typed(int type, const uint8_t *groups, int n, int k, const sigma_activations *a, int m, float *y,
                                 size_t y_stride) {
     const size_t bytes = sigma_group_bytes(type, (size_t)k);
 #ifdef MATRIX_PRODUCTS
-    const int done = matmul_pairs(type, group, n, k, a, m, y, y_stride);
+    const int done = matmul_pairs(type, groups, n, k, a, m, y, y_stride);
     const sigma_activations others = rows_from(a, done);
     a = &others;
     m -= done;
     y += (size_t)done * y_stride;
 #endif
-    int j = 0;
-    for (; j + SIGMA_GROUP <= n; j += SIGMA_GROUP, group += bytes) packed_group(type, group, bytes, k, a, m, y + j, y_stride);
-    if (j == n) return;
-    // The last group's missing rows must not be written to y.
-    float out[8 * SIGMA_GROUP];
-    for (int i = 0; i < m; i += 8) {
+    for (int i = 0; i < m; i += ROW_BLOCK) {
+        const int rows = m - i < ROW_BLOCK ? m - i : ROW_BLOCK;
         const sigma_activations piece = rows_from(a, i);
-        const int rows = m - i < 8 ? m - i : 8;
-        packed_group(type, group, 0, k, &piece, rows, out, SIGMA_GROUP);
-        for (int row = 0; row < rows; row++)
-            __builtin_memcpy(y + (size_t)(i + row) * y_stride + j, out + row * SIGMA_GROUP, (size_t)(n - j) * sizeof(float));
+        const uint8_t *group = groups;
+        for (int j = 0; j < n; j += SIGMA_GROUP, group += bytes) {
+            float *out = y + (size_t)i * y_stride + j;
+            if (j + SIGMA_GROUP <= n) {
+                packed_group(type, group, bytes, k, &piece, rows, out, y_stride);
+                continue;
+            }
+            // The last group's missing rows must not be written to y.
+            float whole[ROW_BLOCK * SIGMA_GROUP];
+            packed_group(type, group, 0, k, &piece, rows, whole, SIGMA_GROUP);
+            for (int row = 0; row < rows; row++)
+                __builtin_memcpy(out + (size_t)row * y_stride, whole + row * SIGMA_GROUP, (size_t)(n - j) * sizeof(float));
+        }
     }
 }
 

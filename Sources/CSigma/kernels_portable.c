@@ -42,12 +42,12 @@ static inline portable_vi dot_columns(const vw *w, int count, const int8_t *q, i
 }
 
 static inline portable_vi dot_nibbles(const vw w[8], const sigma_activation_block *b) {
-    return dot_columns(w, 8, b->q, b->first + b->second);
+    return dot_columns(w, 8, b->q, b->both);
 }
 static inline portable_vi dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_columns(w, 8, b->q, 0); }
 static inline portable_vi dot_six(const vw w[4], const int8_t *q, int32_t offset) { return dot_columns(w, 4, q, 4 * offset); }
 static inline portable_vi dot_bytes(const vw w[8], const sigma_activation_block *b) {
-    return dot_columns(w, 8, b->q, 16 * (b->first + b->second));
+    return dot_columns(w, 8, b->q, 16 * (b->both));
 }
 
 #include "kernels_body.h"

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -24,17 +25,20 @@ static struct {
 static pthread_once_t omp_once = PTHREAD_ONCE_INIT;
 static omp_location here = {0, 2, 0, 0, ";sigma;team;0;0;;"};
 
-enum { counter_count = 8, spin_milliseconds = 5 };
+enum { list_count = 8, most_members = 256, spin_milliseconds = 5 };
+
+// What was given out of one member's share of a list: from its front in the low half, from its end in the high half. Each on its
+// own cache line: its member hammers on it.
+typedef struct {
+    _Alignas(64) _Atomic uint64_t given;
+} share;
 
 struct sigma_team {
     int32_t members;
     sigma_team_body body;
     void *context;
-    int32_t global_threads[256];
-    // Each on its own cache line: members hammer on them.
-    struct {
-        _Alignas(64) atomic_llong next;
-    } counters[counter_count];
+    int32_t global_threads[most_members];
+    share shares[];  // [list_count][members]
 };
 
 static void find_omp(void) {
@@ -76,12 +80,13 @@ static int can_start_threads(int32_t count) {
 }
 
 sigma_team *sigma_team_create(int32_t members) {
-    if (members > 256) members = 256;
+    if (members > most_members) members = most_members;
     if (sigma_team_has_threads() && members > 1 && !can_start_threads(members - 1)) return NULL;
-    sigma_team *team = aligned_alloc(64, (sizeof(sigma_team) + 63) / 64 * 64);
+    if (!sigma_team_has_threads() || members < 1) members = 1;
+    sigma_team *team = aligned_alloc(64, (sizeof(sigma_team) + 63) / 64 * 64 + (size_t)members * list_count * sizeof(share));
     if (!team) return NULL;
-    team->members = sigma_team_has_threads() && members > 1 ? members : 1;
-    for (int i = 0; i < counter_count; i++) atomic_init(&team->counters[i].next, 0);
+    team->members = members;
+    for (int i = 0; i < list_count * members; i++) atomic_init(&team->shares[i].given, 0);
     return team;
 }
 
@@ -96,7 +101,8 @@ static void member_main(int32_t *global_thread, int32_t *bound_thread, void *arg
 }
 
 void sigma_team_run(sigma_team *team, sigma_team_body body, void *context) {
-    for (int i = 0; i < counter_count; i++) atomic_store_explicit(&team->counters[i].next, 0, memory_order_relaxed);
+    for (int i = 0; i < list_count * team->members; i++)
+        atomic_store_explicit(&team->shares[i].given, 0, memory_order_relaxed);
     if (team->members == 1) {
         body(context, 0);
         return;
@@ -115,6 +121,39 @@ void sigma_team_barrier(sigma_team *team, int32_t member) {
     if (team->members > 1) omp.barrier(&here, team->global_threads[member]);
 }
 
-int64_t sigma_team_take(sigma_team *team, int32_t counter) {
-    return atomic_fetch_add_explicit(&team->counters[counter].next, 1, memory_order_relaxed);
+int64_t sigma_team_share(const sigma_team *team, int32_t member, int64_t count) { return count * member / team->members; }
+
+int64_t sigma_team_take(sigma_team *team, int32_t list, int32_t member, int64_t count) {
+    for (int32_t i = 0; i < team->members; i++) {
+        const int32_t owner = (member + i) % team->members;
+        const int64_t first = sigma_team_share(team, owner, count);
+        const int64_t length = sigma_team_share(team, owner + 1, count) - first;
+        _Atomic uint64_t *given = &team->shares[list * team->members + owner].given;
+        uint64_t now = atomic_load_explicit(given, memory_order_relaxed);
+        for (;;) {
+            const int64_t front = (int64_t)(now & 0xffffffff), back = (int64_t)(now >> 32);
+            if (front + back >= length) break;
+            const uint64_t next = now + (i == 0 ? 1 : (uint64_t)1 << 32);
+            if (atomic_compare_exchange_weak_explicit(given, &now, next, memory_order_relaxed, memory_order_relaxed))
+                return i == 0 ? first + front : first + length - 1 - back;
+        }
+    }
+    return -1;
+}
+
+int32_t sigma_count_up(int32_t *count) { return __atomic_add_fetch(count, 1, __ATOMIC_ACQ_REL); }
+
+void sigma_wait_for_count(const int32_t *count, int32_t value) {
+    // Whoever counts may have lost its processor: spin for some 10 microseconds, then leave ours to it.
+    for (int spins = 0; __atomic_load_n(count, __ATOMIC_ACQUIRE) < value; spins++) {
+        if (spins >= 200) {
+            sched_yield();
+            continue;
+        }
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+    }
 }

@@ -13,7 +13,9 @@ import Testing
     /// The clang that came with Swift, else the first in PATH.
     static let clang: String? = {
         let besideSwift = tool("swift").map {
-            URL(fileURLWithPath: $0).resolvingSymlinksInPath().deletingLastPathComponent().appendingPathComponent("clang").path
+            URL(fileURLWithPath: $0).resolvingSymlinksInPath().deletingLastPathComponent().appendingPathComponent(
+                "clang"
+            ).path
         }
         if let besideSwift, FileManager.default.isExecutableFile(atPath: besideSwift) { return besideSwift }
         return tool("clang")
@@ -26,7 +28,8 @@ import Testing
         guard let clang else { return "there is no clang" }
         guard tool("qemu-aarch64") != nil else { return "there is no qemu-aarch64 (Debian: qemu-user)" }
         guard
-            let source = try? Scratch.file("probe.c", "#include <sys/auxv.h>\nint main(void) { return (int)getauxval(0); }\n"),
+            let source = try? Scratch.file(
+                "probe.c", "#include <sys/auxv.h>\nint main(void) { return (int)getauxval(0); }\n"),
             let probe = try? Subprocess.run(clang, forAArch64 + [source, "-o", Scratch.path("probe")])
         else { return "clang does not start" }
         if probe.code == 0 { return nil }
@@ -44,7 +47,9 @@ import Testing
         let program = Scratch.path("check-kernels")
         let result = try Subprocess.run(
             try #require(clang),
-            options + ["-std=gnu11", "-O2", "-I", "\(folders[0])/include"] + sources + ["-o", program, "-lm", "-lpthread"])
+            options + ["-std=gnu11", "-O2", "-I", "\(folders[0])/include"] + sources + [
+                "-o", program, "-lm", "-lpthread",
+            ])
         try #require(result.code == 0, "\(result.errors)")
         return program
     }

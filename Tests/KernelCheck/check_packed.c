@@ -139,7 +139,7 @@ static void check_quantization(level_report *level) {
             expect_near(level, (double)blocks[b].q[i] * scale, value, scale * 0.5 * (1 + 256 * UNIT), "nearest", b, i, 0);
         }
         expect(level, blocks[b].scale == most / 127.0f, "scale", b, 0, 0);
-        expect(level, blocks[b].first == -8 * sums[0] && blocks[b].second == -8 * sums[1], "sums", b, sums[0], sums[1]);
+        expect(level, blocks[b].both == -8 * (sums[0] + sums[1]) && blocks[b].first == -8 * sums[0], "sums", b, sums[0], sums[1]);
         expect(level, blocks[b].scaled_sum == blocks[b].scale * (float)(sums[0] + sums[1]), "scaled sum", b, 0, 0);
     }
     record(level, blocks, COLUMNS / 32 * sizeof *blocks);
@@ -157,10 +157,10 @@ static void check_quantization(level_report *level) {
 
 static void check_type(level_report *level, int type, const char *name) {
     begin(level, name, ANY_LANES);
-    // Rows of weights, columns (times 256, or the block's length), activation rows. The last has more columns than a panel of
-    // activations (kernels_matrix.h).
+    // Rows of weights, columns (times 256, or the block's length), activation rows. The last but one has more columns than a panel of
+    // activations (kernels_matrix.h), the last more activation rows than stay in the second cache (kernels_packed.h).
     static const int shapes[][3] = {{1, 1, 1}, {15, 1, 2}, {16, 2, 1}, {17, 1, 3}, {33, 2, 9}, {48, 3, 8}, {31, 1, 13}, {16, 1, 16},
-                                    {40, 2, 4}, {16, 1, 5}, {16, 2, 6}, {18, 1, 7}, {64, 6, 17}, {5, 3, 4}, {20, 9, 11}};
+                                    {40, 2, 4}, {16, 1, 5}, {16, 2, 6}, {18, 1, 7}, {64, 6, 17}, {5, 3, 4}, {20, 9, 11}, {17, 1, 131}};
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         const int n = shapes[s][0], m = shapes[s][2], k = shapes[s][1] * (int)(s % 2 ? block_length(type) : 256);
         for (int whole = 0; whole < 2; whole++) {

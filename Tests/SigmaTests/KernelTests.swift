@@ -81,7 +81,7 @@ import Testing
             let halves = [0, 16].map { first in
                 (0..<16).reduce(0) { $0 + rows.quant(index / 3, index % 3 * 32 + first + $1) }
             }
-            #expect(Int(block.first) == -8 * halves[0] && Int(block.second) == -8 * halves[1])
+            #expect(Int(block.first) == -8 * halves[0] && Int(block.both) == -8 * (halves[0] + halves[1]))
             #expect(block.scaled_sum == block.scale * Float(halves[0] + halves[1]))
         }
         var block = sigma_activation_block()

@@ -201,7 +201,7 @@ import Testing
             withUnsafeMutableBytes(of: &block.q) {
                 $0.copyBytes(from: repeatElement(UInt8(bitPattern: quant), count: 32))
             }
-            (block.scale, block.scaled_sum, block.first, block.second) = (1, Float(2 * sum), -8 * sum, -8 * sum)
+            (block.scale, block.scaled_sum, block.both, block.first) = (1, Float(2 * sum), -16 * sum, -8 * sum)
             rows.blocks = Array(repeating: block, count: 8)
             var y = [Float](repeating: .nan, count: 16)
             rows.with(index: nil) {

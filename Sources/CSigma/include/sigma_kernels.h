@@ -27,7 +27,7 @@ typedef struct {
     int8_t q[32];
     float scale;            // an activation is scale * q
     float scaled_sum;       // scale * sum of q
-    int32_t first, second;  // -8 * sum of the first 16, of the second 16: what a zero point of 8 takes off
+    int32_t both, first;    // -8 * sum of all, of the first 16: what a zero point of 8 takes off
 } sigma_activation_block;
 
 // m activation rows. Row i is at index[i], or at i where index is NULL.
@@ -90,6 +90,11 @@ typedef struct {
     void (*merge_attention)(float *maximum, float *sum, float *output, float split_maximum, float split_sum,
                             const float *split_output, int head_dim);
 } sigma_kernels;
+
+// Has `bytes` bytes come to the processor's second cache.
+static inline void sigma_prefetch(const void *bytes, size_t count) {
+    for (size_t i = 0; i < count; i += 64) __builtin_prefetch((const char *)bytes + i, 0, 2);
+}
 
 // The best table that this processor can run.
 const sigma_kernels *sigma_kernels_best(void);

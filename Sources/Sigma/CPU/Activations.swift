@@ -26,6 +26,7 @@ extension CPUBackend {
             Array(UnsafeBufferPointer(start: base, count: rowCount * width))
         }
         let choices = c.expertsPerToken[layerIndex]
+        let plan = plans[0]
         switch kind {
         case .residual: return copy(workspace.residual.base, c.hiddenSize)
         case .normed: return copy(workspace.normed.base, c.hiddenSize)
@@ -34,18 +35,19 @@ extension CPUBackend {
                 UnsafeBufferPointer(start: workspace.queries.base + head * paddedHeadDim, count: c.headDim)
             }
         case .attended: return copy(workspace.attended.base, c.queryWidth)
-        case .routerScores: return copy(workspace.scores.base, c.expertCount)
-        case .chosen: return (0..<rowCount * choices).map { Float(workspace.chosen.base[$0]) }
-        case .weights: return copy(workspace.weights.base, choices)
+        case .routerScores: return copy(plan.scores, c.expertCount)
+        case .chosen: return (0..<rowCount * choices).map { Float(plan.chosen[$0]) }
+        case .weights: return copy(plan.weights, choices)
         case .feedForward: return copy(workspace.feedForward.base, c.hiddenSize)
         case .expertHidden:
             return (0..<rowCount * choices).flatMap { index in
                 UnsafeBufferPointer(
-                    start: workspace.gated.base + Int(workspace.slots.base[index]) * gatedWidth,
+                    start: workspace.gated.base + Int(plan.slots[index]) * gatedWidth,
                     count: c.expertIntermediateSize)
             }
         case .alwaysOnHidden:
-            guard let group = plan.groups.last, group.firstSlot == rowCount * choices else { return [] }
+            guard layers[layerIndex].alwaysOn != nil else { return [] }
+            let group = plan.groups[plan.groupCount - 1]
             return (0..<rowCount).flatMap { row in
                 UnsafeBufferPointer(
                     start: workspace.gated.base + (group.firstSlot + row) * gatedWidth, count: group.gate.rows)

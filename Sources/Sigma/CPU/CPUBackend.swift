@@ -4,6 +4,7 @@ import CSigma
 package final class CPUBackend: Backend, @unchecked Sendable {
     let configuration: ModelConfiguration
     let weights: ModelWeights
+    let layers: [CPULayer]
     let model: ModelFile
     let team: ThreadTeam
     let paging: WeightPaging
@@ -28,9 +29,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     var headRows = 0..<0
     var attentionItems: [AttentionItem] = []
     var mergeItems: [MergeItem] = []
-    var plan = FeedForwardPlan()
-    /// Whether the current step's batch asks for routing.
-    var keepsRouterLogits = false
+    /// [members]
+    let plans: UnsafeMutablePointer<FeedForwardPlan>
     package internal(set) var stepBytes = 0
 
     /// - Parameters:
@@ -45,6 +45,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         self.rowLimit = rowLimit
         configuration = model.configuration
         weights = model.weights
+        layers = model.weights.layers.map(CPULayer.init)
         team = try ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
         self.instructionSet = instructionSet ?? .best
         paging = WeightPaging(model)
@@ -54,11 +55,15 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         usesBLAS = !model.weights.hasQuantizedMatrix && hasFloatProduct
         gatedWidth = model.weights.widestMLP
         scratchLength = Self.scratchLength(configuration, gatedWidth: gatedWidth, paddedHeadDim: paddedHeadDim)
+        plans = .allocate(capacity: team.memberCount)
         try workspace.scratch.reserve(scratchLength * team.memberCount)
         paging.requestDenseWeights()
     }
 
-    deinit { workspace.release() }
+    deinit {
+        workspace.release()
+        plans.deallocate()
+    }
 
     package var name: String { "cpu" }
     package var headRowLimit: Int { 32 }
@@ -86,7 +91,6 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         }
         self.batch = batch
         rowCount = batch.tokens.count
-        keepsRouterLogits = batch.routing != nil
         stepBytes = rowCount * weights.embedding.type.rowBytes(configuration.hiddenSize)
         try reserveWorkspace(rows: rowCount)
         try planAttention()
@@ -147,36 +151,75 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     }
 
     /// normed = rmsnorm(residual) for one row, and its 8-bit form where a product needs it.
-    func normalize(row: Int, to normedRow: Int, _ norm: FloatVector, quantized: Bool) {
+    func normalize(row: Int, to normedRow: Int, _ norm: UnsafePointer<Float>, quantized: Bool) {
         let hidden = configuration.hiddenSize
         let normed = workspace.normed.base + normedRow * hidden
         kernels.rms_norm(
-            workspace.residual.base + row * hidden, norm.pointer, configuration.rmsNormEpsilon, normed, Int32(hidden))
+            workspace.residual.base + row * hidden, norm, configuration.rmsNormEpsilon, normed, Int32(hidden))
         if quantized {
             kernels.quantize_activations(
                 normed, workspace.normedQuantized.base + normedRow * (hidden / 32), Int32(hidden))
         }
     }
 
+    /// Normalises the batch's rows; afterwards the member may read them. Of very few rows each member makes its own copy, which takes less
+    /// time than to wait for the others.
+    func normalizeRows(
+        _ norm: UnsafePointer<Float>, quantized: Bool, list: Int32, _ member: Int32
+    ) -> sigma_activations {
+        if normalizesAlone {
+            for row in 0..<rowCount {
+                normalize(row: row, to: Int(member) * rowCount + row, norm, quantized: quantized)
+            }
+        } else {
+            while let row = team.take(list, of: rowCount, member) {
+                normalize(row: row, to: row, norm, quantized: quantized)
+            }
+            team.barrier(member)
+        }
+        return normedRows(member)
+    }
+
+    /// What `normalizeRows` made for the member.
+    func normedRows(_ member: Int32) -> sigma_activations {
+        activations(
+            workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize,
+            first: normalizesAlone ? Int(member) * rowCount : 0)
+    }
+
+    var normalizesAlone: Bool { rowCount <= Self.rowsNormalizedAlone }
+    /// Whether a step waits for weights and for other members rather than for arithmetic.
+    var isFewRows: Bool { rowCount <= 8 }
+
+    /// Has the first weights that a member will read from `row` on come to its cache while it waits for the others: they would else begin with a
+    /// memory's latency.
+    func prefetch(_ matrix: WeightMatrix, _ row: Int) {
+        let data = matrix.data(row: min(row, matrix.rows - 1) / Int(SIGMA_GROUP) * Int(SIGMA_GROUP))
+        sigma_prefetch(data, min(Self.prefetchBytes, matrix.byteCount - (data - matrix.data)))
+    }
+
     /// Rows of fp32 values with their 8-bit form, as a product's input.
     func activations(
         _ values: UnsafePointer<Float>, _ quantized: Workspace.Buffer<sigma_activation_block>, width: Int,
-        index: UnsafePointer<Int32>? = nil, first: Int = 0
+        first: Int = 0
     ) -> sigma_activations {
         sigma_activations(
             values: values + first * width, value_stride: width, blocks: quantized.base + first * (width / 32),
-            block_stride: width / 32, index: index)
+            block_stride: width / 32, index: nil)
     }
+
+    var headTiles: Int { (weights.head.rows + Self.headTile - 1) / Self.headTile }
 
     func headBody(_ member: Int32) {
         let head = weights.head
-        while let index = team.take(0, of: headRows.count) {
-            normalize(row: headRows.lowerBound + index, to: index, weights.finalNorm, quantized: head.type.isQuantized)
+        while let index = team.take(0, of: headRows.count, member) {
+            normalize(
+                row: headRows.lowerBound + index, to: index, weights.finalNorm.pointer,
+                quantized: head.type.isQuantized)
         }
         team.barrier(member)
         let input = activations(workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize)
-        let tiles = (head.rows + Self.headTile - 1) / Self.headTile
-        while let tile = team.take(1, of: tiles) {
+        while let tile = team.take(1, of: headTiles, member) {
             let first = tile * Self.headTile
             multiply(
                 head, first, min(Self.headTile, head.rows - first), input, rows: headRows.count,
@@ -189,6 +232,10 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     /// Outputs of a product that one member computes at a time.
     static let outputTile = 64
     static let headTile = 256
+    /// Rows that every member normalises and routes for itself.
+    static let rowsNormalizedAlone = 2
+    /// What a member has brought before a barrier: somewhat more than a product's kernel looks ahead.
+    static let prefetchBytes = 32 << 10
     /// Rows that go through OpenBLAS at a time.
     static let blasRows = 256
     /// Rows from which a float product goes through OpenBLAS.
@@ -207,8 +254,9 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     private func reserveWorkspace(rows: Int) throws {
         let c = configuration
         try workspace.residual.reserve(rows * c.hiddenSize)
-        try workspace.normed.reserve(rows * c.hiddenSize)
-        try workspace.normedQuantized.reserve(rows * (c.hiddenSize / 32))
+        let normedRows = max(rows, headRowLimit, rows <= Self.rowsNormalizedAlone ? rows * team.memberCount : 0)
+        try workspace.normed.reserve(normedRows * c.hiddenSize)
+        try workspace.normedQuantized.reserve(normedRows * (c.hiddenSize / 32))
         try workspace.cosines.reserve(rows * c.headDim / 2)
         try workspace.sines.reserve(rows * c.headDim / 2)
         try workspace.projections.reserve(rows * (c.queryWidth + 2 * c.kvWidth))

@@ -1,188 +1,184 @@
 import CSigma
 
-/// Which products a layer's feed-forward needs: made by one member once the choices of all rows are known.
-struct FeedForwardPlan {
-    /// One MLP and the slots that it serves.
-    struct Group {
-        var gate: WeightMatrix
-        var up: WeightMatrix
-        var down: WeightMatrix
-        var firstSlot: Int
-        var count: Int
-    }
-    struct Item {
-        var group: Int
-        var tile: Int
-    }
-
-    /// Experts that a row chooses; shared or dense MLPs add one slot a row behind all of theirs.
-    var choices = 0
-    var groups: [Group] = []
-    var gateItems: [Item] = []
-    var downItems: [Item] = []
-    /// [experts + 1]
-    var offsets: [Int] = []
-
-    mutating func removeAll() {
-        groups.removeAll(keepingCapacity: true)
-        gateItems.removeAll(keepingCapacity: true)
-        downItems.removeAll(keepingCapacity: true)
-    }
-
-    mutating func add(_ group: Group) {
-        guard group.count > 0 else { return }
-        groups.append(group)
-        for tile in 0..<CPUBackend.tiles(group.gate.rows) {
-            gateItems.append(Item(group: groups.count - 1, tile: tile))
-        }
-        for tile in 0..<CPUBackend.tiles(group.down.rows) {
-            downItems.append(Item(group: groups.count - 1, tile: tile))
-        }
-    }
-}
-
 extension CPUBackend {
     /// Rows of a product that are held beside each other before they are used up.
     static let rowPiece = 256
+    /// Experts whose scores are computed at a time.
+    static let routerTile = 8
+    /// Rows that a member scores at a time.
+    static let routerRows = 8
 
     func reserveFeedForward(rows: Int) throws {
         let c = configuration
         let choices = c.expertsPerToken.max() ?? 0
         // A dense layer and the shared experts use one slot a row.
         let slots = rows * (choices + 1)
-        try workspace.scores.reserve(rows * c.expertCount)
-        if keepsRouterLogits { try workspace.routerLogits.reserve(rows * c.expertCount) }
-        try workspace.chosen.reserve(rows * choices)
-        try workspace.weights.reserve(rows * choices)
-        try workspace.slots.reserve(rows * choices)
-        try workspace.slotRows.reserve(slots)
+        let members = team.memberCount
+        let ownRows = min(rows, Self.rowsNormalizedAlone)
+        try workspace.scores.reserve((rows + members * ownRows) * c.expertCount)
+        try workspace.routerLogits.reserve(rows * c.expertCount)
+        try workspace.chosen.reserve((rows + members * ownRows) * choices)
+        try workspace.weights.reserve((rows + members * ownRows) * choices)
+        try workspace.slots.reserve(members * rows * choices)
+        try workspace.slotRows.reserve(members * slots)
+        try workspace.offsets.reserve(members * (c.expertCount + 1))
+        try workspace.groups.reserve(members * (c.expertCount + 1))
         try workspace.gated.reserve(slots * gatedWidth)
         try workspace.gatedQuantized.reserve(slots * (gatedWidth / 32))
         try workspace.expertOutputs.reserve(slots * c.hiddenSize)
         try workspace.feedForward.reserve(rows * c.hiddenSize)
+        for member in 0..<members {
+            // Where every member routes the rows itself, it needs its own place for the result.
+            let own = normalizesAlone ? rows + member * ownRows : 0
+            plans[member] = FeedForwardPlan(
+                scores: workspace.scores.base + own * c.expertCount, chosen: workspace.chosen.base + own * choices,
+                weights: workspace.weights.base + own * choices,
+                slots: workspace.slots.base + member * rows * choices,
+                slotRows: workspace.slotRows.base + member * slots,
+                offsets: workspace.offsets.base + member * (c.expertCount + 1),
+                groups: workspace.groups.base + member * (c.expertCount + 1))
+        }
     }
 
     package func feedForward(layer: Int) {
         layerIndex = layer
         run(.feedForward)
+        let plan = plans[0]
+        if let router = layers[layer].router { stepBytes += router.byteCount }
+        for index in 0..<plan.groupCount {
+            let group = plan.groups[index]
+            stepBytes += group.gate.byteCount + group.up.byteCount + group.down.byteCount
+        }
     }
 
     package func layerRouting() -> LayerRouting? {
-        precondition(keepsRouterLogits)
-        guard case .mixture = weights.layers[layerIndex].feedForward else { return nil }
+        guard layers[layerIndex].router != nil else { return nil }
         return LayerRouting(
-            rows: rowCount, logits: UnsafePointer(workspace.routerLogits.base),
-            chosen: UnsafePointer(workspace.chosen.base))
+            rows: rowCount, logits: UnsafePointer(workspace.routerLogits.base), chosen: UnsafePointer(plans[0].chosen))
     }
 
     func feedForwardBody(_ member: Int32) {
-        let layer = weights.layers[layerIndex]
-        while let row = team.take(0, of: rowCount) {
-            normalize(row: row, to: row, layer.feedForwardNorm, quantized: needsQuantizedInput(layer.feedForward))
-            if case .mixture(let router, let bias, _, _) = layer.feedForward { route(row, router, bias, member) }
+        let layer = layers[layerIndex]
+        route(layer, member)
+        makePlan(layer, member)
+        let plan = plans + Int(member)
+
+        while let item = team.take(1, of: plan.pointee.gateItems, member) { gateAndUp(item, plan, member) }
+        if isFewRows {
+            let group = plan.pointee.group(ofDownItem: team.share(member, of: plan.pointee.downItems))
+            let item = team.share(member, of: plan.pointee.downItems) - group.firstDownItem
+            prefetch(group.down, item * Self.outputTile)
         }
         team.barrier(member)
-        if member == 0 { makePlan(layer.feedForward) }
+        while let item = team.take(2, of: plan.pointee.downItems, member) { down(item, plan, member) }
+        if isFewRows { prefetchAttention(layer: layerIndex + 1, member) }
+        if plan.pointee.hasOneSlotPerRow { return }
         team.barrier(member)
-
-        while let item = team.take(1, of: plan.gateItems.count) { gateAndUp(plan.gateItems[item], member) }
-        team.barrier(member)
-        while let item = team.take(2, of: plan.downItems.count) { down(plan.downItems[item], member) }
-        team.barrier(member)
-        while let row = team.take(3, of: rowCount) { combine(row) }
+        while let row = team.take(3, of: rowCount, member) { combine(row, plan) }
     }
 
-    private func needsQuantizedInput(_ feedForward: LayerWeights.FeedForward) -> Bool {
-        switch feedForward {
-        case .dense(let mlp): return mlp.gate.type.isQuantized || mlp.up.type.isQuantized
-        case .mixture(_, _, let experts, let shared):
-            return experts.layout.gateType.isQuantized || experts.layout.upType.isQuantized
-                || (shared.map { $0.gate.type.isQuantized || $0.up.type.isQuantized } ?? false)
-        }
-    }
-
-    /// Scores and choice of one row, in fp32: the router never goes through 8-bit activations.
-    private func route(_ row: Int, _ router: WeightMatrix, _ bias: FloatVector?, _ member: Int32) {
+    /// Norm, scores and choices of all rows. With few rows the experts are divided among the members, else the rows.
+    private func route(_ layer: CPULayer, _ member: Int32) {
         let c = configuration
+        let hidden = c.hiddenSize
+        let quantized = layer.quantizesFeedForwardInput
         let choices = c.expertsPerToken[layerIndex]
-        let scores = workspace.scores.base + row * c.expertCount
-        var input = activations(
-            workspace.normed.base, workspace.normedQuantized, width: c.hiddenSize, first: row)
-        kernels.matmul_float(
-            router.data, Int32(router.type.rawValue), Int32(c.expertCount), Int32(c.hiddenSize), &input, 1, scores,
-            c.expertCount)
-        if keepsRouterLogits {
-            (workspace.routerLogits.base + row * c.expertCount).update(from: scores, count: c.expertCount)
+        let plan = plans + Int(member)
+        plan.pointee.choices = choices
+        guard let router = layer.router else {
+            _ = normalizeRows(layer.feedForwardNorm, quantized: quantized, list: 0, member)
+            return
         }
-        Routing.score(scores, count: c.expertCount, c.scoring)
-        let normalizes: Bool
-        switch c.weightNormalization {
-        case .never: normalizes = false
-        case .whenSeveral: normalizes = choices > 1
-        case .always: normalizes = true
+        /// Scores of some experts, in fp32: the router never goes through 8-bit activations.
+        func score(rows: Range<Int>, experts: Range<Int>, _ normed: UnsafePointer<Float>) {
+            var input = activations(normed, workspace.normedQuantized, width: hidden)
+            kernels.matmul_float(
+                router.data(row: experts.lowerBound), Int32(router.type.rawValue), Int32(experts.count), Int32(hidden),
+                &input, Int32(rows.count),
+                workspace.routerLogits.base + rows.lowerBound * c.expertCount + experts.lowerBound, c.expertCount)
         }
-        Routing.choose(
-            scores: scores, bias: bias?.pointer, count: c.expertCount, choices: choices, normalizes: normalizes,
-            scalingFactor: c.routedScalingFactor, chosen: workspace.chosen.base + row * choices,
-            weights: workspace.weights.base + row * choices,
-            isTaken: UnsafeMutableRawPointer(scratch(member)).assumingMemoryBound(to: Bool.self))
+        func choose(_ row: Int) {
+            let scores = plan.pointee.scores + row * c.expertCount
+            scores.update(from: workspace.routerLogits.base + row * c.expertCount, count: c.expertCount)
+            Routing.score(scores, count: c.expertCount, c.scoring)
+            let normalizes: Bool
+            switch c.weightNormalization {
+            case .never: normalizes = false
+            case .whenSeveral: normalizes = choices > 1
+            case .always: normalizes = true
+            }
+            Routing.choose(
+                scores: scores, bias: layer.selectionBias, count: c.expertCount, choices: choices,
+                normalizes: normalizes, scalingFactor: c.routedScalingFactor,
+                chosen: plan.pointee.chosen + row * choices, weights: plan.pointee.weights + row * choices,
+                isTaken: UnsafeMutableRawPointer(scratch(member)).assumingMemoryBound(to: Bool.self))
+        }
+
+        if normalizesAlone {
+            let normed = normalizeRows(layer.feedForwardNorm, quantized: quantized, list: 0, member)
+            let tiles = (c.expertCount + Self.routerTile - 1) / Self.routerTile
+            while let tile = team.take(4, of: tiles, member) {
+                let first = tile * Self.routerTile
+                score(rows: 0..<rowCount, experts: first..<min(first + Self.routerTile, c.expertCount), normed.values)
+            }
+            team.barrier(member)
+            for row in 0..<rowCount { choose(row) }
+        } else {
+            let blocks = (rowCount + Self.routerRows - 1) / Self.routerRows
+            while let block = team.take(0, of: blocks, member) {
+                let rows = block * Self.routerRows..<min((block + 1) * Self.routerRows, rowCount)
+                for row in rows { normalize(row: row, to: row, layer.feedForwardNorm, quantized: quantized) }
+                score(rows: rows, experts: 0..<c.expertCount, workspace.normed.base + rows.lowerBound * hidden)
+                for row in rows { choose(row) }
+            }
+            team.barrier(member)
+        }
     }
 
-    /// Groups the rows by expert: a counting sort, rows in order inside an expert.
-    private func makePlan(_ feedForward: LayerWeights.FeedForward) {
-        plan.removeAll()
-        let choices = configuration.expertsPerToken[layerIndex]
-        let routed = rowCount * choices
-        plan.choices = choices
-        var alwaysOn: MLPWeights?
-        switch feedForward {
-        case .dense(let mlp): alwaysOn = mlp
-        case .mixture(let router, _, let experts, let shared):
-            stepBytes += router.byteCount
-            alwaysOn = shared
-            if plan.offsets.count != experts.count + 1 { plan.offsets = Array(repeating: 0, count: experts.count + 1) }
-            for expert in 0...experts.count { plan.offsets[expert] = 0 }
-            for index in 0..<routed { plan.offsets[Int(workspace.chosen.base[index]) + 1] += 1 }
-            for expert in 0..<experts.count { plan.offsets[expert + 1] += plan.offsets[expert] }
+    private func makePlan(_ layer: CPULayer, _ member: Int32) {
+        let plan = plans + Int(member)
+        plan.pointee.groupCount = 0
+        plan.pointee.gateItems = 0
+        plan.pointee.downItems = 0
+        var routed = 0
+        if let experts = layer.experts {
+            routed = rowCount * plan.pointee.choices
+            plan.pointee.sort(rows: rowCount, experts: experts.count)
             for expert in 0..<experts.count {
-                if plan.offsets[expert + 1] > plan.offsets[expert] {
-                    paging.requestExpert(expert, layer: layerIndex, of: experts)
-                }
-                plan.add(
+                let first = Int(plan.pointee.offsets[expert])
+                let count = Int(plan.pointee.offsets[expert + 1]) - first
+                guard count > 0 else { continue }
+                if member == 0 { paging.requestExpert(expert, layer: layerIndex, of: experts) }
+                plan.pointee.add(
                     .init(
                         gate: experts.gate(expert), up: experts.up(expert), down: experts.down(expert),
-                        firstSlot: plan.offsets[expert], count: plan.offsets[expert + 1] - plan.offsets[expert]))
-            }
-            for index in 0..<routed {
-                let expert = Int(workspace.chosen.base[index])
-                let slot = plan.offsets[expert]
-                plan.offsets[expert] += 1
-                workspace.slots.base[index] = Int32(slot)
-                workspace.slotRows.base[slot] = Int32(index / choices)
+                        firstSlot: first, count: count, firstGateItem: 0, firstDownItem: 0))
             }
         }
-        if let mlp = alwaysOn {
-            for row in 0..<rowCount { workspace.slotRows.base[routed + row] = Int32(row) }
-            plan.add(.init(gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rowCount))
+        if let mlp = layer.alwaysOn {
+            for row in 0..<rowCount { plan.pointee.slotRows[routed + row] = Int32(row) }
+            plan.pointee.add(
+                .init(
+                    gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rowCount, firstGateItem: 0,
+                    firstDownItem: 0))
         }
-        for group in plan.groups { stepBytes += group.gate.byteCount + group.up.byteCount + group.down.byteCount }
+        plan.pointee.hasOneSlotPerRow = (routed == 0 ? 0 : plan.pointee.choices) + (layer.alwaysOn == nil ? 0 : 1) == 1
     }
 
     /// gated = silu(gate x) * (up x) for one tile of outputs of one group, and its 8-bit form for the product with down.
-    private func gateAndUp(_ item: FeedForwardPlan.Item, _ member: Int32) {
-        let group = plan.groups[item.group]
-        let width = group.gate.rows
-        let first = item.tile * Self.outputTile
-        let count = min(Self.outputTile, width - first)
+    private func gateAndUp(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
+        let group = plan.pointee.group(ofGateItem: item)
+        let first = (item - group.firstGateItem) * Self.outputTile
+        let count = min(Self.outputTile, group.gate.rows - first)
         let gateOut = scratch(member) + scratchLength - 2 * Self.rowPiece * Self.outputTile
         let upOut = gateOut + Self.rowPiece * Self.outputTile
+        let normed = normedRows(member)
         var done = 0
         while done < group.count {
             let piece = min(Self.rowPiece, group.count - done)
             let slot = group.firstSlot + done
-            let input = activations(
-                workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize,
-                index: UnsafePointer(workspace.slotRows.base + slot))
+            var input = normed
+            input.index = UnsafePointer(plan.pointee.slotRows + slot)
             multiply(group.gate, first, count, input, rows: piece, gateOut, stride: Self.outputTile, member)
             multiply(group.up, first, count, input, rows: piece, upOut, stride: Self.outputTile, member)
             for i in 0..<piece {
@@ -199,29 +195,52 @@ extension CPUBackend {
         }
     }
 
-    private func down(_ item: FeedForwardPlan.Item, _ member: Int32) {
-        let group = plan.groups[item.group]
-        let first = item.tile * Self.outputTile
+    /// One tile of a group's down projection. Where it is all that its rows get, it goes to the residual stream at once.
+    private func down(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
+        let group = plan.pointee.group(ofDownItem: item)
+        let first = (item - group.firstDownItem) * Self.outputTile
         let hidden = configuration.hiddenSize
-        let input = activations(
-            workspace.gated.base, workspace.gatedQuantized, width: gatedWidth, first: group.firstSlot)
-        multiply(
-            group.down, first, min(Self.outputTile, hidden - first), input, rows: group.count,
-            workspace.expertOutputs.base + group.firstSlot * hidden + first, stride: hidden, member)
+        let count = min(Self.outputTile, hidden - first)
+        guard plan.pointee.hasOneSlotPerRow else {
+            let input = activations(
+                workspace.gated.base, workspace.gatedQuantized, width: gatedWidth, first: group.firstSlot)
+            multiply(
+                group.down, first, count, input, rows: group.count,
+                workspace.expertOutputs.base + group.firstSlot * hidden + first, stride: hidden, member)
+            return
+        }
+        let out = scratch(member) + scratchLength - Self.rowPiece * Self.outputTile
+        var done = 0
+        while done < group.count {
+            let piece = min(Self.rowPiece, group.count - done)
+            let slot = group.firstSlot + done
+            let input = activations(workspace.gated.base, workspace.gatedQuantized, width: gatedWidth, first: slot)
+            multiply(group.down, first, count, input, rows: piece, out, stride: Self.outputTile, member)
+            for i in 0..<piece {
+                let row = Int(plan.pointee.slotRows[slot + i])
+                let sum = workspace.feedForward.base + row * hidden + first
+                sum.update(repeating: 0, count: count)
+                let weight = plan.pointee.choices == 0 ? 1 : plan.pointee.weights[row]
+                kernels.add_scaled(sum, weight, out + i * Self.outputTile, Int32(count))
+                kernels.add_scaled(workspace.residual.base + row * hidden + first, 1, sum, Int32(count))
+            }
+            done += piece
+        }
     }
 
-    /// feedForward = weighted sum of the row's experts in the order of the choice, plus the shared or dense MLP; residual += feedForward.
-    private func combine(_ row: Int) {
+    /// feedForward = weighted sum of the row's experts in the order of the choice, plus the shared experts; residual += feedForward.
+    private func combine(_ row: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>) {
         let hidden = configuration.hiddenSize
+        let choices = plan.pointee.choices
         let out = workspace.feedForward.base + row * hidden
         out.update(repeating: 0, count: hidden)
-        for choice in 0..<plan.choices {
-            let index = row * plan.choices + choice
+        for index in row * choices..<(row + 1) * choices {
             kernels.add_scaled(
-                out, workspace.weights.base[index],
-                workspace.expertOutputs.base + Int(workspace.slots.base[index]) * hidden, Int32(hidden))
+                out, plan.pointee.weights[index],
+                workspace.expertOutputs.base + Int(plan.pointee.slots[index]) * hidden, Int32(hidden))
         }
-        if let last = plan.groups.last, last.firstSlot == rowCount * plan.choices {
+        let last = plan.pointee.groups[plan.pointee.groupCount - 1]
+        if last.firstSlot == rowCount * choices {
             kernels.add_scaled(
                 out, 1, workspace.expertOutputs.base + (last.firstSlot + row) * hidden, Int32(hidden))
         }

@@ -24,12 +24,17 @@ package final class ThreadTeam: @unchecked Sendable {
     /// Inside a body: waits for all members.
     func barrier(_ member: Int32) { sigma_team_barrier(team, member) }
 
-    /// Inside a body: the next item of list `counter` (0...7), or nil when all `count` are given out.
+    /// Inside a body: an item of `list` (0...7), or nil when all `count` are given out. A member gets successive items of its own share
+    /// first, then helps the others from the ends of theirs.
     @inline(__always)
-    func take(_ counter: Int32, of count: Int) -> Int? {
-        let item = Int(sigma_team_take(team, counter))
-        return item < count ? item : nil
+    func take(_ list: Int32, of count: Int, _ member: Int32) -> Int? {
+        let item = Int(sigma_team_take(team, list, member, Int64(count)))
+        return item < 0 ? nil : item
     }
+
+    /// The first item that `take` gives to the member, while the list is whole.
+    @inline(__always)
+    func share(_ member: Int32, of count: Int) -> Int { Int(sigma_team_share(team, member, Int64(count))) }
 
     /// Cores that this process may use; on macOS the performance cores.
     package static var availableProcessors: Int {

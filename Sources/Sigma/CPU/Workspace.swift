@@ -8,9 +8,7 @@ import CSigma
     import Darwin
 #endif
 
-/// Activations of a step. Row-major fp32 unless stated; grows when a step begins, never during one.
-///
-/// `slot`: one (row, chosen expert) pair; slots are grouped by expert.
+/// Activations of a step. Row-major fp32 unless stated; grows when a step begins, never during one. Slots: see `FeedForwardPlan`.
 struct Workspace {
     /// Memory for `count` elements, 64-byte aligned, kept until it has to grow.
     struct Buffer<Element: BitwiseCopyable>: @unchecked Sendable {
@@ -42,7 +40,7 @@ struct Workspace {
 
     /// [rows, hidden]: the residual stream.
     var residual = Buffer<Float>()
-    /// [rows, hidden]: after the norm; input of attention, feed-forward or head.
+    /// [rows, hidden]: after the norm; input of attention, feed-forward or head. With very few rows: of each member.
     var normed = Buffer<Float>()
     /// [rows, hidden / 32]: the same in 8 bits.
     var normedQuantized = Buffer<sigma_activation_block>()
@@ -59,17 +57,20 @@ struct Workspace {
     /// Softmax states of splits: per item and query of its group a maximum and a sum; and [padded headDim] outputs.
     var splitStates = Buffer<Float>()
     var splitOutputs = Buffer<Float>()
+    /// What members have done of the layer's attention: of each key-value head its tiles of q, k and v, then 1 when it can be attended, then
+    /// of each merge the splits.
+    var progress = Buffer<Int32>()
 
-    /// [rows, experts]: unbiased router scores.
-    var scores = Buffer<Float>()
-    /// [rows, experts]: what the scores were made of; only in steps whose routing is asked for.
+    /// [rows, experts]
     var routerLogits = Buffer<Float>()
-    /// [rows, choices]: expert, weight and slot of each choice.
+    /// What `FeedForwardPlan` is made of, for the rows in common or for each member.
+    var scores = Buffer<Float>()
     var chosen = Buffer<Int32>()
     var weights = Buffer<Float>()
     var slots = Buffer<Int32>()
-    /// [slots]: the row of each.
     var slotRows = Buffer<Int32>()
+    var offsets = Buffer<Int32>()
+    var groups = Buffer<FeedForwardPlan.Group>()
     /// [slots, intermediate]: silu(gate) * up.
     var gated = Buffer<Float>()
     var gatedQuantized = Buffer<sigma_activation_block>()
@@ -90,9 +91,12 @@ struct Workspace {
             \.splitOutputs, \.scores, \.routerLogits, \.weights, \.gated, \.expertOutputs, \.feedForward, \.logits,
             \.scratch,
         ] { self[keyPath: keyPath].release() }
-        for keyPath in [\Workspace.chosen, \.slots, \.slotRows] { self[keyPath: keyPath].release() }
+        for keyPath in [\Workspace.chosen, \.slots, \.slotRows, \.offsets, \.progress] {
+            self[keyPath: keyPath].release()
+        }
         for keyPath in [\Workspace.normedQuantized, \.attendedQuantized, \.gatedQuantized] {
             self[keyPath: keyPath].release()
         }
+        groups.release()
     }
 }

@@ -1,7 +1,7 @@
 import CSigma
 
 /// Element types of weights, with GGUF's numbers.
-package enum WeightType: UInt32, Sendable, CaseIterable {
+package enum WeightType: UInt32, Sendable, CaseIterable, BitwiseCopyable {
     case f32 = 0
     case f16 = 1
     case q4_0 = 2
@@ -49,7 +49,7 @@ package enum WeightType: UInt32, Sendable, CaseIterable {
 
 /// A matrix [rows, columns] somewhere in mapped memory: `y = W x` has `rows` outputs. Float types are row-major, quantized ones packed in
 /// groups of 16 rows (`docs/model-file.md`). The data is 64-byte aligned.
-package struct WeightMatrix: @unchecked Sendable {
+package struct WeightMatrix: @unchecked Sendable, BitwiseCopyable {
     package var type: WeightType
     package var rows: Int
     package var columns: Int
