@@ -13,6 +13,7 @@ typedef struct {
     size_t tile_bytes;      // from tile to tile of the elements
     size_t scale_bytes;     // from tile to tile of the scales
     int type;               // of an element: SIGMA_F32, SIGMA_F16, or SIGMA_Q8_0 for a signed byte
+    const char *next;       // what will be read after this block
 } kv_block;
 
 INLINE size_t element_bytes(int type) { return type == SIGMA_F32 ? 4 : type == SIGMA_F16 ? 2 : 1; }
@@ -24,8 +25,8 @@ INLINE vf load_element(const char *p, int type) {
 }
 
 // scores[i][x] of some queries with `vectors` times LANES positions from `first` on.
-INLINE void score_tile(const kv_block *k, int type, int scaled, int first, int vectors, int head_dim, const float *q,
-                       ptrdiff_t q_stride, int queries, float *scores) {
+INLINE void score_tile(const kv_block *k, const kv_block *v, int type, int scaled, int first, int vectors, int head_dim,
+                       const float *q, ptrdiff_t q_stride, int queries, float *scores) {
     const char *element[4], *scale[4];
     vf sums[QUERIES][4], totals[QUERIES][4];
     UNROLLED for (int x = 0; x < vectors; x++) {
@@ -35,7 +36,15 @@ INLINE void score_tile(const kv_block *k, int type, int scaled, int first, int v
         if (scaled) scale[x] = k->scales + tile * k->scale_bytes + (size_t)(position % 16) * 2;
         UNROLLED for (int i = 0; i < queries; i++) sums[i][x] = totals[i][x] = splat(0);
     }
-    for (int d = 0; d < head_dim; d++) {
+    // The next block's keys and values come while this one's are multiplied.
+    const size_t step = (size_t)(vectors * LANES) * element_bytes(type);
+    const char *next_keys = k->next + (size_t)first * (size_t)head_dim * element_bytes(type);
+    const char *next_values = v->next + (size_t)first * (size_t)head_dim * element_bytes(type);
+    for (int d = 0; d < head_dim; d++, next_keys += step, next_values += step) {
+        UNROLLED for (size_t line = 0; line < step; line += 64) {
+            __builtin_prefetch(next_keys + line);
+            __builtin_prefetch(next_values + line);
+        }
         vf key[4];
         UNROLLED for (int x = 0; x < vectors; x++) key[x] = load_element(element[x] + (size_t)d * 16 * element_bytes(type), type);
         UNROLLED for (int i = 0; i < queries; i++) {
@@ -123,9 +132,9 @@ INLINE void attend_tile(const kv_block *k, const kv_block *v, int type, int scal
     for (int i = 0; i < queries; i++) most = visible[i] > most ? visible[i] : most;
     enum { WIDE = LANES == 16 ? 4 : 2, NARROW = LANES == 16 ? 2 : 1 };
     if (scaled)
-        for (int x = 0; x < most; x += NARROW * LANES) score_tile(k, type, 1, x, NARROW, head_dim, q, width, queries, scores);
+        for (int x = 0; x < most; x += NARROW * LANES) score_tile(k, v, type, 1, x, NARROW, head_dim, q, width, queries, scores);
     else
-        for (int x = 0; x < most; x += WIDE * LANES) score_tile(k, type, 0, x, WIDE, head_dim, q, width, queries, scores);
+        for (int x = 0; x < most; x += WIDE * LANES) score_tile(k, v, type, 0, x, WIDE, head_dim, q, width, queries, scores);
     softmax_block(scores, visible, queries, maximum, sum, correction);
     if (!scaled) {
         enum { MANY = LANES == 16 ? 6 : 3, SOME = LANES == 16 ? 4 : 2 };
@@ -189,12 +198,16 @@ static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int h
     }
     const size_t tile_bytes = sigma_kv_tile_bytes(type, head_dim);
     float *work = scratch, *wide_keys = scratch + 2 * QUERIES * BLOCK, *wide_values = wide_keys + BLOCK * width;
+    // What is asked for twice costs little, an address without memory much.
+    const char *next_keys = keys->next ? keys->next : keys->tiles, *next_values = values->next ? values->next : values->tiles;
     int left[SIGMA_ATTENTION_QUERIES];
     for (int start = 0; start < most; start += BLOCK) {
         const size_t offset = (size_t)(start / 16) * tile_bytes;
         const size_t scales = (size_t)width * 16;
-        kv_block k = {(const char *)keys->tiles + offset, (const char *)keys->tiles + offset + scales, tile_bytes, tile_bytes, type};
-        kv_block v = {(const char *)values->tiles + offset, (const char *)values->tiles + offset + scales, tile_bytes, tile_bytes, type};
+        kv_block k = {(const char *)keys->tiles + offset, (const char *)keys->tiles + offset + scales, tile_bytes, tile_bytes, type,
+                      start + BLOCK < most ? (const char *)keys->tiles + offset + BLOCK / 16 * tile_bytes : next_keys};
+        kv_block v = {(const char *)values->tiles + offset, (const char *)values->tiles + offset + scales, tile_bytes, tile_bytes, type,
+                      start + BLOCK < most ? (const char *)values->tiles + offset + BLOCK / 16 * tile_bytes : next_values};
         for (int i = 0; i < queries; i++) left[i] = visible[i] - start < BLOCK ? visible[i] - start : BLOCK;
         // Many queries use each element often enough that widening it once pays.
         if (queries > 2 * QUERIES && type != SIGMA_F32) {
@@ -244,7 +257,8 @@ static void store_kv(const float *x, int head_dim, int is_value, int position, c
             store_half(piece.f16, load(padded));
         } else {
             if (i % 32 == 0) {
-                const uint16_t scale = sigma_float_to_half(quantize_block(x + i, piece.q8));
+                int32_t halves[2];
+                const uint16_t scale = sigma_float_to_half(quantize_block(x + i, piece.q8, halves));
                 __builtin_memcpy(tile + width * 16 + i + 2 * row, &scale, 2);
             }
             quants += i % 32;

@@ -88,6 +88,8 @@ INLINE vf vexp(vf x) {
 
 INLINE float exp1(float x) { return vexp(splat(x))[0]; }
 
+#define UNROLLED _Pragma("clang loop unroll(full)")
+
 // LANES values of a float type.
 INLINE vf load_float(const void *p, int type, ptrdiff_t i) {
     if (type == SIGMA_F32) return load((const float *)p + i);
@@ -112,39 +114,52 @@ INLINE float load_float1(const void *p, int type, ptrdiff_t i) {
     return sigma_half_to_float(bits);
 }
 
-// 32 values to 8 bits; returns their scale.
-INLINE float quantize_block(const float *x, int8_t *quants) {
+INLINE vi integer_max(vi a, vi b) { return __builtin_elementwise_max(a, b); }
+INLINE vi integer_add(vi a, vi b) { return a + b; }
+
+INLINE int32_t largest_lane(vi v) {
+    FOLD(v, integer_max)
+    return v[0];
+}
+
+INLINE int32_t integer_lane_sum(vi v) {
+    FOLD(v, integer_add)
+    return v[0];
+}
+
+// 32 values to 8 bits, and the sums of their halves; returns their scale.
+INLINE float quantize_block(const float *x, int8_t *quants, int32_t halves[2]) {
     // The maximum of magnitudes as integers has the same order, and not-a-number above all: it makes the scale so too.
     vi most = {0};
-    for (int i = 0; i < 32; i += LANES) {
+    UNROLLED for (int i = 0; i < 32; i += LANES) {
         vi magnitude;
         const vf value = load(x + i);
         __builtin_memcpy(&magnitude, &value, sizeof magnitude);
-        most = __builtin_elementwise_max(most, magnitude & 0x7fffffff);
+        most = integer_max(most, magnitude & 0x7fffffff);
     }
-    int32_t largest = most[0];
-    for (int i = 1; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
+    const int32_t largest = largest_lane(most);
     float amax;
     __builtin_memcpy(&amax, &largest, sizeof amax);
     const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
-    for (int i = 0; i < 32; i += LANES) {
-        const vf shifted = load(x + i) * inverse + splat(12582912.0f);
-        vi bits;
-        __builtin_memcpy(&bits, &shifted, sizeof bits);
-        bits -= 0x4b400000;
-        *(vb *)(quants + i) = __builtin_convertvector(bits, vb);
+    UNROLLED for (int half = 0; half < 2; half++) {
+        vi sum = {0};
+        UNROLLED for (int i = 16 * half; i < 16 * half + 16; i += LANES) {
+            const vf shifted = load(x + i) * inverse + splat(12582912.0f);
+            vi bits;
+            __builtin_memcpy(&bits, &shifted, sizeof bits);
+            bits -= 0x4b400000;
+            *(vb *)(quants + i) = __builtin_convertvector(bits, vb);
+            sum += bits;
+        }
+        halves[half] = integer_lane_sum(sum);
     }
     return amax / 127.0f;
 }
 
 static void quantize_activations(const float *x, sigma_activation_block *blocks, int k) {
     for (int b = 0; b < k / 32; b++, x += 32, blocks++) {
-        const float scale = quantize_block(x, blocks->q);
-        int32_t sums[2] = {0, 0};
-        for (int i = 0; i < 16; i++) {
-            sums[0] += blocks->q[i];
-            sums[1] += blocks->q[16 + i];
-        }
+        int32_t sums[2];
+        const float scale = quantize_block(x, blocks->q, sums);
         blocks->scale = scale;
         blocks->scaled_sum = scale * (float)(sums[0] + sums[1]);
         blocks->both = -8 * (sums[0] + sums[1]);
@@ -239,7 +254,13 @@ static void rms_norm(const float *x, const float *weight, float eps, float *y, i
 }
 
 static void rope(float *x, const float *cosines, const float *sines, int half) {
-    for (int i = 0; i < half; i++) {
+    int i = 0;
+    for (; i + LANES <= half; i += LANES) {
+        const vf x1 = load(x + i), x2 = load(x + i + half), cosine = load(cosines + i), sine = load(sines + i);
+        store(x + i, x1 * cosine - x2 * sine);
+        store(x + i + half, x2 * cosine + x1 * sine);
+    }
+    for (; i < half; i++) {
         const float x1 = x[i], x2 = x[i + half];
         x[i] = x1 * cosines[i] - x2 * sines[i];
         x[i + half] = x2 * cosines[i] + x1 * sines[i];
@@ -260,6 +281,12 @@ static void add_scaled(float *y, float a, const float *x, int n) {
     for (; i < n; i++) y[i] = x[i] * a + y[i];
 }
 
+static void divide(const float *x, float divisor, float *y, int n) {
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) store(y + i, load(x + i) / divisor);
+    for (; i < n; i++) y[i] = x[i] / divisor;
+}
+
 #include "kernels_attention.h"
 
 const sigma_kernels LEVEL_TABLE = {
@@ -272,6 +299,7 @@ const sigma_kernels LEVEL_TABLE = {
     .rope = rope,
     .silu_multiply = silu_multiply,
     .add_scaled = add_scaled,
+    .divide = divide,
     .store_kv = store_kv,
     .attend = attend,
     .merge_attention = merge_attention,

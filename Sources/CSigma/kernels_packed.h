@@ -20,8 +20,6 @@ INLINE void scales_q4_k(const uint8_t *pairs, int which, vf *scale, vf *minimum)
     *minimum = from_int(low >> 4 | (high >> 2 & 3) << 4);
 }
 
-#define UNROLLED _Pragma("clang loop unroll(full)")
-
 // `rows` (a constant where it is called) activation rows against the rows part * LANES ..< (part + 1) * LANES of a group.
 INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, int k, const sigma_activations *a, int first,
                         int rows, float *y, size_t y_stride) {
@@ -35,7 +33,7 @@ INLINE void packed_tile(int type, const uint8_t *group, size_t ahead, int part, 
         sums[i] = splat(0);
     }
     for (int b = 0; b < k / 32; b++, values += step) {
-        UNROLLED for (size_t line = 0; line < step; line += 64) __builtin_prefetch(values + ahead + line);
+        UNROLLED for (size_t line = 0; line < step; line += 64) __builtin_prefetch(values + ahead + line, 0, 2);
         vw w[8];
         if (type == SIGMA_Q8_0) {
             UNROLLED for (int c = 0; c < 8; c++) w[c] = load_weights(values + 64 * c);

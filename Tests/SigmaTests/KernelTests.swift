@@ -222,7 +222,7 @@ import Testing
             let bytes = (positions + block - 1) / block * block / 16 * sigma_kv_tile_bytes(type, Int32(dim))
             let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
             memory.initializeMemory(as: UInt8.self, repeating: 0xff, count: bytes)
-            rows = sigma_kv_rows(tiles: memory, type: type)
+            rows = sigma_kv_rows(tiles: memory, type: type, next: nil)
             for position in 0..<positions {
                 Array(source[position * dim..<(position + 1) * dim]).withUnsafeBufferPointer {
                     kernels.store_kv($0.baseAddress, Int32(dim), isValue ? 1 : 0, Int32(position), &rows)

@@ -45,6 +45,7 @@ typedef struct {
 typedef struct {
     void *tiles;
     int type;  // SIGMA_F32, SIGMA_F16 or SIGMA_Q8_0; head_dim % 32 == 0 for q8_0
+    const void *next;  // tiles that are read after these, to have them come in time; or NULL
 } sigma_kv_rows;
 
 static inline size_t sigma_kv_tile_bytes(int type, int head_dim) {
@@ -77,6 +78,8 @@ typedef struct {
     void (*silu_multiply)(const float *gate, const float *up, float *y, int n);
     // y += a * x
     void (*add_scaled)(float *y, float a, const float *x, int n);
+    // y = x / divisor
+    void (*divide)(const float *x, float divisor, float *y, int n);
 
     // x [head_dim] becomes the keys' or values' row at `position`: f16 rounded to nearest even, q8_0 with scale max|x| / 127 per 32.
     void (*store_kv)(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows);

@@ -27,7 +27,7 @@ extension CPUBackend {
     /// Positions in a split: splits lie at multiples of this, whatever the batch. Also the cache's block.
     static var splitLength: Int { KVCache.blockLength }
     /// Query vectors that share one read of keys and values.
-    static let queryTile = 64
+    static let queryTile = 128
 
     var headsPerGroup: Int { configuration.headCount / configuration.kvHeadCount }
 
@@ -212,8 +212,8 @@ extension CPUBackend {
             if let norm = layer.queryNorm { kernels.rms_norm(query, norm, c.rmsNormEpsilon, query, Int32(dim)) }
             kernels.rope(query, cosines, sines, Int32(dim / 2))
             let out = workspace.queries.base + (row * c.headCount + firstHead + head) * paddedHeadDim
-            for i in 0..<dim { out[i] = query[i] * scale }
-            for i in dim..<paddedHeadDim { out[i] = 0 }
+            out.update(repeating: 0, count: paddedHeadDim)
+            kernels.add_scaled(out, scale, query, Int32(dim))
         }
 
         let (cache, position) = place(of: row)
@@ -250,7 +250,7 @@ extension CPUBackend {
         let first = kvHead * headsPerGroup * dim
         let out = workspace.attended.base + row * configuration.queryWidth + first
         for head in 0..<headsPerGroup {
-            for i in 0..<dim { out[head * dim + i] = outputs[head * paddedHeadDim + i] / sums[head] }
+            kernels.divide(outputs + head * paddedHeadDim, sums[head], out + head * dim, Int32(dim))
         }
         if quantizesAttendedByHead && layers[layerIndex].output.type.isQuantized {
             quantizeAttended(row, columns: first..<first + headsPerGroup * dim)
@@ -293,6 +293,12 @@ extension CPUBackend {
             }
             var keys = cache.rows(block: split, layer: layerIndex, isValue: false, head: item.kvHead)
             var values = cache.rows(block: split, layer: layerIndex, isValue: true, head: item.kvHead)
+            if split + 1 < cache.blockCount {
+                keys.next = UnsafeRawPointer(
+                    cache.rows(block: split + 1, layer: layerIndex, isValue: false, head: item.kvHead).tiles)
+                values.next = UnsafeRawPointer(
+                    cache.rows(block: split + 1, layer: layerIndex, isValue: true, head: item.kvHead).tiles)
+            }
             kernels.attend(
                 &keys, &values, Int32(configuration.headDim), q, Int32(queries), visible, kernelScratch, maximum, sum,
                 output)

@@ -65,11 +65,13 @@ final class KVCache: SequenceState, @unchecked Sendable {
         }
     }
 
+    var blockCount: Int { blocks.count }
+
     /// One head's keys or values of positions `block * 256 ..< (block + 1) * 256`.
     @inline(__always)
     func rows(block: Int, layer: Int, isValue: Bool, head: Int) -> sigma_kv_rows {
         sigma_kv_rows(
             tiles: blocks[block] + ((layer * 2 + (isValue ? 1 : 0)) * kvHeadCount + head) * Self.blockLength * rowBytes,
-            type: kvType.kernelType)
+            type: kvType.kernelType, next: nil)
     }
 }
