@@ -87,9 +87,21 @@ static void check_sum(level_report *level) {
     free(x);
 }
 
+static void check_division(level_report *level) {
+    begin(level, "divide", ANY_LANES);
+    enum { COUNT = 101 };
+    float *x = uneven(COUNT, 11, 2), *y = allocate(COUNT * sizeof *y);
+    level->kernels->divide(x, 3.7f, y, COUNT);
+    for (int i = 0; i < COUNT; i++) expect(level, y[i] == x[i] / 3.7f, "element", i, 0, 0);
+    record(level, y, COUNT * sizeof *y);
+    free(y);
+    free(x);
+}
+
 void check_rows(level_report *level) {
     check_norm(level);
     check_rotation(level);
     check_gate(level);
     check_sum(level);
+    check_division(level);
 }
