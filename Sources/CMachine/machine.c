@@ -6,7 +6,7 @@
 // computing anything beforehand, and the vectors in registers.
 #define CHAINS 12
 #if defined(__x86_64__)
-#define KEEP(x) __asm__ volatile("" : "+x"(x))
+#define KEEP(x) __asm__ volatile("" : "+v"(x))
 #else
 #define KEEP(x) __asm__ volatile("" : "+w"(x))
 #endif
@@ -50,6 +50,22 @@ static uint64_t portable_fp32(uint64_t rounds, uint64_t *sink) {
 
 static const machine_loops portable = {portable_read, portable_int8, portable_fp32};
 
+// Multiply-adds on CHAINS accumulators; `step` is one of them on accumulator s with the operand x.
+#define LOOP(vector, zero, start, step) \
+    vector s[CHAINS], x = start; \
+    _Pragma("clang loop unroll(full)") for (int c = 0; c < CHAINS; c++) s[c] = zero; \
+    for (uint64_t r = 0; r < rounds; r++) { \
+        _Pragma("clang loop unroll(full)") for (int c = 0; c < CHAINS; c++) { \
+            KEEP(x); \
+            s[c] = step; \
+        } \
+    } \
+    _Pragma("clang loop unroll(full)") for (int c = 0; c < CHAINS; c++) { \
+        uint64_t word; \
+        memcpy(&word, &s[c], sizeof word); \
+        *sink += word; \
+    }
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -76,25 +92,13 @@ __attribute__((target("avx512f"))) static uint64_t avx512_read(const void *bytes
     READ(__m512i, _mm512_load_si512, _mm512_add_epi64, _mm512_setzero_si512)
 }
 
-// Multiply-adds on CHAINS accumulators; `step` is one of them on accumulator s with the operand x.
-#define LOOP(vector, zero, start, step) \
-    vector s[CHAINS], x = start; \
-    _Pragma("clang loop unroll(full)") for (int c = 0; c < CHAINS; c++) s[c] = zero; \
-    for (uint64_t r = 0; r < rounds; r++) { \
-        _Pragma("clang loop unroll(full)") for (int c = 0; c < CHAINS; c++) { \
-            __asm__ volatile("" : "+v"(x)); \
-            s[c] = step; \
-        } \
-    } \
-    _Pragma("clang loop unroll(full)") for (int c = 0; c < CHAINS; c++) { \
-        uint64_t word; \
-        memcpy(&word, &s[c], sizeof word); \
-        *sink += word; \
-    }
-
 // Products of bytes in pairs, and their 16-bit sum: what AVX2 has instead of one instruction.
 __attribute__((target("avx2"))) static uint64_t avx2_int8(uint64_t rounds, uint64_t *sink) {
     LOOP(__m256i, _mm256_setzero_si256(), _mm256_set1_epi8(1), _mm256_add_epi16(s[c], _mm256_maddubs_epi16(x, x)))
+    return rounds * CHAINS * 32;
+}
+__attribute__((target("avx2,avxvnni"))) static uint64_t avx2vnni_int8(uint64_t rounds, uint64_t *sink) {
+    LOOP(__m256i, _mm256_setzero_si256(), _mm256_set1_epi8(1), _mm256_dpbusd_avx_epi32(s[c], x, x))
     return rounds * CHAINS * 32;
 }
 __attribute__((target("avx2,fma"))) static uint64_t avx2_fp32(uint64_t rounds, uint64_t *sink) {
@@ -110,13 +114,33 @@ __attribute__((target("avx512f"))) static uint64_t avx512_fp32(uint64_t rounds, 
     return rounds * CHAINS * 16;
 }
 
-static const machine_loops avx2 = {avx2_read, avx2_int8, avx2_fp32}, avx512 = {avx512_read, avx512_int8, avx512_fp32};
+static const machine_loops avx2 = {avx2_read, avx2_int8, avx2_fp32}, avx2vnni = {avx2_read, avx2vnni_int8, avx2_fp32},
+                           avx512 = {avx512_read, avx512_int8, avx512_fp32};
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+
+__attribute__((target("dotprod"))) static uint64_t neon_int8(uint64_t rounds, uint64_t *sink) {
+    LOOP(int32x4_t, vdupq_n_s32(0), (int32x4_t)vdupq_n_s8(1), vdotq_s32(s[c], (int8x16_t)x, (int8x16_t)x))
+    return rounds * CHAINS * 16;
+}
+// Two rows of eight by two columns of eight.
+__attribute__((target("i8mm"))) static uint64_t i8mm_int8(uint64_t rounds, uint64_t *sink) {
+    LOOP(int32x4_t, vdupq_n_s32(0), (int32x4_t)vdupq_n_s8(1), vmmlaq_s32(s[c], (int8x16_t)x, (int8x16_t)x))
+    return rounds * CHAINS * 32;
+}
+
+// The baseline's loads and fused products are the best there are.
+static const machine_loops neon = {portable_read, neon_int8, portable_fp32}, i8mm = {portable_read, i8mm_int8, portable_fp32};
 #endif
 
 const machine_loops *machine_loops_named(const char *level) {
 #if defined(__x86_64__)
     if (strcmp(level, "avx2") == 0) return &avx2;
+    if (strcmp(level, "avx2vnni") == 0) return &avx2vnni;
     if (strcmp(level, "avx512") == 0) return &avx512;
+#elif defined(__aarch64__)
+    if (strcmp(level, "neon") == 0) return &neon;
+    if (strcmp(level, "i8mm") == 0) return &i8mm;
 #endif
     (void)level;
     return &portable;

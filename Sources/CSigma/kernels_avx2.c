@@ -13,30 +13,7 @@
 #define LEVEL_NAME "avx2"
 #define LEVEL_TABLE sigma_kernels_avx2
 
-static inline __m256 load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-
-static inline void store_half(uint16_t *p, __m256 v) {
-    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-}
-
-typedef __m256i vw;
-
-static inline vw load_weights(const uint8_t *p) { return _mm256_load_si256((const __m256i *)p); }
-static inline vw low_nibbles(vw v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
-static inline vw high_nibbles(vw v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
-static inline vw join_six(vw low, vw pairs, int field) {
-    const vw high = field == 0   ? _mm256_slli_epi16(pairs, 4)
-                    : field == 1 ? _mm256_slli_epi16(pairs, 2)
-                    : field == 2 ? pairs
-                                 : _mm256_srli_epi16(pairs, 2);
-    return _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(0x30)));
-}
-
-static inline __m256i four(const int8_t *q) {
-    int32_t bits;
-    memcpy(&bits, q, 4);
-    return _mm256_set1_epi32(bits);
-}
+#include "primitives_256.h"
 
 static inline __m256i widen_pairs(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 

@@ -4,6 +4,7 @@
 //   low_nibbles, high_nibbles, join_six(low, pairs, field): low | 2-bit field << 4
 //   dot_nibbles, dot_nibbles_raw, dot_six, dot_bytes: vi of LANES rows against 32 (dot_six: 16) activations, exact; the weights' zero
 //                           point (8, none, 32, 128) is taken off.
+// and MATRIX_PRODUCTS if it has what kernels_matrix.h needs.
 // An output is one lane: its sum runs over the blocks of 32 columns in order, whatever is computed beside it.
 
 typedef uint8_t vu __attribute__((vector_size(LANES), aligned(1)));
@@ -97,19 +98,36 @@ INLINE void packed_group(int type, const uint8_t *group, size_t ahead, int k, co
     }
 }
 
+// The activation rows from `first` on, for quantized weights.
+INLINE sigma_activations rows_from(const sigma_activations *a, int first) {
+    sigma_activations rows = *a;
+    if (a->index)
+        rows.index += first;
+    else
+        rows.blocks += (size_t)first * a->block_stride;
+    return rows;
+}
+
+#ifdef MATRIX_PRODUCTS
+#include "kernels_matrix.h"
+#endif
+
 // Activation rows whose blocks stay in the second cache while the groups pass by.
 enum { ROW_BLOCK = 128 };
 
 INLINE void matmul_packed_typed(int type, const uint8_t *groups, int n, int k, const sigma_activations *a, int m, float *y,
                                 size_t y_stride) {
     const size_t bytes = sigma_group_bytes(type, (size_t)k);
+#ifdef MATRIX_PRODUCTS
+    const int done = matmul_pairs(type, groups, n, k, a, m, y, y_stride);
+    const sigma_activations others = rows_from(a, done);
+    a = &others;
+    m -= done;
+    y += (size_t)done * y_stride;
+#endif
     for (int i = 0; i < m; i += ROW_BLOCK) {
         const int rows = m - i < ROW_BLOCK ? m - i : ROW_BLOCK;
-        sigma_activations piece = *a;
-        if (a->index)
-            piece.index += i;
-        else
-            piece.blocks += (size_t)i * a->block_stride;
+        const sigma_activations piece = rows_from(a, i);
         const uint8_t *group = groups;
         for (int j = 0; j < n; j += SIGMA_GROUP, group += bytes) {
             float *out = y + (size_t)i * y_stride + j;

@@ -218,7 +218,8 @@ import Testing
 
         init(_ source: [Float], _ dim: Int, _ type: Int32, isValue: Bool, _ kernels: sigma_kernels) {
             let positions = source.count / dim
-            let bytes = (positions + 15) / 16 * sigma_kv_tile_bytes(type, Int32(dim))
+            let block = Int(SIGMA_ATTENTION_BLOCK)
+            let bytes = (positions + block - 1) / block * block / 16 * sigma_kv_tile_bytes(type, Int32(dim))
             let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
             memory.initializeMemory(as: UInt8.self, repeating: 0xff, count: bytes)
             rows = sigma_kv_rows(tiles: memory, type: type, next: nil)

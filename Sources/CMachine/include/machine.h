@@ -13,7 +13,7 @@ typedef struct {
     uint64_t (*fp32)(uint64_t rounds, uint64_t *sink);
 } machine_loops;
 
-// Of the level "portable", "avx2" or "avx512". The processor must have it.
+// Of a level of the kernels, by its name. The processor must have it.
 const machine_loops *machine_loops_named(const char *level);
 
 #endif

@@ -40,7 +40,8 @@ typedef struct {
 } sigma_activations;
 
 // Keys (or values) of one head at successive positions, in tiles of 16. A tile of keys is [width][16], of values [16][width],
-// width = SIGMA_PADDED(head_dim), of f32, f16, or (q8_0) signed bytes, then [width / 32][16] fp16 scales. 64-byte aligned.
+// width = SIGMA_PADDED(head_dim), of f32, f16, or (q8_0) signed bytes, then [width / 32][16] fp16 scales. 64-byte aligned. There is memory
+// for whole blocks of SIGMA_ATTENTION_BLOCK positions: what lies behind the last visible position is read, and makes no difference.
 typedef struct {
     void *tiles;
     int type;  // SIGMA_F32, SIGMA_F16 or SIGMA_Q8_0; head_dim % 32 == 0 for q8_0
@@ -100,7 +101,9 @@ static inline void sigma_prefetch(const void *bytes, size_t count) {
 
 // The best table that this processor can run.
 const sigma_kernels *sigma_kernels_best(void);
-// "portable", "avx2", "avx512": NULL where the name is unknown or the processor cannot run it.
+// The levels that this processor can run, the plainest (0, "portable") first and the best last; NULL behind it. docs/kernels.md lists them.
+const sigma_kernels *sigma_kernels_level(int number);
+// NULL where the name is unknown or the processor cannot run it.
 const sigma_kernels *sigma_kernels_named(const char *name);
 
 #endif

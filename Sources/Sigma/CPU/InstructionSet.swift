@@ -19,7 +19,9 @@ package struct InstructionSet: @unchecked Sendable {
 
     /// The levels that this processor can run, the best last.
     package static var all: [InstructionSet] {
-        ["portable", "avx2", "avx512"].compactMap { InstructionSet(named: $0) }
+        var levels: [InstructionSet] = []
+        while let kernels = sigma_kernels_level(Int32(levels.count)) { levels.append(InstructionSet(kernels: kernels)) }
+        return levels
     }
 
     init(kernels: UnsafePointer<sigma_kernels>) { self.kernels = kernels }

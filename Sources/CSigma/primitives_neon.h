@@ -1,0 +1,22 @@
+// fp16 and packed weights in 128-bit vectors: part of the levels for aarch64, whose baseline has the conversions.
+
+static inline float32x4_t load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline void store_half(uint16_t *p, float32x4_t v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+
+typedef uint8x16_t vw;
+
+static inline vw load_weights(const uint8_t *p) { return vld1q_u8(p); }
+static inline vw low_nibbles(vw v) { return vandq_u8(v, vdupq_n_u8(15)); }
+static inline vw high_nibbles(vw v) { return vshrq_n_u8(v, 4); }
+// Shift-left-and-insert takes all of its operand's lower four bits, so that other fields must be gone from them.
+static inline vw join_six(vw low, vw pairs, int field) {
+    switch (field) {
+    case 0: return vsliq_n_u8(low, vandq_u8(pairs, vdupq_n_u8(3)), 4);
+    case 1: return vorrq_u8(low, vandq_u8(vshlq_n_u8(pairs, 2), vdupq_n_u8(0x30)));
+    case 2: return vorrq_u8(low, vandq_u8(pairs, vdupq_n_u8(0x30)));
+    default: return vsliq_n_u8(low, vshrq_n_u8(pairs, 6), 4);
+    }
+}
+
+// Sums of products of four columns' weights with the four bytes of one lane of the activations, over 16 columns.
+#define DOT_16(sum, dot, w, q) dot(dot(dot(dot(sum, (w)[0], q, 0), (w)[1], q, 1), (w)[2], q, 2), (w)[3], q, 3)
