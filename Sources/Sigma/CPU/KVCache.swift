@@ -102,7 +102,7 @@ extension KVCache {
         for (index, size) in storedBlockSizes(length: length).enumerated() {
             let positions = min(Self.blockLength, length - index * Self.blockLength)
             if positions == Self.blockLength {
-                try body(UnsafeRawBufferPointer(start: blocks[index], count: size))
+                try body(UnsafeRawBufferPointer(start: blocks[index].base, count: size))
                 continue
             }
             let headBytes = storedHeadBytes(positions: positions)
@@ -113,7 +113,7 @@ extension KVCache {
                         rebasing: buffer[head * headBytes..<(head + 1) * headBytes])
                     stored.copyMemory(
                         from: UnsafeRawBufferPointer(
-                            start: blocks[index] + head * Self.blockLength * rowBytes, count: headBytes))
+                            start: blocks[index].base + head * Self.blockLength * rowBytes, count: headBytes))
                     let isValue = head / kvHeadCount % 2 == 1
                     if positions % Self.tileLength > 0 {
                         clear(
@@ -160,7 +160,7 @@ extension KVCache {
         for (index, size) in storedBlockSizes(length: newLength).enumerated() {
             let positions = min(Self.blockLength, newLength - index * Self.blockLength)
             if positions == Self.blockLength {
-                try fill(UnsafeMutableRawBufferPointer(start: blocks[index], count: size))
+                try fill(UnsafeMutableRawBufferPointer(start: blocks[index].base, count: size))
                 continue
             }
             let headBytes = storedHeadBytes(positions: positions)
@@ -168,7 +168,7 @@ extension KVCache {
             defer { buffer.deallocate() }
             try fill(buffer)
             for head in 0..<layerCount * 2 * kvHeadCount {
-                (blocks[index] + head * Self.blockLength * rowBytes).copyMemory(
+                (blocks[index].base + head * Self.blockLength * rowBytes).copyMemory(
                     from: buffer.baseAddress! + head * headBytes, byteCount: headBytes)
             }
         }
