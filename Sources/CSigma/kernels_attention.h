@@ -26,7 +26,7 @@ INLINE vf load_element(const char *p, int type) {
 
 // scores[i][x] of some queries with `vectors` times LANES positions from `first` on.
 INLINE void score_tile(const kv_block *k, const kv_block *v, int type, int scaled, int first, int vectors, int head_dim,
-                       const float *q, ptrdiff_t q_stride, int queries, float *scores) {
+                       const float *q, ptrdiff_t q_stride, int queries, int ahead, float *scores) {
     const char *element[4], *scale[4];
     vf sums[QUERIES][4], totals[QUERIES][4];
     UNROLLED for (int x = 0; x < vectors; x++) {
@@ -36,12 +36,12 @@ INLINE void score_tile(const kv_block *k, const kv_block *v, int type, int scale
         if (scaled) scale[x] = k->scales + tile * k->scale_bytes + (size_t)(position % 16) * 2;
         UNROLLED for (int i = 0; i < queries; i++) sums[i][x] = totals[i][x] = splat(0);
     }
-    // The next block's keys and values come while this one's are multiplied.
+    // The next block's keys and values come while this one's are multiplied for the first time.
     const size_t step = (size_t)(vectors * LANES) * element_bytes(type);
     const char *next_keys = k->next + (size_t)first * (size_t)head_dim * element_bytes(type);
     const char *next_values = v->next + (size_t)first * (size_t)head_dim * element_bytes(type);
     for (int d = 0; d < head_dim; d++, next_keys += step, next_values += step) {
-        UNROLLED for (size_t line = 0; line < step; line += 64) {
+        if (ahead) UNROLLED for (size_t line = 0; line < step; line += 64) {
             __builtin_prefetch(next_keys + line);
             __builtin_prefetch(next_values + line);
         }
@@ -124,17 +124,17 @@ INLINE void softmax_block(float *scores, const int *visible, int queries, float 
 }
 
 // All of one block for some queries, of which visible[i] positions count.
-INLINE void attend_tile(const kv_block *k, const kv_block *v, int type, int scaled, int head_dim, const float *q, int queries,
-                        const int *visible, float *scratch, float *maximum, float *sum, float *output) {
+INLINE void attend_tile(const kv_block *k, const kv_block *v, int type, int scaled, int ahead, int head_dim, const float *q,
+                        int queries, const int *visible, float *scratch, float *maximum, float *sum, float *output) {
     const int width = SIGMA_PADDED(head_dim);
     float *scores = scratch, *weights = scratch + QUERIES * BLOCK, correction[QUERIES];
     int most = 0;
     for (int i = 0; i < queries; i++) most = visible[i] > most ? visible[i] : most;
     enum { WIDE = LANES == 16 ? 4 : 2, NARROW = LANES == 16 ? 2 : 1 };
     if (scaled)
-        for (int x = 0; x < most; x += NARROW * LANES) score_tile(k, v, type, 1, x, NARROW, head_dim, q, width, queries, scores);
+        for (int x = 0; x < most; x += NARROW * LANES) score_tile(k, v, type, 1, x, NARROW, head_dim, q, width, queries, ahead, scores);
     else
-        for (int x = 0; x < most; x += WIDE * LANES) score_tile(k, v, type, 0, x, WIDE, head_dim, q, width, queries, scores);
+        for (int x = 0; x < most; x += WIDE * LANES) score_tile(k, v, type, 0, x, WIDE, head_dim, q, width, queries, ahead, scores);
     softmax_block(scores, visible, queries, maximum, sum, correction);
     if (!scaled) {
         enum { MANY = LANES == 16 ? 6 : 3, SOME = LANES == 16 ? 4 : 2 };
@@ -159,17 +159,17 @@ INLINE void attend_tile(const kv_block *k, const kv_block *v, int type, int scal
     }
 }
 
-INLINE void attend_queries(const kv_block *k, const kv_block *v, int type, int scaled, int head_dim, const float *q, int queries,
-                           const int *visible, float *scratch, float *maximum, float *sum, float *output) {
+INLINE void attend_queries(const kv_block *k, const kv_block *v, int type, int scaled, int ahead, int head_dim, const float *q,
+                           int queries, const int *visible, float *scratch, float *maximum, float *sum, float *output) {
     const int width = SIGMA_PADDED(head_dim);
     for (int i = 0; i < queries; i += QUERIES) {
         const float *query = q + (ptrdiff_t)i * width;
         float *out = output + (ptrdiff_t)i * width;
         switch (queries - i) {
-        case 1: attend_tile(k, v, type, scaled, head_dim, query, 1, visible + i, scratch, maximum + i, sum + i, out); break;
-        case 2: attend_tile(k, v, type, scaled, head_dim, query, 2, visible + i, scratch, maximum + i, sum + i, out); break;
-        case 3: attend_tile(k, v, type, scaled, head_dim, query, 3, visible + i, scratch, maximum + i, sum + i, out); break;
-        default: attend_tile(k, v, type, scaled, head_dim, query, 4, visible + i, scratch, maximum + i, sum + i, out); break;
+        case 1: attend_tile(k, v, type, scaled, ahead, head_dim, query, 1, visible + i, scratch, maximum + i, sum + i, out); break;
+        case 2: attend_tile(k, v, type, scaled, ahead, head_dim, query, 2, visible + i, scratch, maximum + i, sum + i, out); break;
+        case 3: attend_tile(k, v, type, scaled, ahead, head_dim, query, 3, visible + i, scratch, maximum + i, sum + i, out); break;
+        default: attend_tile(k, v, type, scaled, ahead, head_dim, query, 4, visible + i, scratch, maximum + i, sum + i, out); break;
         }
     }
 }
@@ -216,13 +216,13 @@ static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int h
             widen_block(&v, tiles, width, wide_values);
         }
         if (k.type == SIGMA_F16)
-            attend_queries(&k, &v, SIGMA_F16, 0, head_dim, q, queries, left, work, maximum, sum, output);
+            attend_queries(&k, &v, SIGMA_F16, 0, 1, head_dim, q, queries, left, work, maximum, sum, output);
         else if (k.type == SIGMA_Q8_0)
-            attend_queries(&k, &v, SIGMA_Q8_0, 1, head_dim, q, queries, left, work, maximum, sum, output);
+            attend_queries(&k, &v, SIGMA_Q8_0, 1, 1, head_dim, q, queries, left, work, maximum, sum, output);
         else if (scaled)
-            attend_queries(&k, &v, SIGMA_F32, 1, head_dim, q, queries, left, work, maximum, sum, output);
+            attend_queries(&k, &v, SIGMA_F32, 1, 0, head_dim, q, queries, left, work, maximum, sum, output);
         else
-            attend_queries(&k, &v, SIGMA_F32, 0, head_dim, q, queries, left, work, maximum, sum, output);
+            attend_queries(&k, &v, SIGMA_F32, 0, 0, head_dim, q, queries, left, work, maximum, sum, output);
     }
 }
 
