@@ -2,9 +2,19 @@ import ArgumentParser
 import Sigma
 import SigmaCommand
 
+/// Measures, unless a subcommand is named. Options belong to the subcommands: several have the same ones.
+struct SigmaBench: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sigma-bench", abstract: "Measures a model's speed beside what the machine can do.",
+        discussion:
+            "The options of measuring are listed by: sigma-bench measure --help. The word measure can be left out.",
+        version: sigmaVersion, subcommands: [BenchCommand.self, SimulateCommand.self],
+        defaultSubcommand: BenchCommand.self)
+}
+
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "sigma-bench",
+        commandName: "measure",
         abstract: "Measures a model's speed beside what the machine can do.",
         discussion: """
             Every combination of the lists is one row. The prompt and the generation both begin behind DEPTH tokens. The tokens are seeded and \
@@ -22,8 +32,7 @@ struct BenchCommand: ParsableCommand {
               sigma-bench --model sigma.gguf --prompt 128,512,2048 --depth 0,4096 --kv-type f16,q8_0
               sigma-bench --model sigma.gguf --prompt 0 --depth 0,1024,4096,16384 --plot depth.svg
               sigma-bench --format json > speed.json
-            """,
-        version: sigmaVersion, subcommands: [SimulateCommand.self])
+            """)
 
     @OptionGroup var model: ModelOption
     @Option(help: ArgumentHelp("Prompt tokens; 0: no prompt is measured.", valueName: "n,..."))

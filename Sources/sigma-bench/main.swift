@@ -1,3 +1,3 @@
 import SigmaCommand
 
-runCommand(BenchCommand.self)
+runCommand(SigmaBench.self)

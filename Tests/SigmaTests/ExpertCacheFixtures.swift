@@ -99,7 +99,7 @@ struct ScriptedExperts {
     }
 }
 
-/// Passes reads on; after a number of them, one after the other fails until the next step has been told.
+/// Passes reads on; one of them fails.
 final class FailingReader: RecordReader {
     private struct State {
         var reader: (any RecordReader)?
@@ -112,18 +112,16 @@ final class FailingReader: RecordReader {
         return self
     }
 
-    /// The read after `count` others fails, and those in flight beside it: three in all, so that a prediction alone cannot take the failure.
+    /// The read after `count` others fails.
     func failAfter(_ count: Int) { state.withLock { $0.left = count } }
 
     func read(_ count: Int, at offset: Int, into target: UnsafeMutableRawPointer) throws {
         let (reader, fails) = state.withLock { state in
-            guard let left = state.left else { return (state.reader!, false) }
-            state.left = left > -Self.failures ? left - 1 : nil
-            return (state.reader!, left <= 0 && left > -Self.failures)
+            let fails = state.left == 0
+            state.left = fails ? nil : state.left.map { $0 - 1 }
+            return (state.reader!, fails)
         }
         if fails { throw SigmaError(.inputOutput, "injected", path: "injected", offset: UInt64(offset)) }
         try reader.read(count, at: offset, into: target)
     }
-
-    private static let failures = 3
 }

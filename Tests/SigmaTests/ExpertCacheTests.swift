@@ -136,8 +136,8 @@ import Testing
             #expect(cache.statistics.reads == 96)
             let order = scripted.reader.reads.map { $0.offset / scripted.recordBytes }
             #expect(Set(order).count == 96 && order.count == 96)
-            // Two threads read: neighbours may change places.
-            for (place, record) in order.enumerated() { #expect(abs(place - record) <= 2, "\(order)") }
+            // Several threads read: one that loses its processor comes late, and moves its neighbours by one place.
+            #expect(order.enumerated().filter { abs($0.offset - $0.element) > 3 }.count <= 8, "\(order)")
             // The next one meets again what was kept.
             cache.beginStep(rows: 4 * 16)
             for layer in 0..<6 { #expect(try scripted.use(Array(0..<16), layer: layer, of: cache)) }
