@@ -272,8 +272,8 @@ import Testing
                 scripted.reader.fail(.damage, at: (8 + 5) * scripted.recordBytes + 17)
                 cache.beginStep(rows: 1)
                 if isForetold {
-                    cache.foretell([5], layer: 1)
                     let count = scripted.reader.reads.count
+                    cache.foretell([5], layer: 1)
                     while scripted.reader.reads.count == count { usleep(100) }
                 }
                 // Either when the record is given, or at the step's end; a record read ahead may have been read again instead.
