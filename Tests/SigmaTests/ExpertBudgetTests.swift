@@ -167,16 +167,21 @@ import Testing
     @Test func aSequenceEndsWhereMemoryEnds() async throws {
         let model = try DemoModel.file()
         let table = ExpertRecordTable(model)
-        let probe = try CPUBackend(model: model, threadCount: 2).memoryPlan(
-            for: MemoryLimits(memory: 1 << 40, cache: .bytes(table.totalBytes / 2)))
         let block = model.configuration.kvBlockBytes(.f16)
-        let fixed = probe.processBytes + probe.denseBytes + probe.activationBytes
-        let budget = fixed + block + block / 2 + table.recordsPerToken * table.slotBytes
-        let engine = try Self.demoEngine(
-            MemoryLimits(memory: budget, cache: .bytes(table.totalBytes - table.slotBytes)))
-        let room = try #require(engine.backend.positionLimit(kvType: .f16))
-        // One block, or none where the process has grown since: then there is nothing to see.
-        try #require(room == 256)
+        // The process may grow or shrink between the plan and the engine, as tests run beside each other.
+        var found: Engine?
+        for _ in 0..<50 where found == nil {
+            let probe = try CPUBackend(model: model, threadCount: 2).memoryPlan(
+                for: MemoryLimits(memory: 1 << 40, cache: .bytes(table.totalBytes / 2)))
+            let fixed = probe.processBytes + probe.denseBytes + probe.activationBytes
+            let budget = fixed + block + block / 2 + table.recordsPerToken * table.slotBytes
+            let limits = MemoryLimits(memory: budget, cache: .bytes(table.totalBytes - table.slotBytes))
+            if let engine = try? Self.demoEngine(limits), engine.backend.positionLimit(kvType: .f16) == 256 {
+                found = engine
+            }
+        }
+        let engine = try #require(found)
+        let room = 256
         // The conversation's keys and values go with it.
         func tell() async throws -> Answer {
             let session = DemoModel.session(
