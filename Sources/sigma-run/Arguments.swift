@@ -176,7 +176,10 @@ struct OutputArguments: ParsableArguments {
     @Flag(help: "A short table of speeds and memory on standard error at the end (in a chat, after each answer).")
     var stats = false
 
-    @Option(help: ArgumentHelp("Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Record which experts every token uses, for sigma-bench simulate and sigma-eval routing.", valueName: "file"
+        ))
     var expertTrace: String?
 
     /// - Throws: `SigmaError`: `.damaged` for a model without routers, `.inputOutput` if the file cannot be created.

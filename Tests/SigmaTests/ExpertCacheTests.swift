@@ -159,7 +159,7 @@ import Testing
         #expect(try !cache.take(&wave, waits: true))
         #expect(wave.experts == [1] && scripted.isRight(wave.records[0], layer: 0, expert: 1))
         // The record in use stays while two others are read.
-        while scripted.reader.reads.count < 3 { usleep(100) }
+        #expect(waits { scripted.reader.reads.count >= 3 })
         #expect(scripted.isRight(wave.records[0], layer: 0, expert: 1))
         cache.release(wave)
         #expect(try scripted.use([2], layer: 1, of: cache))
@@ -180,7 +180,7 @@ import Testing
         cache.beginStep(rows: 1)
         cache.foretell(Array(0..<40), layer: 1)
         // Both readers hold a foretold record each when the layer asks.
-        while holder.waiting.load(ordering: .relaxed) < ExpertCache.readerCount { usleep(100) }
+        #expect(waits { holder.waiting.load(ordering: .relaxed) >= ExpertCache.readerCount })
         cache.request([7, 9], layer: 0)
         holder.open()
         var wave = ExpertWave()
@@ -207,6 +207,14 @@ import Testing
             while !gate.withLock({ $0 }) { usleep(100) }
         }
         func open() { gate.withLock { $0 = true } }
+    }
+
+    /// Waits until the condition holds, for a while.
+    /// - Returns: whether it does.
+    @discardableResult
+    private func waits(milliseconds: Int = 30_000, until condition: () -> Bool) -> Bool {
+        for _ in 0..<milliseconds * 10 where !condition() { usleep(100) }
+        return condition()
     }
 
     // MARK: the limit
@@ -278,7 +286,8 @@ import Testing
                 if isForetold {
                     let count = scripted.reader.reads.count
                     cache.foretell([5], layer: 1)
-                    while scripted.reader.reads.count == count { usleep(100) }
+                    // Unless it is still in its slot, from the round before.
+                    waits(milliseconds: 100) { scripted.reader.reads.count > count }
                 }
                 // Either when the record is given, or at the step's end; a record read ahead may have been read again instead.
                 var failure: SigmaError?
@@ -305,7 +314,7 @@ import Testing
         scripted.reader.fail(.error, at: (8 + 5) * scripted.recordBytes)
         cache.beginStep(rows: 1)
         cache.foretell([5], layer: 1)
-        while scripted.reader.reads.isEmpty { usleep(100) }
+        #expect(waits { !scripted.reader.reads.isEmpty })
         #expect(try scripted.use([2], layer: 0, of: cache))
         #expect(try scripted.use([4], layer: 1, of: cache))
         try cache.confirm()
