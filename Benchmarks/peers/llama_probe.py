@@ -54,7 +54,7 @@ def run(path, tokens, watched=()):
         return True
 
     model_parameters = llama_cpp.llama_model_default_params()
-    # ggml's plain rows and kernels: with repacked weights AMX may be used, which GCC 12 compiles wrongly (docs/gguf.md).
+    # ggml's plain rows and kernels: with repacked weights AMX may be used, which some builds crash in (docs/gguf.md).
     model_parameters.use_extra_bufts = False
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters)
     if not model:
