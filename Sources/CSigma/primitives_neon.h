@@ -1,4 +1,5 @@
-// fp16 and packed weights in 128-bit vectors: part of the levels for aarch64, whose baseline has the conversions.
+// fp16, packed weights and their 8-bit dot products in 128-bit vectors: part of the levels for aarch64, whose baseline has the conversions. A
+// level defines DOT(sum, w, q, lane): sums of products of four columns' weights of up to six bits with the four bytes of one lane of q.
 
 static inline float32x4_t load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline void store_half(uint16_t *p, float32x4_t v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
@@ -18,5 +19,18 @@ static inline vw join_six(vw low, vw pairs, int field) {
     }
 }
 
-// Sums of products of four columns' weights with the four bytes of one lane of the activations, over 16 columns.
-#define DOT_16(sum, dot, w, q) dot(dot(dot(dot(sum, (w)[0], q, 0), (w)[1], q, 1), (w)[2], q, 2), (w)[3], q, 3)
+// Over 16 columns.
+#define DOT_16(sum, w, q) DOT(DOT(DOT(DOT(sum, (w)[0], q, 0), (w)[1], q, 1), (w)[2], q, 2), (w)[3], q, 3)
+
+static inline int32x4_t dot_32(const vw w[8], const int8_t *q, int32_t offset) {
+    const int8x16_t first = vld1q_s8(q), second = vld1q_s8(q + 16);
+    const int32x4_t half = DOT_16(vdupq_n_s32(offset), w, first);
+    return DOT_16(half, w + 4, second);
+}
+
+static inline int32x4_t dot_nibbles(const vw w[8], const sigma_activation_block *b) { return dot_32(w, b->q, b->both); }
+static inline int32x4_t dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_32(w, b->q, 0); }
+static inline int32x4_t dot_six(const vw w[4], const int8_t *q, int32_t offset) {
+    const int8x16_t activations = vld1q_s8(q);
+    return DOT_16(vdupq_n_s32(4 * offset), w, activations);
+}
