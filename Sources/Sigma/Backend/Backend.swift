@@ -45,7 +45,7 @@ package final class Batch {
 
     package private(set) var tokens: [Int32] = []
     package private(set) var segments: [Segment] = []
-    /// Where the step's routing goes; nil: nobody asks, and the back end keeps none.
+    /// Where the step's routing goes; nil: nobody asks.
     package var routing: RoutingRecord?
 
     package init() {}
@@ -93,7 +93,7 @@ package protocol Backend: AnyObject, Sendable {
     /// residual += moe(rmsnorm(residual)), or the dense MLP: routing, choice and experts in one.
     /// - Throws: `SigmaError`: `.inputOutput` if an expert cannot be read, `.damaged` if one is not what it was; the sequences are unchanged.
     func feedForward(layer: Int) throws
-    /// What the router of the layer computed last gave; nil for a dense layer. Only in steps whose batch asks for routing.
+    /// What the router of the layer computed last gave; nil for a dense layer.
     func layerRouting() -> LayerRouting?
     /// Logits [rows, vocabulary] of at most `headRowLimit` rows (final norm and output head), valid until the next call.
     func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>

@@ -116,8 +116,7 @@ extension CPUBackend {
             projectOutput(layer, tile, attended, member)
         }
         if isFewRows, let router = layer.router {
-            let tiles = (c.expertCount + Self.routerTile - 1) / Self.routerTile
-            prefetch(router, team.share(member, of: tiles) * Self.routerTile)
+            prefetch(router, team.share(member, of: routerTiles) * Self.routerTile)
         }
     }
 

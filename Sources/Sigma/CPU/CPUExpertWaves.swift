@@ -30,7 +30,7 @@ extension CPUBackend {
         }
         let plan = plans + Int(member)
         plan.pointee.sort(rows: rowCount, experts: layer.experts!.count)
-        plan.pointee.noteSlots(isRouted: true, hasAlwaysOn: layer.alwaysOn != nil)
+        plan.pointee.hasAlwaysOn = layer.alwaysOn != nil
         if member == 0 { requestExperts(plan.pointee, layer) }
         team.barrier(member)
 
@@ -44,17 +44,14 @@ extension CPUBackend {
             if member == 0 { nextWave(layer) }
             team.barrier(member)
         }
-        if isFewRows { prefetchAttention(layer: layerIndex + 1, member) }
-        if plan.pointee.hasOneSlotPerRow { return }
-        team.barrier(member)
-        while let row = team.take(3, of: rowCount, member) { combine(row, plan) }
+        endLayer(plan, member)
     }
 
     /// Asks for the layer's experts, has the next layers' read, and takes what is there; with an MLP that every row goes through, nothing is
     /// waited for yet.
     private func requestExperts(_ plan: FeedForwardPlan, _ layer: CPULayer) {
         wave.chosen.removeAll(keepingCapacity: true)
-        for expert in 0..<layer.experts!.count where plan.offsets[expert + 1] > plan.offsets[expert] {
+        for expert in 0..<layer.experts!.count where plan.isChosen(expert) {
             wave.chosen.append(expert)
         }
         expertCache!.request(wave.chosen, layer: layerIndex)
@@ -88,12 +85,7 @@ extension CPUBackend {
         let layout = layer.experts!.layout
         plan.pointee.removeGroups()
         for (expert, record) in zip(wave.experts.experts, wave.experts.records) {
-            let first = Int(plan.pointee.offsets[expert])
-            plan.pointee.add(
-                .init(
-                    gate: layout.gate(at: record), up: layout.up(at: record), down: layout.down(at: record),
-                    firstSlot: first, count: Int(plan.pointee.offsets[expert + 1]) - first, firstGateItem: 0,
-                    firstDownItem: 0))
+            plan.pointee.add(expert: expert, at: record, layout)
         }
         if wave.isFirst, let mlp = layer.alwaysOn {
             plan.pointee.add(mlp, behind: rowCount * plan.pointee.choices, rows: rowCount)

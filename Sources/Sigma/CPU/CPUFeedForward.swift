@@ -8,6 +8,8 @@ extension CPUBackend {
     /// Rows that a member scores at a time.
     static let routerRows = 8
 
+    var routerTiles: Int { (configuration.expertCount + Self.routerTile - 1) / Self.routerTile }
+
     func reserveFeedForward(_ workspace: inout Workspace, rows: Int) throws {
         let c = configuration
         let choices = c.expertsPerToken.max() ?? 0
@@ -84,6 +86,11 @@ extension CPUBackend {
         }
         team.barrier(member)
         while let item = team.take(2, of: plan.pointee.downItems, member) { down(item, plan, member) }
+        endLayer(plan, member)
+    }
+
+    /// What is left when the member's last tiles of down are done.
+    func endLayer(_ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
         if isFewRows { prefetchAttention(layer: layerIndex + 1, member) }
         if plan.pointee.hasOneSlotPerRow { return }
         team.barrier(member)
@@ -129,8 +136,7 @@ extension CPUBackend {
 
         if normalizesAlone {
             let normed = normalizeRows(layer.feedForwardNorm, quantized: quantized, list: 0, member)
-            let tiles = (c.expertCount + Self.routerTile - 1) / Self.routerTile
-            while let tile = team.take(4, of: tiles, member) {
+            while let tile = team.take(4, of: routerTiles, member) {
                 let first = tile * Self.routerTile
                 score(rows: 0..<rowCount, experts: first..<min(first + Self.routerTile, c.expertCount), normed.values)
             }
@@ -155,19 +161,13 @@ extension CPUBackend {
         if let experts = layer.experts {
             routed = rowCount * plan.pointee.choices
             plan.pointee.sort(rows: rowCount, experts: experts.count)
-            for expert in 0..<experts.count {
-                let first = Int(plan.pointee.offsets[expert])
-                let count = Int(plan.pointee.offsets[expert + 1]) - first
-                guard count > 0 else { continue }
+            for expert in 0..<experts.count where plan.pointee.isChosen(expert) {
                 if member == 0 { paging.requestExpert(expert, layer: layerIndex, of: experts) }
-                plan.pointee.add(
-                    .init(
-                        gate: experts.gate(expert), up: experts.up(expert), down: experts.down(expert),
-                        firstSlot: first, count: count, firstGateItem: 0, firstDownItem: 0))
+                plan.pointee.add(expert: expert, at: experts.record(expert), experts.layout)
             }
         }
+        plan.pointee.hasAlwaysOn = layer.alwaysOn != nil
         if let mlp = layer.alwaysOn { plan.pointee.add(mlp, behind: routed, rows: rowCount) }
-        plan.pointee.noteSlots(isRouted: routed > 0, hasAlwaysOn: layer.alwaysOn != nil)
     }
 
     /// gated = silu(gate x) * (up x) for one tile of outputs of one group, and its 8-bit form for the product with down.
@@ -234,7 +234,7 @@ extension CPUBackend {
     }
 
     /// feedForward = weighted sum of the row's experts in the order of the choice, plus the shared experts; residual += feedForward.
-    func combine(_ row: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>) {
+    private func combine(_ row: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>) {
         let hidden = configuration.hiddenSize
         let choices = plan.pointee.choices
         let out = workspace.feedForward.base + row * hidden

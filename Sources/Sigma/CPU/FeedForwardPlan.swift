@@ -14,8 +14,8 @@ struct FeedForwardPlan {
         var firstSlot: Int
         var count: Int
         /// Where the group's tiles begin in the lists of gate and down tiles.
-        var firstGateItem: Int
-        var firstDownItem: Int
+        var firstGateItem = 0
+        var firstDownItem = 0
     }
 
     /// [rows, experts]: unbiased scores.
@@ -37,15 +37,13 @@ struct FeedForwardPlan {
     var gateItems = 0
     var downItems = 0
 
-    /// Whether a row's output is one product: it can go to the residual stream at once.
-    var hasOneSlotPerRow: Bool = true
     /// Whether a dense MLP or shared experts have slots behind the routed ones.
     var hasAlwaysOn = false
+    /// Whether a row's output is one product: it can go to the residual stream at once.
+    var hasOneSlotPerRow: Bool { choices + (hasAlwaysOn ? 1 : 0) == 1 }
 
-    mutating func noteSlots(isRouted: Bool, hasAlwaysOn: Bool) {
-        self.hasAlwaysOn = hasAlwaysOn
-        hasOneSlotPerRow = (isRouted ? choices : 0) + (hasAlwaysOn ? 1 : 0) == 1
-    }
+    /// Whether some row chose the expert; after `sort`.
+    func isChosen(_ expert: Int) -> Bool { offsets[expert + 1] > offsets[expert] }
 
     mutating func removeGroups() {
         groupCount = 0
@@ -56,13 +54,19 @@ struct FeedForwardPlan {
     /// The MLP that every row goes through, behind `routed` slots. The last group.
     mutating func add(_ mlp: MLPWeights, behind routed: Int, rows: Int) {
         for row in 0..<rows { slotRows[routed + row] = Int32(row) }
-        add(
-            Group(
-                gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rows, firstGateItem: 0,
-                firstDownItem: 0))
+        add(Group(gate: mlp.gate, up: mlp.up, down: mlp.down, firstSlot: routed, count: rows))
     }
 
-    mutating func add(_ group: Group) {
+    /// An expert whose record begins at `record`, with the slots that `sort` gave it.
+    mutating func add(expert: Int, at record: UnsafeRawPointer, _ layout: ExpertLayout) {
+        let first = Int(offsets[expert])
+        add(
+            Group(
+                gate: layout.gate(at: record), up: layout.up(at: record), down: layout.down(at: record),
+                firstSlot: first, count: Int(offsets[expert + 1]) - first))
+    }
+
+    private mutating func add(_ group: Group) {
         guard group.count > 0 else { return }
         var group = group
         group.firstGateItem = gateItems

@@ -83,7 +83,7 @@ package struct ExpertRecords: @unchecked Sendable {
     package func gate(_ expert: Int) -> WeightMatrix { layout.gate(at: record(expert)) }
     package func up(_ expert: Int) -> WeightMatrix { layout.up(at: record(expert)) }
     package func down(_ expert: Int) -> WeightMatrix { layout.down(at: record(expert)) }
-    private func record(_ expert: Int) -> UnsafeRawPointer { base + expert * layout.stride }
+    package func record(_ expert: Int) -> UnsafeRawPointer { base + expert * layout.stride }
 }
 
 /// Where the three matrices lie in an expert record. The same for every expert of a layer.
