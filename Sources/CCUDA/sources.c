@@ -64,6 +64,7 @@ const sigma_cuda_source *sigma_cuda_sources(int32_t *count) {
 static const char *const kernel_names[] = {
     "sigma_embed", "sigma_prepare", "sigma_project", "sigma_multiply", "sigma_rope_store", "sigma_route", "sigma_choose",
     "sigma_sort", "sigma_expert_gate", "sigma_expert_down", "sigma_combine", "sigma_top", "sigma_read",
+    "sigma_peak_int8", "sigma_peak_fp32",
     ATTENTION_OF_ALL_TYPES(4), ATTENTION_OF_ALL_TYPES(6), ATTENTION_OF_ALL_TYPES(8), ATTENTION_OF_ALL_TYPES(16),
     NULL,
 };

@@ -38,7 +38,9 @@ enum {
     // The most of `sigma_top`.
     SIGMA_CUDA_MAX_TOP = 256,
     // Ids that one block of `sigma_top` looks through.
-    SIGMA_CUDA_TOP_SLICE = 1024
+    SIGMA_CUDA_TOP_SLICE = 1024,
+    // Products that a warp (int8) or thread (fp32) of the measuring loops has under way.
+    SIGMA_CUDA_PEAK_CHAINS = 8
 };
 
 // A weight matrix [rows, columns] as it lies in the model file: type is GGUF's number (sigma_kernels.h). Address a multiple of 64.
@@ -88,10 +90,11 @@ typedef struct {
 //
 // A block of 256 positions is [layer][keys, values][kv head] times sigma_cuda_kv_bytes: 16 tiles of 16 positions. A tile holds
 // head_dim, rounded up to 16, components of 16 positions; the components beyond head_dim are zero.
-// f16:  per 16 components 32 lanes times 16 bytes, as the fragments of mma.m16n8k16 (attention_layout.cuh).
+// f16:  per 16 components 32 lanes times 16 bytes: what a lane needs of the second operand of a product of halves (m16n8k16), for keys
+//       [components, positions], for values [positions, components].
 // q8_0: per 32 components 32 lanes times 16 signed bytes, likewise; behind them per 32 components 16 fp16 scales. head_dim % 32 == 0.
 // f32:  [position][component].
-// What was never written is never read. A block's memory needs no initial value.
+// What lies at positions that no row sees makes no difference: a block's memory needs no initial value.
 static inline sigma_int sigma_cuda_padded(sigma_int head_dim) { return (head_dim + 15) & ~15; }
 
 // Bytes of a tile of one head's keys or values. Types: 0 f32, 1 f16, 8 q8_0.
@@ -101,6 +104,23 @@ static inline sigma_int sigma_cuda_kv_tile_bytes(sigma_int type, sigma_int head_
 }
 static inline sigma_int sigma_cuda_kv_bytes(sigma_int type, sigma_int head_dim) {
     return SIGMA_CUDA_SPLIT / 16 * sigma_cuda_kv_tile_bytes(type, head_dim);
+}
+
+// Byte offset of a component (0 ..< padded head_dim) of a position (0 ..< 16) in a tile.
+static inline sigma_int sigma_cuda_kv_offset(sigma_int type, sigma_int head_dim, sigma_int is_value, sigma_int position,
+                                             sigma_int component) {
+    if (type == 0) return 4 * (position * sigma_cuda_padded(head_dim) + component);
+    const sigma_int part = component % 16;
+    // In a product's second operand lane 4 g + t has column g of rows 2 t, 2 t + 1, 2 t + 8 and 2 t + 9; then column g + 8.
+    const sigma_int row = is_value ? position : part, column = is_value ? part : position;
+    const sigma_int lane = column % 8 * 4 + row % 8 / 2;
+    const sigma_int element = column / 8 * 4 + row / 8 * 2 + row % 2;
+    if (type == 1) return component / 16 * 512 + lane * 16 + element * 2;
+    return component / 32 * 512 + lane * 16 + component % 32 / 16 * 8 + element;
+}
+// Byte offset of the fp16 scale of that component in a tile of q8_0.
+static inline sigma_int sigma_cuda_kv_scale_offset(sigma_int head_dim, sigma_int position, sigma_int component) {
+    return 16 * head_dim + component / 32 * 32 + position * 2;
 }
 
 // MARK: - Kernels
@@ -174,7 +194,7 @@ typedef struct {
 typedef struct {
     sigma_device projections;              // [rows, (heads + 2 kv_heads) * head_dim]: q, k, v
     sigma_device query_norm, key_norm;     // [head_dim] or 0
-    sigma_device cosines, sines;           // [rows, head_dim / 2]
+    sigma_device cosines, sines;           // [positions, head_dim / 2]
     sigma_device rows_address, sequences;  // sigma_cuda_row [rows], sigma_cuda_sequence
     sigma_device queries;                  // sigma_cuda_query_bytes [rows, heads]
     sigma_int rows, heads, kv_heads, head_dim, layer, kv_type;
@@ -300,6 +320,13 @@ typedef struct {
     sigma_device byte_count;
 } sigma_cuda_read;
 
+// sigma_peak_int8, sigma_peak_fp32: products in registers, for measuring the peak rate. sink: 4 bytes a thread.
+typedef struct {
+    sigma_device sink;
+    sigma_int iterations;
+    sigma_int padding;
+} sigma_cuda_peak;
+
 #ifndef __CUDACC_RTC__
 
 // MARK: - Launches
@@ -394,6 +421,12 @@ static inline sigma_cuda_launch sigma_cuda_launch_top(const sigma_cuda_top *p) {
 static inline sigma_cuda_launch sigma_cuda_launch_read(uint32_t multiprocessors) {
     return (sigma_cuda_launch){8 * multiprocessors, 1, 1, 256, 0};
 }
+static inline sigma_cuda_launch sigma_cuda_launch_peak(uint32_t multiprocessors) {
+    return (sigma_cuda_launch){4 * multiprocessors, 1, 1, 256, 0};
+}
+// Multiply-adds of one block of threads in one iteration.
+static inline uint64_t sigma_cuda_peak_int8_products(void) { return 8ull * SIGMA_CUDA_PEAK_CHAINS * 16 * 8 * 32; }
+static inline uint64_t sigma_cuda_peak_fp32_products(void) { return 256ull * SIGMA_CUDA_PEAK_CHAINS; }
 
 // What a key of `sigma_top` says.
 static inline int32_t sigma_cuda_key_id(uint64_t key) { return (int32_t)(0xffffffffu - (uint32_t)key); }
