@@ -21,10 +21,12 @@ final class Reporter: @unchecked Sendable {
     private(set) var failure: (any Error)?
     private(set) var statistics: Statistics?
 
-    /// - Parameter rowLimit: a prompt of one piece needs no progress bar.
-    init(presenter: any Presenter, promptTokens: Int, rowLimit: Int) {
+    /// Tokens of a prompt that is read too soon to need a progress bar.
+    private static let shortPrompt = 256
+
+    init(presenter: any Presenter, promptTokens: Int) {
         self.presenter = presenter
-        if promptTokens > rowLimit {
+        if promptTokens > Self.shortPrompt {
             progress = ProgressBar("reading the prompt")
             progress?.update(0)
         }

@@ -86,8 +86,7 @@ struct RunCommand: ParsableCommand {
             routingObserver: trace)
         giveAdvice(engine, prompt: prompt)
         let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
-        let reporter = Reporter(
-            presenter: presenter, promptTokens: prompt.tokens.count, rowLimit: engine.backend.rowLimit)
+        let reporter = Reporter(presenter: presenter, promptTokens: prompt.tokens.count)
         let timeline = try engine.makeTimeline(kvType: self.engine.compute.kvType)
         let generation = try Generation(request, on: timeline, engine: engine) { event in
             reporter.receive(event, stopper: stopper)

@@ -10,8 +10,19 @@
 typedef struct sigma_team sigma_team;
 typedef void (*sigma_team_body)(void *context, int32_t member);
 
-// Cores that this process may use, within its control group's quota.
+// Processors by the system's numbers.
+enum { SIGMA_PROCESSORS = 1024 };
+typedef struct {
+    uint8_t has[SIGMA_PROCESSORS];
+} sigma_processor_set;
+
+// Narrows a set of hardware threads to those of fast cores on one memory node, as `root` (Linux: /sys/devices) describes the machine; what is
+// not described narrows nothing. Returns the number of their cores.
+int32_t sigma_choose_processors(const char *root, sigma_processor_set *set);
+// Cores that a team should use: those chosen among what the calling thread may use, within its control group's quota.
 int32_t sigma_processor_count(void);
+// Keeps the calling thread, and those that it will start, to the processors of these cores. Where that is not possible nothing changes.
+void sigma_keep_to_processors(void);
 // Whether libomp was found.
 int sigma_team_has_threads(void);
 // A team of `members` (1 to 256) threads, or of one without libomp. NULL if memory or threads cannot be had.

@@ -71,6 +71,8 @@ package protocol Backend: AnyObject, Sendable {
     var name: String { get }
     /// The largest number of rows that the next step should have.
     var rowLimit: Int { get }
+    /// The same where other sequences wait for the step's end.
+    var sharedRowLimit: Int { get }
     /// The largest number of rows that `head` takes at once.
     var headRowLimit: Int { get }
     /// Whether a row's results are the same bytes whatever rows are beside it.
@@ -112,6 +114,8 @@ package protocol Backend: AnyObject, Sendable {
 }
 
 extension Backend {
+    package var sharedRowLimit: Int { rowLimit }
+
     /// Calls `body` with the logits [vocabulary] of each row, valid during the call; as many rows at a time as `head` takes.
     package func forEachRow(
         of rows: Range<Int>, _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) throws -> Void

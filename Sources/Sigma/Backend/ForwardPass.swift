@@ -10,16 +10,20 @@ package struct ForwardPass {
 
     /// Runs the batch through all layers and hands the back end, still inside the step, to `readOut` for logits.
     ///
-    /// - Parameter isCancelled: asked before every layer. A cancelled step leaves every sequence as it was.
+    /// - Parameters:
+    ///   - isCancelled: asked before every layer. A cancelled step leaves every sequence as it was.
+    ///   - progress: called before every layer, with its number.
     /// - Returns: false if the step was cancelled.
     package func run(
-        _ batch: Batch, isCancelled: () -> Bool, readOut: (any Backend) throws -> Void
+        _ batch: Batch, isCancelled: () -> Bool, progress: (_ layer: Int) -> Void = { _ in },
+        readOut: (any Backend) throws -> Void
     ) throws -> Bool {
         batch.routing?.removeAll()
         try backend.begin(batch)
         backend.embed()
         for layer in 0..<layerCount {
             if isCancelled() { return false }
+            progress(layer)
             backend.attend(layer: layer)
             try backend.feedForward(layer: layer)
             batch.routing?.store(backend.layerRouting(), layer: layer)

@@ -46,7 +46,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     package internal(set) var stepBytes = 0
 
     /// - Parameters:
-    ///   - threadCount: members of the team; nil: the processors that this process may use.
+    ///   - threadCount: members of the team; nil: one for each fast core of one memory node, and only there.
     ///   - instructionSet: nil: the best one.
     ///   - rowLimit: rows of a step where all experts are in memory; more need more memory. Where they are read, a step has as many rows as fit.
     ///   - limits: the memory that the back end may use.
@@ -54,7 +54,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     /// - Throws: `SigmaError`: `.unavailable` if memory or threads cannot be had, or the limits are too small; `.inputOutput` and `.damaged`
     ///   for weights that cannot be read.
     package init(
-        model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil, rowLimit: Int = 512,
+        model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil, rowLimit: Int = 1024,
         limits: MemoryLimits = .none, makeReader: ((ModelFile) throws -> any RecordReader)? = nil
     ) throws {
         self.model = model
@@ -62,7 +62,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         configuration = model.configuration
         weights = model.weights
         layers = model.weights.layers.map(CPULayer.init)
-        team = try ThreadTeam(memberCount: max(1, threadCount ?? ThreadTeam.availableProcessors))
+        team = try ThreadTeam(memberCount: threadCount.map { max(1, $0) })
         self.instructionSet = instructionSet ?? .best
         paging = WeightPaging(model)
         rotary = RotaryEmbedding(

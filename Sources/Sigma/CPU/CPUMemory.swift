@@ -1,9 +1,14 @@
 /// Memory of the CPU back end: what the plan needs to know of it, and how it keeps to it.
 extension CPUBackend {
     package var rowLimit: Int {
-        guard !memoryPlan.isResident else { return residentRowLimit }
-        return budget?.rowLimit(kvPositionBytes: kvPositionBytes) ?? MemoryBudget.rowCapacity / 4
+        let most = memoryPlan.isResident ? residentRowLimit : MemoryBudget.rowCapacity / 4
+        guard let budget else { return most }
+        let limit = budget.rowLimit(kvPositionBytes: kvPositionBytes)
+        return memoryPlan.isResident ? min(most, limit) : limit
     }
+
+    /// Experts that are in memory can be met again soon. Where they are read from the disk, more steps would mean more reads.
+    package var sharedRowLimit: Int { memoryPlan.isResident ? min(rowLimit, 256) : rowLimit }
 
     package var expertStatistics: ExpertStatistics { expertCache?.statistics ?? ExpertStatistics() }
 

@@ -4,9 +4,14 @@ import CSigma
 package final class ThreadTeam: @unchecked Sendable {
     private let team: OpaquePointer
     let memberCount: Int
+    /// Whether the threads stay on the default processors; done by the thread that uses the team first, before it starts the others.
+    private var keepsToProcessors: Bool
 
+    /// - Parameter memberCount: nil: a member for each of the default processors, and only on these.
     /// - Throws: `SigmaError(.unavailable)` if so many threads cannot be had.
-    init(memberCount: Int) throws {
+    init(memberCount: Int?) throws {
+        keepsToProcessors = memberCount == nil
+        let memberCount = memberCount ?? Self.availableProcessors
         guard let team = sigma_team_create(Int32(clamping: memberCount)) else {
             throw SigmaError(
                 .unavailable, "the system does not give this process \(memberCount) threads",
@@ -19,7 +24,13 @@ package final class ThreadTeam: @unchecked Sendable {
     deinit { sigma_team_destroy(team) }
 
     /// Runs `body(context, member)` on every member and returns when all have ended.
-    func run(_ context: UnsafeMutableRawPointer, _ body: sigma_team_body) { sigma_team_run(team, body, context) }
+    func run(_ context: UnsafeMutableRawPointer, _ body: sigma_team_body) {
+        if keepsToProcessors {
+            sigma_keep_to_processors()
+            keepsToProcessors = false
+        }
+        sigma_team_run(team, body, context)
+    }
 
     /// Inside a body: waits for all members.
     func barrier(_ member: Int32) { sigma_team_barrier(team, member) }
@@ -39,7 +50,7 @@ package final class ThreadTeam: @unchecked Sendable {
     /// Inside a body, by one member while the others are between two barriers: `list` is whole again.
     func reset(_ list: Int32) { sigma_team_reset(team, list) }
 
-    /// Cores that this process may use; on macOS the performance cores.
+    /// Performance cores that this process may use; on Linux those of one memory node.
     package static var availableProcessors: Int {
         #if os(macOS)
             return performanceCoreCount

@@ -26,9 +26,9 @@ final class MemoryBudget: Sendable {
 
     /// Rows of the largest step that leaves slots enough to read a layer's experts while others are computed.
     func rowLimit(kvPositionBytes: Int) -> Int {
-        guard let shared = plan.sharedBytes, !plan.isResident else { return Self.rowCapacity }
+        guard let shared = plan.sharedBytes else { return Self.rowCapacity }
         // Up to a block more than the rows need may be allocated.
-        let slots = max(plan.recordsPerToken, 64) * plan.slotBytes
+        let slots = plan.isResident ? 0 : max(plan.recordsPerToken, 64) * plan.slotBytes
         let rest = shared - heldKVBytes - plan.activationBytes - KVCache.blockLength * kvPositionBytes - slots
         let rows = rest / max(1, plan.activationRowBytes + kvPositionBytes)
         return max(1, min(rows, Self.rowCapacity))

@@ -204,6 +204,12 @@ package final class Generation: StepWork, @unchecked Sendable {
                 position: timeline.tokens.count))
     }
 
+    func showProgress(share: Double) {
+        guard !hasChosen else { return }
+        let done = timeline.tokens.count + Int(share * Double(piece.count))
+        onEvent(.prefill(done: min(done, statistics.promptTokens), total: statistics.promptTokens))
+    }
+
     /// Takes the step's result into the sequence.
     ///
     /// - Parameters:

@@ -21,6 +21,8 @@ protocol StepWork: AnyObject, Sendable {
     func readLogits(_ logits: UnsafeBufferPointer<Float>)
     func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>)
     func observeRouting(_ record: RoutingRecord, firstRow: Int)
+    /// Tells whoever watches a long prompt how much of the piece's work is done.
+    func showProgress(share: Double)
     /// Takes the step's result in.
     /// - Returns: whether there is more to do.
     func finishStep(seconds: Double, bytes: Int) throws -> Bool
@@ -110,10 +112,11 @@ final class Scheduler: @unchecked Sendable {
             var members: [Member] = []
             var rows = 0
             var taken = 0
-            while taken < limit, rows < forwardPass.backend.rowLimit {
+            let rowLimit = jobs.count > 1 ? forwardPass.backend.sharedRowLimit : forwardPass.backend.rowLimit
+            while taken < limit, rows < rowLimit {
                 let job = jobs[taken]
                 taken += 1
-                if let piece = job.work.takePiece(limit: forwardPass.backend.rowLimit - rows) {
+                if let piece = job.work.takePiece(limit: rowLimit - rows) {
                     members.append(Member(job: job, piece: piece))
                     rows += piece.count
                 } else {
@@ -143,7 +146,7 @@ final class Scheduler: @unchecked Sendable {
         let before = monotonicTime()
         do {
             let completed = try forwardPass.run(
-                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }
+                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }, progress: { showProgress(members, $0) }
             ) { readOut($0, members) }
             guard completed else {
                 for member in members {
@@ -173,6 +176,17 @@ final class Scheduler: @unchecked Sendable {
             return nil
         }
     }
+
+    /// Some times in a step of many rows, which takes long.
+    private func showProgress(_ members: [Member], _ layer: Int) {
+        guard batch.tokens.count >= Self.longStep, layer > 0, layer % max(1, forwardPass.layerCount / 8) == 0 else {
+            return
+        }
+        for member in members { member.work.showProgress(share: Double(layer) / Double(forwardPass.layerCount)) }
+    }
+
+    /// Rows from which a step's progress is shown.
+    private static let longStep = 256
 
     private func showRouting(_ members: [Member]) {
         var firstRow = 0

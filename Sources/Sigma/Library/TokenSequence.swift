@@ -127,6 +127,7 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
     var observesRouting: Bool { false }
     func observeRouting(_ record: RoutingRecord, firstRow: Int) {}
+    func showProgress(share: Double) {}
 
     func takePiece(limit: Int) -> ArraySlice<Int32>? {
         if isCancelled {
