@@ -1,0 +1,39 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// A shared library that is opened at run time and stays open: drivers do not survive being closed.
+struct DynamicLibrary: @unchecked Sendable {
+    let name: String
+    private let handle: UnsafeMutableRawPointer
+
+    /// The first of `names` that can be opened.
+    init?(firstOf names: [String]) {
+        for name in names {
+            if let handle = dlopen(name, RTLD_NOW | RTLD_LOCAL) {
+                self.name = name
+                self.handle = handle
+                return
+            }
+        }
+        return nil
+    }
+
+    /// The library's function of that name, of type `T`, which must be `@convention(c)`; nil where it has none.
+    func function<T>(_ name: String, as type: T.Type = T.self) -> T? {
+        dlsym(handle, name).map { unsafeBitCast($0, to: T.self) }
+    }
+
+    /// Why the last `dlopen` failed, in the system's words.
+    static var lastFailure: String { dlerror().map { String(cString: $0) } ?? "no reason was given" }
+}
+
+/// A variable of the environment that is set to something.
+func environmentText(_ name: String) -> String? {
+    guard let value = getenv(name), value.pointee != 0 else { return nil }
+    return String(cString: value)
+}
