@@ -97,6 +97,11 @@ package protocol Backend: AnyObject, Sendable {
     func layerRouting() -> LayerRouting?
     /// Logits [rows, vocabulary] of at most `headRowLimit` rows (final norm and output head), valid until the next call.
     func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>
+    /// Calls `body` with the `count` largest logits of each row, valid during the call: those that `LargestLogits` selects of what `head`
+    /// gives, fewer if there are not so many. What a back end has of its own for this brings less of the head or of its result to the host.
+    func forEachRow(
+        of rows: Range<Int>, largest count: Int, allowed: [Bool],
+        _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void)
     /// What experts cost since the back end was made.
     var expertStatistics: ExpertStatistics { get }
     /// Bytes of weights and cache that the current or last step read.
@@ -115,6 +120,17 @@ extension Backend {
             let part = first..<min(first + headRowLimit, rows.upperBound)
             let logits = head(rows: part)
             for row in part { try body(row, logits.row(row - first, of: part.count)) }
+        }
+    }
+
+    package func forEachRow(
+        of rows: Range<Int>, largest count: Int, allowed: [Bool],
+        _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void
+    ) {
+        var largest = LargestLogits()
+        forEachRow(of: rows) { row, logits in
+            largest.select(count, of: logits, allowed: allowed)
+            largest.list.withUnsafeBufferPointer { body(row, $0) }
         }
     }
 }

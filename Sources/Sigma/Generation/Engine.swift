@@ -39,7 +39,7 @@ package final class Engine: Sendable {
             tokenizer.map { tokenizer in
                 (0..<model.configuration.vocabularySize).map { tokenizer.isAllowed(Int32($0)) }
             } ?? []
-        scheduler = Scheduler(forwardPass, model.configuration)
+        scheduler = Scheduler(forwardPass, model.configuration, allowedTokens: allowedTokens)
         try scheduler.startThread()
     }
 

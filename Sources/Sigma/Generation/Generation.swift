@@ -167,8 +167,18 @@ package final class Generation: StepWork, @unchecked Sendable {
         return piece
     }
 
-    /// Whether the logits of the piece's last row choose the next token.
-    var wantsLogits: Bool { piece.count == pending.count && request.options.maximumTokens > 0 }
+    /// What the next token needs of the logits of the piece's last row.
+    var wantedLogits: WantedLogits {
+        guard piece.count == pending.count && request.options.maximumTokens > 0 else { return .none }
+        guard request.logProbabilityCount == nil, let count = sampler.logitCount else { return .all }
+        return .largest(count)
+    }
+
+    func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>) {
+        // Others in the step may have asked for more.
+        let mine = UnsafeBufferPointer(rebasing: largest.prefix(sampler.logitCount ?? largest.count))
+        next = sampler.sample(largest: mine).map { GeneratedToken(id: $0, phase: .answer, text: "") }
+    }
 
     /// Chooses the next token from `logits` [vocabulary].
     func readLogits(_ logits: UnsafeBufferPointer<Float>) {

@@ -12,33 +12,43 @@
 package struct Sampler: Sendable {
     private let options: GenerationOptions
     private var random: SplitMix64
-    private var candidates: [Candidate] = []
-
-    private struct Candidate {
-        var id: Int32
-        var logit: Float
-    }
+    private var candidates = LargestLogits()
 
     package init(options: GenerationOptions, seed: UInt64) {
         self.options = options
         random = SplitMix64(state: seed)
     }
 
+    /// How many of the largest logits decide; nil: all may matter.
+    package var logitCount: Int? {
+        if options.temperature <= 0 { return 1 }
+        return (1...Self.largestSelection).contains(options.topK) ? options.topK : nil
+    }
+    private static let largestSelection = 1024
+
     /// - Parameters:
     ///   - logits: [vocabulary].
     ///   - allowed: which ids may be chosen; empty: all. Others take no part, nor do logits that are not finite.
     /// - Returns: a token id, or nil if no id is allowed or none has a finite logit.
     package mutating func sample(_ logits: UnsafeBufferPointer<Float>, allowed: [Bool]) -> Int32? {
-        if options.temperature <= 0 {
-            selectLargest(1, of: logits, allowed: allowed)
-            return candidates.first?.id
-        }
-        if options.topK > 0 && options.topK <= 1024 {
-            selectLargest(options.topK, of: logits, allowed: allowed)
+        if let logitCount {
+            candidates.select(logitCount, of: logits, allowed: allowed)
         } else {
-            selectAll(of: logits, allowed: allowed)
-            if options.topK > 0 { candidates.removeLast(max(0, candidates.count - options.topK)) }
+            candidates.sortAll(of: logits, allowed: allowed)
         }
+        return choose()
+    }
+
+    /// The same from the largest logits alone: `logitCount` of them, or as many as there are, in the order of `LargestLogits`.
+    package mutating func sample(largest: UnsafeBufferPointer<TokenLogit>) -> Int32? {
+        candidates.copy(largest)
+        return choose()
+    }
+
+    private mutating func choose() -> Int32? {
+        if options.temperature <= 0 { return candidates.list.first?.id }
+        var candidates = candidates.list[...]
+        if options.topK > 0 { candidates = candidates.prefix(options.topK) }
         guard let largest = candidates.first?.logit else { return nil }
 
         // Unnormalised probabilities after temperature, in fp64.
@@ -67,34 +77,6 @@ package struct Sampler: Sendable {
             if remaining < 0 { return candidate.id }
         }
         return candidates.last?.id
-    }
-
-    private func isCandidate(_ id: Int, _ logit: Float, _ allowed: [Bool]) -> Bool {
-        logit.isFinite && (allowed.isEmpty || allowed[id])
-    }
-
-    /// The `count` largest by insertion into a sorted list: `count` is small, and nearly every logit is below the list's last.
-    private mutating func selectLargest(_ count: Int, of logits: UnsafeBufferPointer<Float>, allowed: [Bool]) {
-        candidates.removeAll(keepingCapacity: true)
-        for (id, logit) in logits.enumerated() {
-            if candidates.count == count {
-                if !(logit > candidates[count - 1].logit) || !isCandidate(id, logit, allowed) { continue }
-                candidates.removeLast()
-            } else if !isCandidate(id, logit, allowed) {
-                continue
-            }
-            var place = candidates.count
-            while place > 0 && candidates[place - 1].logit < logit { place -= 1 }
-            candidates.insert(Candidate(id: Int32(id), logit: logit), at: place)
-        }
-    }
-
-    private mutating func selectAll(of logits: UnsafeBufferPointer<Float>, allowed: [Bool]) {
-        candidates.removeAll(keepingCapacity: true)
-        for (id, logit) in logits.enumerated() where isCandidate(id, logit, allowed) {
-            candidates.append(Candidate(id: Int32(id), logit: logit))
-        }
-        candidates.sort { $0.logit > $1.logit || ($0.logit == $1.logit && $0.id < $1.id) }
     }
 }
 

@@ -16,15 +16,23 @@ protocol StepWork: AnyObject, Sendable {
     /// Whether the logits of all of the piece's rows are wanted; `readEveryRow` then reads them, from `firstRow` of the step on.
     var wantsEveryRow: Bool { get }
     func readEveryRow(_ backend: any Backend, firstRow: Int)
-    /// Whether those of the last row are wanted.
-    var wantsLogits: Bool { get }
+    /// Which of the last row's are wanted: all, or the largest. `readLogits` or `readLargest` then reads them.
+    var wantedLogits: WantedLogits { get }
     func readLogits(_ logits: UnsafeBufferPointer<Float>)
+    func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>)
     func observeRouting(_ record: RoutingRecord, firstRow: Int)
     /// Takes the step's result in.
     /// - Returns: whether there is more to do.
     func finishStep(seconds: Double, bytes: Int) throws -> Bool
     /// The end of work that was cancelled in a step.
     func endInterrupted()
+}
+
+/// What somebody needs of a row's logits.
+enum WantedLogits: Equatable {
+    case none
+    case largest(Int)
+    case all
 }
 
 /// Runs the steps of all live generations on one thread.
@@ -44,10 +52,13 @@ final class Scheduler: @unchecked Sendable {
     private let forwardPass: ForwardPass
     private let batch = Batch()
     private let routing: RoutingRecord
+    private let allowedTokens: [Bool]
     private var isClosed = false
 
-    init(_ forwardPass: ForwardPass, _ configuration: ModelConfiguration) {
+    /// - Parameter allowedTokens: [vocabulary]: which may be chosen; empty: all.
+    init(_ forwardPass: ForwardPass, _ configuration: ModelConfiguration, allowedTokens: [Bool]) {
         self.forwardPass = forwardPass
+        self.allowedTokens = allowedTokens
         routing = RoutingRecord(configuration)
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(hasWork, nil)
@@ -177,17 +188,32 @@ final class Scheduler: @unchecked Sendable {
         for member in members {
             if member.work.wantsEveryRow { member.work.readEveryRow(backend, firstRow: end) }
             end += member.piece.count
-            if member.work.wantsLogits { wanted.append((end - 1, member.work)) }
+            if member.work.wantedLogits != .none { wanted.append((end - 1, member.work)) }
         }
         var first = 0
         while first < wanted.count {
             var end = first + 1
             while end < wanted.count, wanted[end].row == wanted[end - 1].row + 1 { end += 1 }
-            let start = wanted[first].row
-            backend.forEachRow(of: start..<(start + end - first)) { row, logits in
-                wanted[first + row - start].work.readLogits(logits)
-            }
+            readOut(backend, wanted[first..<end])
             first = end
+        }
+    }
+
+    /// Of successive rows: the largest logits, as many as one of them needs, unless one needs all.
+    private func readOut(_ backend: any Backend, _ wanted: ArraySlice<(row: Int, work: any StepWork)>) {
+        let start = wanted.first!.row
+        let rows = start..<(start + wanted.count)
+        var most = 0
+        for (_, work) in wanted {
+            guard case .largest(let count) = work.wantedLogits else {
+                return backend.forEachRow(of: rows) { row, logits in
+                    wanted[wanted.startIndex + row - start].work.readLogits(logits)
+                }
+            }
+            most = max(most, count)
+        }
+        backend.forEachRow(of: rows, largest: most, allowed: allowedTokens) { row, largest in
+            wanted[wanted.startIndex + row - start].work.readLargest(largest)
         }
     }
 }

@@ -138,7 +138,7 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     }
 
     var wantsEveryRow: Bool { everyRow }
-    var wantsLogits: Bool { !everyRow && piece.count == pending.count }
+    var wantedLogits: WantedLogits { !everyRow && piece.count == pending.count ? .all : .none }
 
     func readEveryRow(_ backend: any Backend, firstRow: Int) {
         do {
@@ -151,6 +151,8 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     func readLogits(_ logits: UnsafeBufferPointer<Float>) {
         do { try body(timeline.tokens.count + piece.count - 1, logits) } catch { failure = error }
     }
+
+    func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>) { preconditionFailure("all logits were asked for") }
 
     func finishStep(seconds: Double, bytes: Int) throws -> Bool {
         timeline.tokens += piece

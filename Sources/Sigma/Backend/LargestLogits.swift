@@ -1,0 +1,47 @@
+/// A token and its logit.
+package struct TokenLogit: Equatable, Sendable {
+    package var id: Int32
+    package var logit: Float
+
+    package init(id: Int32, logit: Float) {
+        self.id = id
+        self.logit = logit
+    }
+}
+
+/// The largest finite logits of a row among the tokens that may be chosen: the largest first, ties by id. Used again from row to row.
+package struct LargestLogits: Sendable {
+    package private(set) var list: [TokenLogit] = []
+
+    package init() {}
+
+    /// The `count` largest of logits [vocabulary], by insertion into a sorted list: `count` is small, and nearly every logit is below the
+    /// list's last.
+    ///
+    /// - Parameter allowed: [vocabulary]; empty: all tokens.
+    package mutating func select(_ count: Int, of logits: UnsafeBufferPointer<Float>, allowed: [Bool]) {
+        list.removeAll(keepingCapacity: true)
+        for (id, logit) in logits.enumerated() {
+            if list.count == count, !(logit > list[count - 1].logit) { continue }
+            guard logit.isFinite && (allowed.isEmpty || allowed[id]) else { continue }
+            if list.count == count { list.removeLast() }
+            var place = list.count
+            while place > 0 && list[place - 1].logit < logit { place -= 1 }
+            list.insert(TokenLogit(id: Int32(id), logit: logit), at: place)
+        }
+    }
+
+    /// All of them.
+    package mutating func sortAll(of logits: UnsafeBufferPointer<Float>, allowed: [Bool]) {
+        list.removeAll(keepingCapacity: true)
+        for (id, logit) in logits.enumerated() where logit.isFinite && (allowed.isEmpty || allowed[id]) {
+            list.append(TokenLogit(id: Int32(id), logit: logit))
+        }
+        list.sort { $0.logit > $1.logit || ($0.logit == $1.logit && $0.id < $1.id) }
+    }
+
+    package mutating func copy(_ sorted: UnsafeBufferPointer<TokenLogit>) {
+        list.removeAll(keepingCapacity: true)
+        list.append(contentsOf: sorted)
+    }
+}
