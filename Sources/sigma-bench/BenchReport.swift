@@ -49,7 +49,8 @@ struct BenchReport {
             ("depth", .integer(r.bench.depth)), ("sequences", .integer(r.bench.sequences)),
             ("expert_cache_bytes", .integer(r.expertCacheBytes)),
             ("memory_bytes", row.limits.memory.map { .integer($0) } ?? .none), ("threads", .integer(r.threads)),
-            ("backend", .text(r.backend)), ("machine", .text(r.machine.name)), ("kv_type", .text(r.bench.kvType.rawValue)),
+            ("backend", .text(r.backend)), ("machine", .text(r.machine.name)),
+            ("kv_type", .text(r.bench.kvType.rawValue)),
             ("prompt_tps", speeds(r.promptSpeeds, \.mean)),
             ("prompt_tps_sd", speeds(r.promptSpeeds, \.standardDeviation)),
             ("generate_tps", speeds(r.generationSpeeds, \.mean)),
@@ -122,7 +123,8 @@ struct BenchReport {
     // MARK: table
 
     private static let columns = [
-        "backend", "cache", "prompt", "depth", "sequences", "kv", "threads", "prompt tokens/s", "of ceiling", "generated tokens/s",
+        "backend", "cache", "prompt", "depth", "sequences", "kv", "threads", "prompt tokens/s", "of ceiling",
+        "generated tokens/s",
         "of ceiling",
         "first token", "MB/token", "GB/s", "of bandwidth", "hits", "disk MB/token", "stall ms/token",
     ]
@@ -142,7 +144,8 @@ struct BenchReport {
             let rate = generates ? r.generationSpeeds.mean * r.bytesPerToken : 0
             lines.append([
                 r.backend, r.isResident ? "all" : ByteSize.text(r.expertCacheBytes), "\(r.bench.prompt)",
-                "\(r.bench.depth)", "\(r.bench.sequences)", r.bench.kvType.rawValue, "\(r.threads)", speed(r.promptSpeeds),
+                "\(r.bench.depth)", "\(r.bench.sequences)", r.bench.kvType.rawValue, "\(r.threads)",
+                speed(r.promptSpeeds),
                 share(r.promptSpeeds, r.promptCeiling), speed(r.generationSpeeds),
                 share(r.generationSpeeds, r.ceilings?.inTurn),
                 r.firstTokenTimes.isEmpty ? "-" : fixed(r.firstTokenTimes.mean * 1e3, 0) + " ms",
@@ -151,7 +154,8 @@ struct BenchReport {
                 generates ? fixed(r.experts.hitRate * 100) + " %" : "-",
                 generates ? fixed(r.missBytesPerToken / 1e6) : "-",
                 generates
-                    ? fixed(r.experts.stall * 1e3 / Double(r.bench.generate * r.bench.sequences * r.generationSpeeds.count))
+                    ? fixed(
+                        r.experts.stall * 1e3 / Double(r.bench.generate * r.bench.sequences * r.generationSpeeds.count))
                     : "-",
             ])
         }
@@ -192,8 +196,8 @@ struct BenchReport {
             let measured = rows.map(\.result).filter { !speeds($0).isEmpty }
             guard !measured.isEmpty else { return nil }
             func add(_ name: String, _ result: BenchResult, _ value: Double) {
-                let place = result.backend == "cpu" ? "\(result.threads) threads" : result.backend
-                var name = "\(name), \(result.bench.kvType.rawValue), \(place)"
+                let device = result.backend == "cpu" ? "\(result.threads) threads" : result.backend
+                var name = "\(name), \(result.bench.kvType.rawValue), \(device)"
                 if result.bench.sequences > 1 { name += ", \(result.bench.sequences) sequences" }
                 let point = (x: Double(place(result.bench)), y: value)
                 if let index = series.firstIndex(where: { $0.name == name }) {
@@ -217,7 +221,7 @@ struct BenchReport {
             chart("Prompt", "tokens of the prompt", \.prompt, \.promptSpeeds, \.promptCeiling),
         ]
         return PlotFigure(
-            "Speed of \(model.isEmpty ? "a model" : model)", 
+            "Speed of \(model.isEmpty ? "a model" : model)",
             subtitle: rows.map(\.result.machine.name).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
                 .joined(separator: ", "),
             rows: charts.compactMap { $0 }.map { [$0] })

@@ -78,7 +78,10 @@ private func deviceRows(
                 "on the device when they were asked for, of \(statistics.expertRequests)"
             ))
         rows.append(
-            ("experts read", ByteSize.text(statistics.expertBytesRead), "from the host's memory, for slots of the device"))
+            (
+                "experts read", ByteSize.text(statistics.expertBytesRead),
+                "from the host's memory, for slots of the device"
+            ))
     }
     return rows
         + deviceMemoryRows(

@@ -42,6 +42,7 @@ struct CUDADriver: @unchecked Sendable {
     let streamWaits: @convention(c) (Handle?, Handle, UInt32) -> Int32
     let createEvent: @convention(c) (OutHandle, UInt32) -> Int32
     let recordEvent: @convention(c) (Handle, Handle?) -> Int32
+    let queryEvent: @convention(c) (Handle) -> Int32
     let synchronizeEvent: @convention(c) (Handle) -> Int32
     let elapsedTime: @convention(c) (UnsafeMutablePointer<Float>, Handle, Handle) -> Int32
     let destroyEvent: @convention(c) (Handle) -> Int32
@@ -104,6 +105,7 @@ struct CUDADriver: @unchecked Sendable {
         streamWaits = try find("cuStreamWaitEvent")
         createEvent = try find("cuEventCreate")
         recordEvent = try find("cuEventRecord")
+        queryEvent = try find("cuEventQuery")
         synchronizeEvent = try find("cuEventSynchronize")
         elapsedTime = try find("cuEventElapsedTime")
         destroyEvent = try find("cuEventDestroy_v2")

@@ -84,6 +84,6 @@ package struct CUDAStatus: Error, Sendable, Equatable, CustomStringConvertible {
 
     static let outOfMemory: Int32 = 2
     static let noDevice: Int32 = 100
-    /// cuGraphInstantiate and others where the driver has no such feature.
-    static let notSupported: Int32 = 801
+    /// Of `cuEventQuery`: not yet.
+    static let notReady: Int32 = 600
 }

@@ -120,6 +120,14 @@ final class CUDAEvent: @unchecked Sendable {
 
     func synchronize() throws(CUDAStatus) { try device.driver.check(device.driver.synchronizeEvent(handle)) }
 
+    /// Whether what was recorded has come.
+    func hasCome() throws(CUDAStatus) -> Bool {
+        let code = device.driver.queryEvent(handle)
+        if code == CUDAStatus.notReady { return false }
+        try device.driver.check(code)
+        return true
+    }
+
     /// Seconds from `start` to this event; both were recorded and have come.
     func seconds(since start: CUDAEvent) throws(CUDAStatus) -> Double {
         var milliseconds: Float = 0

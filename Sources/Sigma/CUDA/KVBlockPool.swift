@@ -54,7 +54,7 @@ final class KVBlockPool: Sendable {
             return try DeviceMemory(device, byteCount: byteCount)
         } catch {
             state.withLock { $0.heldBytes -= byteCount }
-            throw device.failure(error as! CUDAStatus, "keys and values")
+            throw device.failure(error, "keys and values")
         }
     }
 
