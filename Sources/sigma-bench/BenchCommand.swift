@@ -8,7 +8,7 @@ struct SigmaBench: ParsableCommand {
         commandName: "sigma-bench", abstract: "Measures a model's speed beside what the machine can do.",
         discussion:
             "The options of measuring are listed by: sigma-bench measure --help. The word measure can be left out.",
-        version: sigmaVersion, subcommands: [BenchCommand.self, SimulateCommand.self],
+        version: sigmaVersion, subcommands: [BenchCommand.self, CheckCommand.self, SimulateCommand.self],
         defaultSubcommand: BenchCommand.self)
 }
 
