@@ -31,8 +31,6 @@ let package = Package(
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
-        // CUDA kernels, as sources that are compiled for the device at hand, and their contract.
-        .target(name: "CCUDA", exclude: ["kernels"]),
         // The search for scales when weights are quantized: SIMD with run-time dispatch, and no part of what runs a model.
         .target(name: "CQuantization", dependencies: ["CSigma"]),
         // Checkpoint (or GGUF) -> native model file.

@@ -52,23 +52,22 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     /// - Parameters:
     ///   - limits: `memory` limits the device's memory; `cache` the slots of experts, where they are not all on the device.
     ///   - rowLimit: rows of a step at most; fewer where memory is scarce.
-    ///   - cache: where compiled kernels are kept.
+    ///   - environment: the libraries, and where compiled kernels are kept.
     ///   - makeReader: how weights are read; nil: past the page cache.
     ///   - progress: called with the share of weights that are in place; what it throws ends the loading.
     /// - Throws: `CUDAUnavailable`; `SigmaError`: `.inputOutput` and `.damaged` for weights that cannot be read, `.unavailable` if the device
     ///   fails; what `progress` throws.
     package init(
-        model: ModelFile, limits: MemoryLimits = .none, rowLimit: Int = 2048, cacheFolder: String? = nil,
-        makeReader: ((ModelFile) throws -> any RecordReader)? = nil, progress: (Double) throws -> Void = { _ in }
+        model: ModelFile, limits: MemoryLimits = .none, rowLimit: Int = 2048,
+        environment: CUDAEnvironment = CUDAEnvironment(), makeReader: ((ModelFile) throws -> any RecordReader)? = nil, progress: (Double) throws -> Void = { _ in }
     ) throws {
-        let device = try CUDADevice()
+        let device = try CUDADevice(environment)
         self.device = device
         self.model = model
         let c = model.configuration
         configuration = c
         try Self.checkShape(c, path: model.path)
-        kernels = try CUDAKernels(
-            device, headDim: c.headDim, cache: cacheFolder.map { KernelCache(folder: $0) } ?? KernelCache())
+        kernels = try CUDAKernels(device, headDim: c.headDim, environment)
         do {
             let places = ExpertRecordTable(model)
             let dense = CUDADenseLayout(model.weights)

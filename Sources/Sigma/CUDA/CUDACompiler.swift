@@ -16,15 +16,13 @@ struct CUDACompiler: Sendable {
     private let destroyProgram: @convention(c) (UnsafeMutablePointer<Program?>) -> Int32
     private let errorText: @convention(c) (Int32) -> Text?
 
-    /// The variable that names the library in place of the usual ones.
-    static let variable = "SIGMA_NVRTC"
     private static let names = [
         "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so",
     ]
 
+    /// - Parameter chosen: the library in place of the usual ones; nil: the usual ones.
     /// - Throws: `CUDAUnavailable`.
-    init() throws(CUDAUnavailable) {
-        let chosen = environmentText(Self.variable)
+    init(_ chosen: String?) throws(CUDAUnavailable) {
         guard let library = DynamicLibrary(firstOf: chosen.map { [$0] } ?? Self.names) else {
             if let chosen { throw .compilerNotOpened(path: chosen, reason: DynamicLibrary.lastFailure) }
             throw .noCompiler

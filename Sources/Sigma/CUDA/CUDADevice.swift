@@ -19,8 +19,8 @@ final class CUDADevice: @unchecked Sendable {
     /// The first device that is new enough. `CUDA_VISIBLE_DEVICES` decides which the driver shows.
     ///
     /// - Throws: `CUDAUnavailable`.
-    init() throws(CUDAUnavailable) {
-        let driver = try CUDADriver()
+    init(_ environment: CUDAEnvironment) throws(CUDAUnavailable) {
+        let driver = try CUDADriver(environment.driver)
         func check(_ call: String, _ code: Int32) throws(CUDAUnavailable) {
             guard code != 0 else { return }
             if code == CUDAStatus.noDevice { throw .noDevice }

@@ -63,12 +63,9 @@ struct CUDADriver: @unchecked Sendable {
     let destroyGraph: @convention(c) (Handle) -> Int32
     let destroyGraphExecutable: @convention(c) (Handle) -> Int32
 
-    /// The variable that names the library in place of the usual one.
-    static let variable = "SIGMA_CUDA_DRIVER"
-
+    /// - Parameter chosen: the library in place of the usual one; nil: the usual one.
     /// - Throws: `CUDAUnavailable`.
-    init() throws(CUDAUnavailable) {
-        let chosen = environmentText(Self.variable)
+    init(_ chosen: String?) throws(CUDAUnavailable) {
         guard let library = DynamicLibrary(firstOf: chosen.map { [$0] } ?? ["libcuda.so.1"]) else {
             if let chosen { throw .driverNotOpened(path: chosen, reason: DynamicLibrary.lastFailure) }
             throw .noDriver

@@ -38,10 +38,11 @@ final class CUDAKernels: @unchecked Sendable {
     let wereCompiled: Bool
 
     /// - Throws: `CUDAUnavailable`.
-    init(_ device: CUDADevice, headDim: Int, cache: KernelCache) throws(CUDAUnavailable) {
+    init(_ device: CUDADevice, headDim: Int, _ environment: CUDAEnvironment) throws(CUDAUnavailable) {
         self.device = device
         let steps = sigma_cuda_head_steps(Int32(headDim))
-        let program = try Program(device, steps: steps)
+        let program = try Program(device, steps: steps, environment)
+        let cache = KernelCache(folder: environment.cacheFolder)
         var module: CUDADriver.Handle?
         var wereCompiled = false
         var image = cache.image(for: program.key)
@@ -127,8 +128,8 @@ final class CUDAKernels: @unchecked Sendable {
         let options: [String]
         let key: KernelCache.Key
 
-        init(_ device: CUDADevice, steps: Int32) throws(CUDAUnavailable) {
-            compiler = try CUDACompiler()
+        init(_ device: CUDADevice, steps: Int32, _ environment: CUDAEnvironment) throws(CUDAUnavailable) {
+            compiler = try CUDACompiler(environment.compiler)
             var count: Int32 = 0
             let texts = UnsafeBufferPointer(start: sigma_cuda_sources(&count), count: Int(count))
             sources = texts.map { (String(cString: $0.name), String(cString: $0.text)) }

@@ -32,8 +32,35 @@ struct DynamicLibrary: @unchecked Sendable {
     static var lastFailure: String { dlerror().map { String(cString: $0) } ?? "no reason was given" }
 }
 
+/// Where the CUDA back end finds what is not part of the package.
+package struct CUDAEnvironment: Sendable {
+    /// The driver's library in place of `libcuda.so.1`: `SIGMA_CUDA_DRIVER`.
+    package var driver: String?
+    /// NVRTC's in place of the usual names: `SIGMA_NVRTC`.
+    package var compiler: String?
+    /// Where compiled kernels are kept: `$XDG_CACHE_HOME/sigma`, or `~/.cache/sigma`; nil: nowhere.
+    package var cacheFolder: String?
+
+    package init(driver: String?, compiler: String?, cacheFolder: String?) {
+        self.driver = driver
+        self.compiler = compiler
+        self.cacheFolder = cacheFolder
+    }
+
+    /// As the process's environment says.
+    package init() {
+        driver = environmentText("SIGMA_CUDA_DRIVER")
+        compiler = environmentText("SIGMA_NVRTC")
+        if let cache = environmentText("XDG_CACHE_HOME"), cache.hasPrefix("/") {
+            cacheFolder = cache + "/sigma"
+        } else {
+            cacheFolder = environmentText("HOME").map { $0 + "/.cache/sigma" }
+        }
+    }
+}
+
 /// A variable of the environment that is set to something.
-func environmentText(_ name: String) -> String? {
+private func environmentText(_ name: String) -> String? {
     guard let value = getenv(name), value.pointee != 0 else { return nil }
     return String(cString: value)
 }

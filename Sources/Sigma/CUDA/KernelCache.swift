@@ -8,22 +8,14 @@ import CSigma
     import Darwin
 #endif
 
-/// Compiled kernels on disk: `$XDG_CACHE_HOME/sigma` or `~/.cache/sigma`.
+/// Compiled kernels on disk.
 ///
 /// A file is a header line with a checksum, the whole key, and the image. Whatever is not exactly that is no entry, and is written again.
 /// Nothing here fails: without a cache kernels are compiled each time.
 struct KernelCache: Sendable {
-    /// nil: neither variable is set.
+    /// nil: nothing is kept.
     let folder: String?
     private static let magic = "sigma-cuda-kernels 1\n"
-
-    init() {
-        if let cache = environmentText("XDG_CACHE_HOME"), cache.hasPrefix("/") {
-            folder = cache + "/sigma"
-        } else {
-            folder = environmentText("HOME").map { $0 + "/.cache/sigma" }
-        }
-    }
 
     init(folder: String?) { self.folder = folder }
 
