@@ -63,11 +63,15 @@ let package = Package(
         .executableTarget(
             name: "fuzz-headers", dependencies: ["SampleFiles", "Sigma", "CBenchmarkSupport"],
             path: "Tests/FuzzHeaders"),
+        // A CUDA driver and compiler on the host's memory, for tests.
+        .target(name: "EmulatedDevice", path: "Tests/EmulatedDevice"),
+        .testTarget(name: "CUDATests", dependencies: ["Sigma", "SigmaConversion", "CCUDA", "EmulatedDevice"]),
         .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "sigma-run", "sigma-convert",
+                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "EmulatedDevice", "sigma-run",
+                "sigma-convert",
                 "sigma-eval",
                 "sigma-bench",
             ]),

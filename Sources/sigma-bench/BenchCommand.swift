@@ -90,12 +90,12 @@ struct BenchCommand: ParsableCommand {
         var rows: [BenchReport.Row] = []
         let cases = cases
         let configurations = configurations
-        var machines: [Int: Machine] = [:]
+        var measured = Measured()
         var line: CacheLine?
         var bar = ProgressBar("measuring")
         for configuration in configurations {
             // One team of threads, one cache and one device's memory at a time.
-            let subject = try subject(configuration, file, instructionSet, &machines)
+            let subject = try subject(configuration, file, instructionSet, &measured)
             if plan {
                 bar.finish()
                 try StandardOutput.write(planText(subject, file))
@@ -121,17 +121,27 @@ struct BenchCommand: ParsableCommand {
         try StandardOutput.write(report.text(format))
     }
 
-    /// - Parameter machines: what was measured of the processor, by threads.
+    /// What was measured of the machine: each part once.
+    private struct Measured {
+        /// By threads.
+        var processors: [Int: Machine] = [:]
+        var device: DeviceMeasurement?
+    }
+
     private func subject(
         _ configuration: SigmaModel.Configuration, _ file: ModelFile, _ instructionSet: InstructionSet,
-        _ machines: inout [Int: Machine]
+        _ measured: inout Measured
     ) throws -> Subject {
         let backend = try SigmaModel.makeBackend(file, configuration)
-        if let backend = backend as? CUDABackend { return try Subject(backend) }
+        if let backend = backend as? CUDABackend {
+            let device = try measured.device ?? backend.measureDevice()
+            measured.device = device
+            return Subject(backend, device)
+        }
         guard let backend = backend as? CPUBackend else { preconditionFailure("there are two back ends") }
         let threads = backend.threadCount
-        let machine = try machines[threads] ?? Machine(threads: threads, instructionSet: instructionSet)
-        machines[threads] = machine
+        let machine = try measured.processors[threads] ?? Machine(threads: threads, instructionSet: instructionSet)
+        measured.processors[threads] = machine
         return try Subject(backend, machine: machine, file: file)
     }
 

@@ -20,9 +20,7 @@ struct Machine {
     let int8Peak: Double
     let fp32Peak: Double
 
-    /// - Throws: `SigmaError(.unavailable)` if the device fails or has no memory for it.
-    init(_ backend: CUDABackend) throws {
-        let device = try backend.measureDevice()
+    init(_ device: DeviceMeasurement) {
         name = device.name
         readBandwidth = device.readBandwidth
         int8Peak = device.int8Peak

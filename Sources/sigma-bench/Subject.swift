@@ -30,14 +30,14 @@ struct Subject {
         recordsPerToken = backend.memoryPlan.recordsPerToken
     }
 
-    init(_ backend: CUDABackend) throws {
+    init(_ backend: CUDABackend, _ device: DeviceMeasurement) {
         self.backend = backend
-        machine = try Machine(backend)
+        machine = Machine(device)
         threads = 1
         plan = nil
         isResident = backend.memoryPlan.isResident
         disk = nil
-        missBandwidth = isResident ? nil : try backend.measureDevice().busBandwidth
+        missBandwidth = isResident ? nil : device.busBandwidth
         slots = backend.memoryPlan.slotCount
         recordsPerToken = backend.memoryPlan.recordsPerToken
     }

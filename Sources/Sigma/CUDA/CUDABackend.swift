@@ -59,7 +59,8 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     ///   fails; what `progress` throws.
     package init(
         model: ModelFile, limits: MemoryLimits = .none, rowLimit: Int = 2048,
-        environment: CUDAEnvironment = CUDAEnvironment(), makeReader: ((ModelFile) throws -> any RecordReader)? = nil, progress: (Double) throws -> Void = { _ in }
+        environment: CUDAEnvironment = CUDAEnvironment(), makeReader: ((ModelFile) throws -> any RecordReader)? = nil,
+        progress: (Double) throws -> Void = { _ in }
     ) throws {
         let device = try CUDADevice(environment)
         self.device = device

@@ -70,9 +70,7 @@ package enum CUDAUnavailable: Error, Sendable, Equatable {
         }
     }
 
-    package func error(path: String? = nil) -> SigmaError {
-        SigmaError(.unavailable, message, path: path, remedy: remedy)
-    }
+    package func error() -> SigmaError { SigmaError(.unavailable, message, remedy: remedy) }
 }
 
 /// A `CUresult`, with the driver's name for it.

@@ -12,7 +12,7 @@ extension SigmaModel {
             do {
                 return try CUDABackend(model: model, limits: configuration.memoryLimits, progress: progress)
             } catch let reason as CUDAUnavailable {
-                throw reason.error(path: model.path)
+                throw reason.error()
             }
         case .auto:
             do {
