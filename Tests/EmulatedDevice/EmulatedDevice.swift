@@ -55,7 +55,7 @@ package enum EmulatedDevice {
         }
         let files = try folders.flatMap { folder in
             try FileManager.default.contentsOfDirectory(atPath: folder).sorted().map { folder + "/" + $0 }
-        }.filter { [".h", ".cuh", ".cu", ".cpp"].contains { suffix in $0.hasSuffix(suffix) } }
+        }.filter { file in [".h", ".cuh", ".cu", ".cpp"].contains { file.hasSuffix($0) } }
         let sources = folders[2]
         #if arch(x86_64)
             let machine = ["-march=native"]
@@ -72,10 +72,6 @@ package enum EmulatedDevice {
         }
         for file in files { add(try Data(contentsOf: URL(fileURLWithPath: file))) }
         add(options.joined(separator: " ").utf8)
-        // Another user's file, or another machine's, is none of ours.
-        var name = [CChar](repeating: 0, count: 256)
-        gethostname(&name, name.count - 1)
-        add(name.map { UInt8(bitPattern: $0) })
         let library =
             FileManager.default.temporaryDirectory.path + "/sigma-emulated-\(getuid())-\(String(hash, radix: 16)).so"
         if access(library, R_OK) == 0 { return library }
