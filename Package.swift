@@ -64,6 +64,8 @@ let package = Package(
             name: "fuzz-headers", dependencies: ["SampleFiles", "Sigma", "CBenchmarkSupport"],
             path: "Tests/FuzzHeaders"),
         .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
+        // The CUDA kernels and back end on an emulated device, and NVIDIA's compiler where it is installed.
+        .testTarget(name: "CUDATests", dependencies: ["CCUDA", "Sigma", "CSigma"]),
         .testTarget(
             name: "CommandTests",
             dependencies: [

@@ -19,6 +19,18 @@ DEVICE FewRowsMemory few_rows_memory(int chunks, int rows) {
     return memory;
 }
 
+// A chunk of a group, asked for long before it is used.
+template <int TYPE>
+struct PackedChunk {
+    PackedWords<TYPE> words[8];
+
+    // `count` blocks of 32 columns, from column 256 * chunk on. For k-quants count is 8.
+    DEVICE_MEMBER void load(const unsigned char *group, int columns, int chunk, int count) {
+        UNROLLED for (int b = 0; b < 8; b++)
+            if (b < count) words[b].load(group, columns, 8 * chunk + b);
+    }
+};
+
 // Sums of one chunk of a group with `rows` rows of blocks at `blocks`, `stride` blocks apart: sums [16][rows].
 template <int TYPE>
 DEVICE void few_rows_chunk(const PackedChunk<TYPE> &weights, int count, const sigma_cuda_block *blocks, int stride, int rows, float *sums) {
@@ -31,7 +43,7 @@ DEVICE void few_rows_chunk(const PackedChunk<TYPE> &weights, int count, const si
     UNROLLED for (int b = 0; b < 8; b++) {
         if (b >= count) break;
         const sigma_cuda_block *const two[2] = {pair[0] + b, pair[1] + b};
-        add_block(weights.block(b), load_activations(own + b, two), sum);
+        add_block(weights.words[b].block(b % 2), load_activations(own + b, two), sum);
     }
     UNROLLED for (int i = 0; i < 4; i++)
         if (2 * t + i % 2 < rows) sums[(2 * g + i / 2) * rows + 2 * t + i % 2] = sum[i];
@@ -149,7 +161,7 @@ SIGMA_KERNEL(sigma_project, sigma_cuda_project, 256, 2) {
     }
 }
 
-SIGMA_KERNEL(sigma_expert_gate, sigma_cuda_expert_gate, 256, 2) {
+SIGMA_KERNEL(sigma_expert_gate, sigma_cuda_expert_gate, 256, 1) {
     const int slot = (int)blockIdx.y, groups = (p.gate_matrix.rows + 15) / 16;
     const bool is_up = (int)blockIdx.x >= groups;
     const sigma_cuda_matrix &matrix = is_up ? p.up_matrix : p.gate_matrix;
@@ -200,7 +212,7 @@ DEVICE void down_chunk(const DownTask &task, int group, int chunk, sigma_cuda_bl
     sync_warp();
 }
 
-SIGMA_KERNEL(sigma_expert_down, sigma_cuda_expert_down, 256, 2) {
+SIGMA_KERNEL(sigma_expert_down, sigma_cuda_expert_down, 256, 1) {
     const int group = (int)blockIdx.x, row = (int)blockIdx.y;
     const int hidden = p.choices ? p.down.rows : p.shared.rows;
     const int each = p.choices ? chunks_of(p.down.columns) : 0, of_shared = p.shared.data ? chunks_of(p.shared.columns) : 0;
