@@ -152,21 +152,23 @@ DEVICE void unit_scores(const sigma_cuda_attend &p, const QueryTile &tile, const
     UNROLLED for (int n = 0; n < 8; n++)
         UNROLLED for (int i = 0; i < 4; i++) scores[n][i] = 0.0f;
     // What lies behind the last position is read, and its scores are dropped.
-    UNROLLED for (int s = 0; s < UNIT / 16; s++, keys += tile_bytes) {
-        if constexpr (TYPE == TYPE_F32) {
-            UNROLLED for (int n = 2 * s; n < 2 * s + 2; n++)
-                UNROLLED for (int i = 0; i < 4; i++) {
-                    const float *key = (const float *)keys + (size_t)(8 * (n % 2) + 2 * (LANE % 4) + i % 2) * (16 * steps);
-                    for (int c = 0; c < p.head_dim; c++) scores[n][i] = fmaf(queries.row[i / 2][c], key[c], scores[n][i]);
-                }
-        } else {
+    if constexpr (TYPE == TYPE_F32) {
+        // For checking numbers: short rather than fast.
+        NOT_UNROLLED for (int item = 0; item < 32; item++) {
+            const int n = item / 4, i = item % 4;
+            const float *key = (const float *)(keys + n / 2 * tile_bytes) + (size_t)(8 * (n % 2) + 2 * (LANE % 4) + i % 2) * (16 * steps);
+            float sum = 0.0f;
+            for (int c = 0; c < p.head_dim; c++) sum = fmaf(queries.row[i / 2][c], key[c], sum);
+            scores[n][i] = sum;
+        }
+    } else {
+        UNROLLED for (int s = 0; s < UNIT / 16; s++, keys += tile_bytes)
             UNROLLED for (int step = 0; step < STEPS; step++) {
                 if (is_generic(STEPS) && step >= steps) break;
                 const uint4 k = load_operand<TYPE>(keys, false, p.head_dim, step);
                 mma_halves(scores[2 * s], queries.a[step], k.x, k.y);
                 mma_halves(scores[2 * s + 1], queries.a[step], k.z, k.w);
             }
-        }
     }
 }
 
@@ -182,21 +184,20 @@ DEVICE void unit_values(const sigma_cuda_attend &p, const QueryTile &tile, int s
     const unsigned char *values = kv_tiles(p, tile, true, start);
     const int tile_bytes = sigma_cuda_kv_tile_bytes(p.kv_type, p.head_dim);
     const int t = LANE % 4;
-    UNROLLED for (int s = 0; s < UNIT / 16; s++, values += tile_bytes) {
-        const int count = tile.limit - start - 16 * s;
-        if constexpr (TYPE == TYPE_F32) {
-            UNROLLED for (int j = 0; j < 16; j++) {
-                // A weight is in the lane that has its position.
-                const int n = 2 * s + j / 8, lane = (LANE & ~3) + j % 8 / 2;
-                const float first = shuffle(weights[n][j % 2], lane), second = shuffle(weights[n][2 + j % 2], lane);
-                if (j >= count) continue;
-                const float *value = (const float *)values + (size_t)j * (16 * steps);
-                UNROLLED for (int m = 0; m < 2 * STEPS; m++) {
-                    if (is_generic(STEPS) && m >= 2 * steps) break;
-                    UNROLLED for (int i = 0; i < 4; i++) output[m][i] = fmaf(i < 2 ? first : second, value[8 * m + 2 * t + i % 2], output[m][i]);
-                }
+    if constexpr (TYPE == TYPE_F32) {
+        NOT_UNROLLED for (int j = 0; j < min((int)UNIT, tile.limit - start); j++) {
+            // A weight is in the lane that has its position.
+            const int n = j / 8, lane = (LANE & ~3) + j % 8 / 2;
+            const float first = shuffle(weights[n][j % 2], lane), second = shuffle(weights[n][2 + j % 2], lane);
+            const float *value = (const float *)(values + j / 16 * tile_bytes) + (size_t)(j % 16) * (16 * steps);
+            UNROLLED for (int m = 0; m < 2 * STEPS; m++) {
+                if (is_generic(STEPS) && m >= 2 * steps) break;
+                UNROLLED for (int i = 0; i < 4; i++) output[m][i] = fmaf(i < 2 ? first : second, value[8 * m + 2 * t + i % 2], output[m][i]);
             }
-        } else {
+        }
+    } else {
+        UNROLLED for (int s = 0; s < UNIT / 16; s++, values += tile_bytes) {
+            const int count = tile.limit - start - 16 * s;
             const unsigned a[4] = {pack_halves(weights[2 * s][0], weights[2 * s][1]), pack_halves(weights[2 * s][2], weights[2 * s][3]),
                                    pack_halves(weights[2 * s + 1][0], weights[2 * s + 1][1]),
                                    pack_halves(weights[2 * s + 1][2], weights[2 * s + 1][3])};
