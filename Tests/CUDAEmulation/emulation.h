@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #define UNROLLED
+#define NOT_UNROLLED _Pragma("clang loop unroll(disable)")
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define __shared__ static

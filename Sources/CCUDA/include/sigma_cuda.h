@@ -229,9 +229,10 @@ static inline sigma_int sigma_cuda_state_bytes(sigma_int head_dim) {
 static inline sigma_int sigma_cuda_tile_count(sigma_int rows, sigma_int heads, sigma_int kv_heads) {
     return (rows * (heads / kv_heads) + SIGMA_CUDA_QUERIES - 1) / SIGMA_CUDA_QUERIES;
 }
-// 16 components at a time that the kernel for this head_dim is compiled for: 4, 6, 8 or 16.
+// Times 16 components that the kernel for this head_dim is compiled for: 4, 6 and 8 for just so many, 16 for all others.
 static inline sigma_int sigma_cuda_head_steps(sigma_int head_dim) {
-    return head_dim <= 64 ? 4 : head_dim <= 96 ? 6 : head_dim <= 128 ? 8 : 16;
+    const sigma_int steps = sigma_cuda_padded(head_dim) / 16;
+    return steps == 4 || steps == 6 || steps == 8 ? steps : 16;
 }
 
 // How logits become choices. chosen, weights: [rows, choices]. scores + bias decides, ties to the lowest index; weights come from the scores.

@@ -23,10 +23,11 @@ DEVICE void multiply_packed(const unsigned char *group, bool active, const sigma
     const int g = LANE / 4, t = LANE % 4;
     UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++)
         UNROLLED for (int i = 0; i < 4; i++) totals[n][i] = 0.0f;
+    // Weights come one block ahead.
+    PackedWords<TYPE> next;
+    if (active) next.load(group, columns, 0);
     for (int chunk = 0; chunk < chunks; chunk++) {
         const int count = blocks_in_chunk(columns, chunk);
-        PackedChunk<TYPE> weights;
-        if (active) weights.load(group, columns, chunk, count);
         sync_block();
         for (int item = (int)threadIdx.x; item < tile.count * 24; item += (int)blockDim.x) {
             const int row = item / 24, piece = item % 24;
@@ -39,9 +40,9 @@ DEVICE void multiply_packed(const unsigned char *group, bool active, const sigma
         float sums[SIGMA_CUDA_TILE_ROWS / 8][4];
         UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++)
             UNROLLED for (int i = 0; i < 4; i++) sums[n][i] = 0.0f;
-        UNROLLED for (int b = 0; b < 8; b++) {
-            if (b >= count) break;
-            const PackedBlock<TYPE> w = weights.block(b);
+        NOT_UNROLLED for (int b = 0; b < count; b++) {
+            const PackedBlock<TYPE> w = next.block(b % 2);
+            if (8 * chunk + b + 1 < columns / 32) next.load(group, columns, 8 * chunk + b + 1);
             UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++) {
                 if (8 * n >= tile.count) break;
                 // Rows that do not exist repeat the last one.
