@@ -67,8 +67,6 @@ let package = Package(
         .target(name: "EmulatedDevice", path: "Tests/EmulatedDevice"),
         .testTarget(name: "CUDATests", dependencies: ["Sigma", "SigmaConversion", "CCUDA", "EmulatedDevice"]),
         .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
-        // The CUDA kernels and back end on an emulated device, and NVIDIA's compiler where it is installed.
-        .testTarget(name: "CUDATests", dependencies: ["CCUDA", "Sigma", "CSigma"]),
         .testTarget(
             name: "CommandTests",
             dependencies: [

@@ -4,21 +4,6 @@ import Testing
 let packageRoot = URL(fileURLWithPath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
 
-/// A driver and a run-time compiler for tests: one library that takes the place of both, and runs the kernels' own sources on the processor.
-///
-/// It is compiled once for each test run, by the toolchain's own clang.
-enum EmulatedDevice {
-    /// Why there is none; nil: there is.
-    static let missing: String? = Toolchain.clang == nil ? "there is no clang++" : nil
-
-    /// Path of the library, for SIGMA_CUDA_DRIVER and SIGMA_NVRTC.
-    static let library = Result { () throws -> String in
-        try Toolchain.link(
-            "libemulated-cuda.so", ["fibers.cpp", "driver.cpp", "kernels.cpp"].map { "Tests/CUDAEmulation/\($0)" },
-            options: ["-shared", "-fPIC", "-fvisibility=hidden"])
-    }
-}
-
 /// The toolchain's clang, and what it makes.
 enum Toolchain {
     struct Failure: Error, CustomStringConvertible {
@@ -49,7 +34,9 @@ enum Toolchain {
     /// Compiles sources of the package side by side and links them to `name` in the folder.
     static func link(_ name: String, _ sources: [String], options: [String]) throws -> String {
         guard let clang else { throw Failure(description: "there is no clang++") }
-        var common = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-missing-field-initializers"]
+        var common = [
+            "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-missing-field-initializers",
+        ]
         common += ["Sources/CCUDA/include", "Sources/CCUDA/kernels", "Sources/CSigma/include", "Tests/CUDAEmulation"]
             .flatMap { ["-I", "\(packageRoot)/\($0)"] }
         #if arch(x86_64)
@@ -72,7 +59,8 @@ enum Toolchain {
         func finish(_ item: (process: Process, errors: String)) throws {
             item.process.waitUntilExit()
             guard item.process.terminationStatus == 0 else {
-                throw Failure(description: (try? String(contentsOfFile: item.errors, encoding: .utf8)) ?? "clang++ failed")
+                throw Failure(
+                    description: (try? String(contentsOfFile: item.errors, encoding: .utf8)) ?? "clang++ failed")
             }
         }
         for source in sources {
@@ -98,6 +86,8 @@ enum Toolchain {
         let bytes = pipe.fileHandleForReading.readDataToEndOfFile()
         process.waitUntilExit()
         let isSignal = process.terminationReason == .uncaughtSignal
-        return (isSignal ? -process.terminationStatus : process.terminationStatus, String(decoding: bytes, as: UTF8.self))
+        return (
+            isSignal ? -process.terminationStatus : process.terminationStatus, String(decoding: bytes, as: UTF8.self)
+        )
     }
 }
