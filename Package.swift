@@ -65,8 +65,10 @@ let package = Package(
             path: "Tests/FuzzHeaders"),
         // A CUDA driver and compiler on the host's memory, for tests.
         .target(name: "EmulatedDevice", path: "Tests/EmulatedDevice"),
-        .testTarget(name: "CUDATests", dependencies: ["Sigma", "SigmaConversion", "CCUDA", "EmulatedDevice"]),
         .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
+        // The CUDA kernels and back end on an emulated device, and NVIDIA's compiler where it is installed.
+        .testTarget(
+            name: "CUDATests", dependencies: ["CCUDA", "Sigma", "CSigma", "SigmaConversion", "EmulatedDevice"]),
         .testTarget(
             name: "CommandTests",
             dependencies: [

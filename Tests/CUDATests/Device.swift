@@ -17,11 +17,11 @@ import Testing
 #endif
 
 /// An emulated device of the back end's tests alone: their failures and memory are nobody else's. Tests that use it run one after the other.
-struct Device {
+struct Device: @unchecked Sendable {
     let library: String
     private let handle: UnsafeMutableRawPointer
 
-    private static let shared = Result { try Device(copyOf: EmulatedDevice.library()) }
+    private static let shared = Result { try Device(copyOf: EmulatedDevice.library.get()) }
     static func get() throws -> Device { try shared.get() }
 
     private init(copyOf original: String) throws {
@@ -60,25 +60,15 @@ struct Device {
             model: model, limits: limits, rowLimit: rowLimit, environment: environment(), makeReader: makeReader)
     }
 
-    /// - Parameter context: a limit on sequences.
     func engine(_ model: ModelFile, limits: MemoryLimits = .none, rowLimit: Int = 512) throws -> Engine {
         try Engine(model: model, backend: backend(model, limits: limits, rowLimit: rowLimit))
     }
 }
 
-/// A folder for a test run's files.
 enum Scratch {
-    private static let root = Result {
-        let path = FileManager.default.temporaryDirectory.path + "/sigma-cuda-tests-\(getpid())"
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        atexit { try? FileManager.default.removeItem(atPath: path(of: getpid())) }
-        return path
-    }
-    private static func path(of pid: pid_t) -> String {
-        FileManager.default.temporaryDirectory.path + "/sigma-cuda-tests-\(pid)"
-    }
+    /// A new folder among the files of this test run.
     static func folder() throws -> String {
-        let path = try root.get() + "/\(UUID().uuidString)"
+        let path = Toolchain.folder + "/\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         return path
     }
@@ -86,7 +76,6 @@ enum Scratch {
 
 /// The models of the tests, converted once for all tests of a run.
 enum Models {
-    static let packageRoot = #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 }
     static let fixtures = packageRoot + "/Tests/Fixtures/reference"
     static let fixtureNames = ((try? FileManager.default.contentsOfDirectory(atPath: fixtures)) ?? [])
         .filter { !$0.hasPrefix(".") }.sorted()

@@ -70,7 +70,7 @@ extension BackendTests {
                 for (damages, kind) in [(true, SigmaError.Kind.damaged), (false, .inputOutput)] {
                     for limits in [MemoryLimits.none, MemoryLimits(cache: .bytes(1 << 20))] {
                         let error = #expect(throws: SigmaError.self) {
-                            try device.backend(model, limits: limits) {
+                            _ = try device.backend(model, limits: limits) {
                                 Failing(reader: try DirectFileReader($0.gguf.file), damages: damages, from: from)
                             }
                         }
@@ -87,10 +87,12 @@ extension BackendTests {
             let device = try Device.get()
             let before = device.allocated
             #expect(throws: Enough.self) {
-                _ = try CUDABackend(model: Models.demo(), environment: device.environment()) { share in
-                    #expect((0...1).contains(share))
-                    if share > 0.3 { throw Enough() }
-                }
+                _ = try CUDABackend(
+                    model: Models.demo(), environment: device.environment(),
+                    progress: { share in
+                        #expect((0...1).contains(share))
+                        if share > 0.3 { throw Enough() }
+                    })
             }
             #expect(device.allocated == before)
         }

@@ -1,111 +1,103 @@
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import Foundation
 
-/// A driver and a run-time compiler on the host's memory (Tests/CUDAEmulation) with the kernels' own sources: one library that takes the place of
-/// both `libcuda` and `libnvrtc`. The clang that came with Swift compiles it, once for each state of the sources.
+/// The package's folder.
+package let packageRoot = URL(fileURLWithPath: #filePath)
+    .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
+
+/// A driver and a run-time compiler for tests: one library that takes the place of both, and runs the kernels' own sources on the processor.
+///
+/// It is compiled once for each test run, by the toolchain's own clang.
 package enum EmulatedDevice {
+    /// Why there is none; nil: there is.
+    package static let missing: String? = Toolchain.clang == nil ? "there is no clang++" : nil
+
+    /// Path of the library, for SIGMA_CUDA_DRIVER and SIGMA_NVRTC.
+    package static let library = Result { () throws -> String in
+        try Toolchain.link(
+            "libemulated-cuda.so", ["fibers.cpp", "driver.cpp", "kernels.cpp"].map { "Tests/CUDAEmulation/\($0)" },
+            options: ["-shared", "-fPIC", "-fvisibility=hidden"])
+    }
+}
+
+/// The toolchain's clang, and what it makes.
+package enum Toolchain {
     package struct Failure: Error, CustomStringConvertible {
         package let description: String
     }
 
-    private static let packageRoot = #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 }
-
-    /// Why there is none here; nil: there is.
-    package static let missing: String? = {
-        #if os(Linux) && (arch(x86_64) || arch(arm64))
-            return compiler == nil ? "there is no clang++" : nil
-        #else
-            return "the emulated device runs on Linux only"
-        #endif
+    /// A folder for the files of this test run.
+    package static let folder: String = {
+        let path = NSTemporaryDirectory() + "sigma-cuda-tests-\(getpid())"
+        try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        atexit { try? FileManager.default.removeItem(atPath: Toolchain.folder) }
+        return path
     }()
 
-    private static let built = Result<String, any Error> { try build() }
-
-    /// The library's path. Each caller that wants a device of its own, with its own memory and failures, copies it.
-    package static func library() throws -> String { try built.get() }
-
-    /// A tool of PATH.
-    private static func tool(_ name: String) -> String? {
-        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
-        return path.split(separator: ":").map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
-    }
-
-    private static let compiler: String? = {
-        if let swift = tool("swift").flatMap({ realpath($0, nil) }) {
-            defer { free(swift) }
-            let folder = String(cString: swift).split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 }
-            if access(folder + "/clang++", X_OK) == 0 { return folder + "/clang++" }
-        }
-        return tool("clang++")
-    }()
-
-    private static func build() throws -> String {
-        let folders = ["Sources/CCUDA/include", "Sources/CCUDA/kernels", "Tests/CUDAEmulation"].map {
-            packageRoot + "/" + $0
-        }
-        let files = try folders.flatMap { folder in
-            try FileManager.default.contentsOfDirectory(atPath: folder).sorted().map { folder + "/" + $0 }
-        }.filter { file in [".h", ".cuh", ".cu", ".cpp"].contains { file.hasSuffix($0) } }
-        let sources = folders[2]
-        #if arch(x86_64)
-            let machine = ["-march=native"]
-        #else
-            let machine: [String] = []
-        #endif
-        let options =
-            ["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden"] + machine
-            + folders.flatMap { ["-I", $0] } + ["fibers", "driver", "kernels"].map { "\(sources)/\($0).cpp" }
-            + ["-lpthread"]
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func add(_ bytes: some Sequence<UInt8>) {
-            for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        }
-        for file in files { add(try Data(contentsOf: URL(fileURLWithPath: file))) }
-        add(options.joined(separator: " ").utf8)
-        let library =
-            FileManager.default.temporaryDirectory.path + "/sigma-emulated-\(getuid())-\(String(hash, radix: 16)).so"
-        if access(library, R_OK) == 0 { return library }
-
-        guard let compiler else { throw Failure(description: missing ?? "there is no clang++") }
-        let partial = library + ".\(getpid())"
-        let code = try run(compiler, options + ["-o", partial])
-        guard code == 0, rename(partial, library) == 0 else {
-            throw Failure(description: "the emulated device was not built: \(compiler) ended with \(code)")
-        }
-        return library
-    }
-
-    private static func run(_ program: String, _ arguments: [String]) throws -> Int32 {
-        var words: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) }
-        defer { for word in words { free(word) } }
-        words.append(nil)
-        var pid = pid_t()
-        // Threads of the test runner block signals, and a child would inherit that.
-        var noSignals = sigset_t()
-        sigemptyset(&noSignals)
+    /// The clang++ that came with Swift, else the first in PATH; nil on systems whose libraries are not ELF files.
+    package static let clang: String? = {
         #if os(Linux)
-            var attributes = posix_spawnattr_t()
+            let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
+            let besideSwift = folders.map { "\($0)/swift" }.first { FileManager.default.isExecutableFile(atPath: $0) }
+                .map { URL(fileURLWithPath: $0).resolvingSymlinksInPath().deletingLastPathComponent().path }
+            return ([besideSwift].compactMap { $0 } + folders).map { "\($0)/clang++" }
+                .first { FileManager.default.isExecutableFile(atPath: $0) }
         #else
-            var attributes: posix_spawnattr_t?
+            return nil
         #endif
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        posix_spawnattr_setsigmask(&attributes, &noSignals)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-        let result = posix_spawn(&pid, program, nil, &attributes, words, environ)
-        guard result == 0 else { throw Failure(description: "\(program) does not start") }
-        var status: Int32 = 0
-        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
-        return status & 0x7f == 0 ? (status >> 8) & 0xff : -1
+    }()
+
+    /// Compiles sources of the package side by side and links them to `name` in the folder.
+    package static func link(_ name: String, _ sources: [String], options: [String]) throws -> String {
+        guard let clang else { throw Failure(description: "there is no clang++") }
+        var common = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-missing-field-initializers"]
+        common += ["Sources/CCUDA/include", "Sources/CCUDA/kernels", "Sources/CSigma/include", "Tests/CUDAEmulation"]
+            .flatMap { ["-I", "\(packageRoot)/\($0)"] }
+        #if arch(x86_64)
+            // Halves and fused products without calls.
+            common += ["-march=native"]
+        #endif
+        let output = "\(folder)/\(name)"
+        var running: [(process: Process, errors: String)] = []
+        var objects: [String] = []
+        func start(_ arguments: [String]) throws -> (process: Process, errors: String) {
+            let errors = "\(folder)/\(UUID().uuidString).errors"
+            FileManager.default.createFile(atPath: errors, contents: nil)
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: clang)
+            process.arguments = arguments
+            process.standardError = FileHandle(forWritingAtPath: errors)
+            try process.run()
+            return (process, errors)
+        }
+        func finish(_ item: (process: Process, errors: String)) throws {
+            item.process.waitUntilExit()
+            guard item.process.terminationStatus == 0 else {
+                throw Failure(description: (try? String(contentsOfFile: item.errors, encoding: .utf8)) ?? "clang++ failed")
+            }
+        }
+        for source in sources {
+            let object = "\(folder)/\(name)-\(objects.count).o"
+            let language = source.hasSuffix(".c") ? ["-x", "c", "-std=gnu11"] : ["-std=c++17"]
+            running.append(try start(language + common + options + ["-c", "\(packageRoot)/\(source)", "-o", object]))
+            objects.append(object)
+        }
+        for item in running { try finish(item) }
+        try finish(start(options + objects + ["-o", output, "-lpthread", "-lm"]))
+        return output
+    }
+
+    /// Runs a program; its exit status (negative: a signal) and everything that it wrote.
+    package static func run(_ program: String, _ arguments: [String] = []) throws -> (status: Int32, text: String) {
+        let process = Process()
+        let pipe = Pipe()
+        process.executableURL = URL(fileURLWithPath: program)
+        process.arguments = arguments
+        process.standardOutput = pipe
+        process.standardError = pipe
+        try process.run()
+        let bytes = pipe.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        let isSignal = process.terminationReason == .uncaughtSignal
+        return (isSignal ? -process.terminationStatus : process.terminationStatus, String(decoding: bytes, as: UTF8.self))
     }
 }
