@@ -230,6 +230,8 @@ void check_attention() {
         check_shape({2, 2, 128, type, false}, 130, seed++);
         check_shape({20, 1, 32, type, true}, 70, seed++);
         check_shape({2, 1, 160, type, false}, 67, seed++);
+        // Ends with the last position but one of a tile.
+        check_shape({4, 2, 64, type, true}, 31, seed++);
         check_shape({3, 1, 256, type, false}, 20, seed++);
         if (type == SIGMA_Q8_0) continue;
         check_shape({2, 1, 40, type, true}, 33, seed++);

@@ -11,7 +11,7 @@ void check_selection(int count, int rows, int top, bool masked, uint64_t seed) {
     for (size_t i = 0; i < logits.count; i++) {
         // Few different values, so that many are equal.
         const uint64_t bits = next_random(seed);
-        logits[i] = bits % 97 == 0 ? NAN : bits % 89 == 0 ? -INFINITY : bits % 83 == 0 ? -0.0f : (float)(int)(bits % 200) - 100;
+        logits[i] = bits % 97 == 0 ? NAN : bits % 89 == 0 ? -INFINITY : bits % 13 == 0 ? -0.0f : (float)(int)(bits % (count < 100 ? 5 : 200)) - (count < 100 ? 2 : 100);
     }
     Memory<uint32_t> allowed((size_t)(count + 31) / 32);
     for (size_t i = 0; i < allowed.count; i++) allowed[i] = (uint32_t)(next_random(seed) | next_random(seed));

@@ -9,14 +9,15 @@ import Testing
 #endif
 
 /// NVIDIA's own run-time compiler makes a program of the kernels for every architecture that is supported. It needs no GPU.
-@Suite struct CUDACompilerTests {
+@Suite(.serialized) struct CUDACompilerTests {
     #if os(Linux)
         /// NVRTC's entry points.
         struct Compiler {
-            typealias Create = @convention(c) (
-                UnsafeMutablePointer<OpaquePointer?>, UnsafePointer<CChar>, UnsafePointer<CChar>, Int32,
-                UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<UnsafePointer<CChar>?>?
-            ) -> Int32
+            typealias Create =
+                @convention(c) (
+                    UnsafeMutablePointer<OpaquePointer?>, UnsafePointer<CChar>, UnsafePointer<CChar>, Int32,
+                    UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<UnsafePointer<CChar>?>?
+                ) -> Int32
             typealias Compile = @convention(c) (OpaquePointer?, Int32, UnsafePointer<UnsafePointer<CChar>?>?) -> Int32
             typealias Size = @convention(c) (OpaquePointer?, UnsafeMutablePointer<Int>) -> Int32
             typealias Text = @convention(c) (OpaquePointer?, UnsafeMutablePointer<CChar>) -> Int32
@@ -32,7 +33,9 @@ import Testing
 
             init?(path: String) {
                 guard let library = dlopen(path, RTLD_NOW | RTLD_LOCAL) else { return nil }
-                func entry<T>(_ name: String, _: T.Type) -> T? { dlsym(library, name).map { unsafeBitCast($0, to: T.self) } }
+                func entry<T>(_ name: String, _: T.Type) -> T? {
+                    dlsym(library, name).map { unsafeBitCast($0, to: T.self) }
+                }
                 guard let create = entry("nvrtcCreateProgram", Create.self),
                     let compile = entry("nvrtcCompileProgram", Compile.self),
                     let logSize = entry("nvrtcGetProgramLogSize", Size.self),
@@ -80,7 +83,9 @@ import Testing
         /// The library that SIGMA_NVRTC names, else the first that is found under its usual names. A driver's double is none.
         static let compiler: Compiler? = {
             let named = ProcessInfo.processInfo.environment["SIGMA_NVRTC"].map { [$0] }
-            let usual = ["13", "12", "11.2"].flatMap { ["libnvrtc.so.\($0)", "/usr/local/cuda/lib64/libnvrtc.so.\($0)"] }
+            let usual = ["13", "12", "11.2"].flatMap {
+                ["libnvrtc.so.\($0)", "/usr/local/cuda/lib64/libnvrtc.so.\($0)"]
+            }
             return (named ?? usual).lazy.compactMap { Compiler(path: $0) }.first
         }()
 

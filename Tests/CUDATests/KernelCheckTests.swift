@@ -10,7 +10,9 @@ import Testing
             .filter { $0.hasSuffix(".cpp") }.sorted().map { "\(check)/\($0)" }
         return try Toolchain.link(
             "check-cuda-kernels",
-            sources + ["Tests/CUDAEmulation/fibers.cpp", "Tests/CUDAEmulation/kernels.cpp", "Sources/CSigma/packing.c"],
+            sources + [
+                "Tests/CUDAEmulation/fibers.cpp", "Tests/CUDAEmulation/kernels.cpp", "Sources/CSigma/packing.c",
+            ],
             options: [])
     }
 

@@ -49,7 +49,11 @@ package enum Toolchain {
     /// Compiles sources of the package side by side and links them to `name` in the folder.
     package static func link(_ name: String, _ sources: [String], options: [String]) throws -> String {
         guard let clang else { throw Failure(description: "there is no clang++") }
-        var common = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-missing-field-initializers"]
+        // A load that is not aligned is an error on a device, too.
+        var common = [
+            "-O2", "-ffp-contract=off", "-fsanitize=alignment", "-fsanitize-trap=alignment", "-Wall", "-Wextra",
+            "-Wno-unused-function", "-Wno-missing-field-initializers",
+        ]
         common += ["Sources/CCUDA/include", "Sources/CCUDA/kernels", "Sources/CSigma/include", "Tests/CUDAEmulation"]
             .flatMap { ["-I", "\(packageRoot)/\($0)"] }
         #if arch(x86_64)
@@ -61,7 +65,7 @@ package enum Toolchain {
         var objects: [String] = []
         func start(_ arguments: [String]) throws -> (process: Process, errors: String) {
             let errors = "\(folder)/\(UUID().uuidString).errors"
-            FileManager.default.createFile(atPath: errors, contents: nil)
+            _ = FileManager.default.createFile(atPath: errors, contents: nil)
             let process = Process()
             process.executableURL = URL(fileURLWithPath: clang)
             process.arguments = arguments

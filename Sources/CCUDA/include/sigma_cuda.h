@@ -5,7 +5,8 @@
 // Conventions: a kernel takes one structure by value. Addresses are the device's, as 64-bit numbers; 0 where something is absent.
 // Matrices are row-major [rows, columns]; activations are fp32 unless stated. Every result has one order of summation, whatever kernel
 // computes it and whatever rows are beside it (docs/cuda.md): few rows and many, whole prompts and pieces give the same bits.
-// Kernels check nothing; the launching side owns all sizes.
+// Kernels check nothing; the launching side owns all sizes. Whatever an address names begins at a multiple of 16 bytes, but for outputs of
+// products.
 #ifndef SIGMA_CUDA_H
 #define SIGMA_CUDA_H
 
