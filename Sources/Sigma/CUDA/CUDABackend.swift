@@ -420,7 +420,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         for (id, isAllowed) in allowed.enumerated() where isAllowed { words[id / 32] |= 1 << UInt32(id % 32) }
         // Not in the stream: nothing that runs there reads it yet.
         try stream.synchronize()
-        try device.driver.check(device.driver.copyToDevice(workspace.allowed, words, words.count * 4))
+        try device.copy(words.count * 4, from: words, to: workspace.allowed)
         allowedTokens = allowed
     }
 }
