@@ -27,7 +27,7 @@ let package = Package(
         .target(
             name: "Sigma",
             dependencies: [
-                "CSigma",
+                "CSigma", "CCUDA",
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
@@ -63,11 +63,17 @@ let package = Package(
         .executableTarget(
             name: "fuzz-headers", dependencies: ["SampleFiles", "Sigma", "CBenchmarkSupport"],
             path: "Tests/FuzzHeaders"),
+        // A CUDA driver and compiler on the host's memory, for tests.
+        .target(name: "EmulatedDevice", path: "Tests/EmulatedDevice"),
         .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
+        // The CUDA kernels and back end on an emulated device, and NVIDIA's compiler where it is installed.
+        .testTarget(
+            name: "CUDATests", dependencies: ["CCUDA", "Sigma", "CSigma", "SigmaConversion", "EmulatedDevice"]),
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "sigma-run", "sigma-convert",
+                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "EmulatedDevice", "sigma-run",
+                "sigma-convert",
                 "sigma-eval",
                 "sigma-bench",
             ]),

@@ -22,6 +22,10 @@ public struct ComputeOptions: ParsableArguments {
         help: ArgumentHelp("Threads that compute (default: the processors this process may use).", valueName: "n"))
     public var threads: Int?
 
+    @Option(
+        help: ArgumentHelp("What computes: cpu, cuda, or auto, the best that is there.", valueName: "name"))
+    public var backend: SigmaModel.Configuration.Backend = .auto
+
     public init() {}
 
     /// - Throws: `SigmaError` (`.usage`) for values out of range. Cheap: for before anything is read.
@@ -33,7 +37,10 @@ public struct ComputeOptions: ParsableArguments {
     }
 
     public var configuration: SigmaModel.Configuration {
-        SigmaModel.Configuration(threads: threads, contextLength: context, kvType: kvType)
+        var configuration = SigmaModel.Configuration(
+            threads: threads, backend: backend, contextLength: context, kvType: kvType)
+        configuration.warn = { SigmaCommand.warn($0) }
+        return configuration
     }
 }
 

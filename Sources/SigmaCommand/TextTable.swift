@@ -14,6 +14,29 @@ public func textTable(_ rows: [TextTableRow]) -> String {
     }.joined()
 }
 
+/// The rows of a device's plan.
+package func deviceMemoryRows(_ plan: CUDAMemoryPlan, kvType: KVType, kvBlockBytes: Int) -> [TextTableRow] {
+    var rows: [TextTableRow] = [
+        ("device memory", ByteSize.text(plan.availableBytes), "may be used"),
+        ("dense weights", ByteSize.text(plan.denseBytes), "on the device"),
+        ("activations", ByteSize.text(plan.workspaceBytes), "of the largest step, with its logits"),
+        ("keys and values", ByteSize.text(kvBlockBytes), "for each 256 positions, \(kvType.rawValue)"),
+    ]
+    if plan.isResident {
+        rows.append(("experts", ByteSize.text(plan.expertBytes), "all, on the device"))
+    } else {
+        rows.append(("experts", ByteSize.text(plan.expertBytes), "all, in pinned memory of the host"))
+        rows.append(
+            (
+                "expert cache", ByteSize.text(plan.slotCount * plan.slotBytes),
+                "\(plan.slotCount) of \(plan.recordCount) experts on the device"
+            ))
+        rows.append(("layer buffers", ByteSize.text(plan.stagingBytes), "for steps of many rows"))
+    }
+    let limit = min(plan.contextLength, plan.positionLimit(blockBytes: kvBlockBytes))
+    return rows + [("longest sequence", "\(limit) tokens", "alone")]
+}
+
 /// The plan's rows of a table: what goes where.
 package func memoryPlanRows(_ plan: MemoryPlan, kvType: KVType, kvBlockBytes: Int) -> [TextTableRow] {
     var rows: [TextTableRow] = []

@@ -8,7 +8,7 @@ struct SigmaBench: ParsableCommand {
         commandName: "sigma-bench", abstract: "Measures a model's speed beside what the machine can do.",
         discussion:
             "The options of measuring are listed by: sigma-bench measure --help. The word measure can be left out.",
-        version: sigmaVersion, subcommands: [BenchCommand.self, SimulateCommand.self],
+        version: sigmaVersion, subcommands: [BenchCommand.self, CheckCommand.self, SimulateCommand.self],
         defaultSubcommand: BenchCommand.self)
 }
 
@@ -41,6 +41,9 @@ struct BenchCommand: ParsableCommand {
     var generate = List<Int>([128])
     @Option(help: ArgumentHelp("Tokens that the sequence has before.", valueName: "n,..."))
     var depth = List<Int>([0])
+    @Option(
+        help: ArgumentHelp("Sequences that generate side by side; speeds are of all together.", valueName: "n,..."))
+    var sequences = List<Int>([1])
     @Option(
         help: ArgumentHelp(
             "Sizes of the expert cache: sizes, all, auto (what --memory leaves). (default: all, with --memory auto)",
@@ -79,91 +82,121 @@ struct BenchCommand: ParsableCommand {
     func run() throws {
         try check()
         let file = try ModelFile(path: model.path)
-        guard !backend.elements.contains(.cuda) else {
-            throw SigmaError(
-                .unavailable, "this version has no CUDA back end", remedy: "Use the CPU: --backend cpu.")
-        }
         Interrupt.install(secondEndsProcess: true)
         let instructionSet = try InstructionSet.fromEnvironment()
         var measurement = Measurement(
-            model: file, instructionSet: instructionSet, repetitions: repetitions, warmUp: warmUp, seed: seed,
+            model: file, repetitions: repetitions, warmUp: warmUp, seed: seed,
             isCancelled: { Interrupt.isRequested })
         var rows: [BenchReport.Row] = []
         let cases = cases
-        let limits = limits
-        let threadCounts = threads?.elements.map(Optional.some) ?? [nil]
+        let configurations = configurations
+        var measured = Measured()
         var line: CacheLine?
         var bar = ProgressBar("measuring")
-        for threads in threadCounts {
-            let machine = try Machine(
-                threads: threads ?? ThreadTeam.availableProcessors, instructionSet: instructionSet)
-            for limits in limits {
-                // One team of threads, and one cache, at a time.
-                let backend = try CPUBackend(
-                    model: file, threadCount: threads, instructionSet: instructionSet, limits: limits)
-                let disk = backend.memoryPlan.isResident ? nil : try DiskBandwidth(file)
-                if plan {
-                    bar.finish()
-                    try StandardOutput.write(
-                        MemoryReport(
-                            plan: backend.memoryPlan, machine: machine, disk: disk,
-                            computeSpeed: Physics(
-                                machine: machine, configuration: file.configuration, weights: file.weights,
-                                kvRowBytes: kvType.elements[0].rowBytes(headDim: file.configuration.headDim)
-                            ).generationSpeed(tokens: 1, depth: 0), kvType: kvType.elements[0],
-                            kvBlockBytes: file.configuration.kvBlockBytes(kvType.elements[0])
-                        ).text)
-                    continue
-                }
-                for bench in cases {
-                    bar.update(
-                        Double(rows.count) / Double(cases.count * self.limits.count * threadCounts.count))
-                    let result = try measurement.run(
-                        bench, on: backend, machine: machine, diskBandwidth: disk?.bytesPerSecond)
-                    rows.append(BenchReport.Row(result: result, limits: limits))
-                }
-                if plot != nil, !backend.memoryPlan.isResident, let disk, line == nil,
-                    let result = rows.last(where: { !$0.result.generationSpeeds.isEmpty })?.result
-                {
-                    var reuse = CacheLine(
-                        file, computeTime: result.computeTime, diskBandwidth: disk.bytesPerSecond)
-                    try measurement.route(CacheLine.tokenCount, on: backend) { reuse.add($0) }
-                    line = reuse
-                }
+        for configuration in configurations {
+            // One team of threads, one cache and one device's memory at a time.
+            let subject = try subject(configuration, file, instructionSet, &measured)
+            if plan {
+                bar.finish()
+                try StandardOutput.write(planText(subject, file))
+                continue
+            }
+            for bench in cases {
+                bar.update(Double(rows.count) / Double(cases.count * configurations.count))
+                let result = try measurement.run(bench, on: subject)
+                rows.append(BenchReport.Row(result: result, limits: configuration.memoryLimits))
+            }
+            if plot != nil, let disk = subject.disk, line == nil,
+                let result = rows.last(where: { !$0.result.generationSpeeds.isEmpty })?.result
+            {
+                var reuse = CacheLine(file, computeTime: result.computeTime, diskBandwidth: disk.bytesPerSecond)
+                try measurement.route(CacheLine.tokenCount, on: subject.backend) { reuse.add($0) }
+                line = reuse
             }
         }
         bar.finish()
         guard !plan else { return }
-        let report = BenchReport(
-            model: file.name, instructionSet: instructionSet.name, rows: rows, cacheLine: line)
+        let report = BenchReport(model: file.name, rows: rows, cacheLine: line)
         if let plot { try report.figure.write(to: plot) }
         try StandardOutput.write(report.text(format))
     }
 
-    /// Every combination of budgets, caches, policies and ways to predict.
-    private var limits: [MemoryLimits] {
+    /// What was measured of the machine: each part once.
+    private struct Measured {
+        /// By threads.
+        var processors: [Int: Machine] = [:]
+        var device: DeviceMeasurement?
+    }
+
+    private func subject(
+        _ configuration: SigmaModel.Configuration, _ file: ModelFile, _ instructionSet: InstructionSet,
+        _ measured: inout Measured
+    ) throws -> Subject {
+        let backend = try SigmaModel.makeBackend(file, configuration)
+        if let backend = backend as? CUDABackend {
+            let device = try measured.device ?? backend.measureDevice()
+            measured.device = device
+            return Subject(backend, device)
+        }
+        guard let backend = backend as? CPUBackend else { preconditionFailure("there are two back ends") }
+        let threads = backend.threadCount
+        let machine = try measured.processors[threads] ?? Machine(threads: threads, instructionSet: instructionSet)
+        measured.processors[threads] = machine
+        return try Subject(backend, machine: machine, file: file)
+    }
+
+    private func planText(_ subject: Subject, _ file: ModelFile) throws -> String {
+        let type = kvType.elements[0]
+        let blockBytes = file.configuration.kvBlockBytes(type)
+        if let backend = subject.backend as? CUDABackend {
+            return textTable(deviceMemoryRows(backend.memoryPlan, kvType: type, kvBlockBytes: blockBytes))
+        }
+        return MemoryReport(
+            plan: subject.plan!, machine: subject.machine, disk: subject.disk,
+            computeSpeed: Physics(
+                machine: subject.machine, configuration: file.configuration, weights: file.weights,
+                kvRowBytes: type.rowBytes(headDim: file.configuration.headDim)
+            ).generationSpeed(tokens: 1, depth: 0), kvType: type, kvBlockBytes: blockBytes
+        ).text
+    }
+
+    /// Every combination of back ends, threads, budgets, caches, policies and ways to predict.
+    private var configurations: [SigmaModel.Configuration] {
         let caches = expertCache?.elements ?? [memory == nil ? .all : .auto]
         let budgets: [Int?] = memory?.elements.map(\.bytes) ?? [nil]
-        return budgets.flatMap { memory in
-            caches.flatMap { cache in
-                expertPolicy.elements.flatMap { policy in
-                    expertPrediction.elements.map { prediction in
-                        var configuration = SigmaModel.Configuration(memory: memory.map { .bytes($0) })
-                        configuration.expertCache = cache.limit
-                        configuration.expertPolicy = policy
-                        configuration.expertPrediction = prediction
-                        return configuration.memoryLimits
+        var result: [SigmaModel.Configuration] = []
+        for backend in backend.elements {
+            for threads in threads?.elements.map(Optional.some) ?? [nil] {
+                for memory in budgets {
+                    for cache in caches {
+                        for policy in expertPolicy.elements {
+                            for prediction in expertPrediction.elements {
+                                var configuration = SigmaModel.Configuration(
+                                    memory: memory.map { .bytes($0) }, expertCache: cache.limit, threads: threads,
+                                    backend: backend)
+                                configuration.expertPolicy = policy
+                                configuration.expertPrediction = prediction
+                                configuration.warn = { SigmaCommand.warn($0) }
+                                result.append(configuration)
+                            }
+                        }
                     }
                 }
             }
         }
+        return result
     }
 
     private var cases: [BenchCase] {
         prompt.elements.flatMap { prompt in
             generate.elements.flatMap { generate in
                 depth.elements.flatMap { depth in
-                    kvType.elements.map { BenchCase(prompt: prompt, generate: generate, depth: depth, kvType: $0) }
+                    kvType.elements.flatMap { kvType in
+                        sequences.elements.map {
+                            BenchCase(
+                                prompt: prompt, generate: generate, depth: depth, kvType: kvType, sequences: $0)
+                        }
+                    }
                 }
             }
         }
@@ -178,6 +211,7 @@ struct BenchCommand: ParsableCommand {
         try check(prompt, 0...Self.tokenLimit, "--prompt")
         try check(generate, 0...Self.tokenLimit, "--generate")
         try check(depth, 0...Self.tokenLimit, "--depth")
+        try check(sequences, 1...1024, "--sequences")
         if let threads { try check(threads, 1...256, "--threads") }
         try check(List([repetitions]), 1...1000, "--repetitions")
         if let warmUp { try check(List([warmUp]), 0...Self.tokenLimit, "--warm-up") }

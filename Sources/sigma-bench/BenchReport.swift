@@ -12,7 +12,6 @@ struct BenchReport {
     }
 
     let model: String
-    let instructionSet: String
     let rows: [Row]
     /// The simulator's line for sizes of the expert cache; nil: none was measured.
     let cacheLine: CacheLine?
@@ -47,9 +46,11 @@ struct BenchReport {
         }
         return [
             ("prompt_tokens", .integer(r.bench.prompt)), ("generate_tokens", .integer(r.bench.generate)),
-            ("depth", .integer(r.bench.depth)), ("expert_cache_bytes", .integer(r.expertCacheBytes)),
+            ("depth", .integer(r.bench.depth)), ("sequences", .integer(r.bench.sequences)),
+            ("expert_cache_bytes", .integer(r.expertCacheBytes)),
             ("memory_bytes", row.limits.memory.map { .integer($0) } ?? .none), ("threads", .integer(r.threads)),
-            ("backend", .text(r.backend)), ("kv_type", .text(r.bench.kvType.rawValue)),
+            ("backend", .text(r.backend)), ("machine", .text(r.machine.name)),
+            ("kv_type", .text(r.bench.kvType.rawValue)),
             ("prompt_tps", speeds(r.promptSpeeds, \.mean)),
             ("prompt_tps_sd", speeds(r.promptSpeeds, \.standardDeviation)),
             ("generate_tps", speeds(r.generationSpeeds, \.mean)),
@@ -74,7 +75,7 @@ struct BenchReport {
                     ? .number(Double(r.experts.rightPredictions) / Double(r.experts.predictions), decimals: 4) : .none
             ),
             ("expert_bytes_read", .integer(r.experts.bytesRead)),
-            ("disk_bandwidth_gbs", r.diskBandwidth.map { .number($0 / 1e9, decimals: 3) } ?? .none),
+            ("disk_bandwidth_gbs", r.missBandwidth.map { .number($0 / 1e9, decimals: 3) } ?? .none),
             ("disk_bytes", .integer(r.diskBytes)), ("stall_ms", .number(r.experts.stall * 1e3, decimals: 1)),
             ("compute_ms_per_token", ifGenerating(r.computeTime * 1e3, 3)),
             ("prompt_pieces", .integer(r.promptPieces)),
@@ -122,7 +123,8 @@ struct BenchReport {
     // MARK: table
 
     private static let columns = [
-        "cache", "prompt", "depth", "kv", "threads", "prompt tokens/s", "of ceiling", "generated tokens/s",
+        "backend", "cache", "prompt", "depth", "sequences", "kv", "threads", "prompt tokens/s", "of ceiling",
+        "generated tokens/s",
         "of ceiling",
         "first token", "MB/token", "GB/s", "of bandwidth", "hits", "disk MB/token", "stall ms/token",
     ]
@@ -141,8 +143,9 @@ struct BenchReport {
             let generates = !r.generationSpeeds.isEmpty
             let rate = generates ? r.generationSpeeds.mean * r.bytesPerToken : 0
             lines.append([
-                r.plan.isResident ? "all" : ByteSize.text(r.expertCacheBytes), "\(r.bench.prompt)",
-                "\(r.bench.depth)", r.bench.kvType.rawValue, "\(r.threads)", speed(r.promptSpeeds),
+                r.backend, r.isResident ? "all" : ByteSize.text(r.expertCacheBytes), "\(r.bench.prompt)",
+                "\(r.bench.depth)", "\(r.bench.sequences)", r.bench.kvType.rawValue, "\(r.threads)",
+                speed(r.promptSpeeds),
                 share(r.promptSpeeds, r.promptCeiling), speed(r.generationSpeeds),
                 share(r.generationSpeeds, r.ceilings?.inTurn),
                 r.firstTokenTimes.isEmpty ? "-" : fixed(r.firstTokenTimes.mean * 1e3, 0) + " ms",
@@ -151,16 +154,24 @@ struct BenchReport {
                 generates ? fixed(r.experts.hitRate * 100) + " %" : "-",
                 generates ? fixed(r.missBytesPerToken / 1e6) : "-",
                 generates
-                    ? fixed(r.experts.stall * 1e3 / Double(r.bench.generate * r.generationSpeeds.count)) : "-",
+                    ? fixed(
+                        r.experts.stall * 1e3 / Double(r.bench.generate * r.bench.sequences * r.generationSpeeds.count))
+                    : "-",
             ])
         }
         let widths = Self.columns.indices.map { column in lines.map { $0[column].count }.max()! }
         var text = ""
-        if let machine = rows.first?.result.machine {
+        // What was measured with other numbers of threads is in the other formats.
+        for (index, row) in rows.enumerated() {
+            let r = row.result
+            guard rows.firstIndex(where: { $0.result.machine.name == r.machine.name }) == index else { continue }
             text +=
-                "\(SigmaError.printable(model)): \(instructionSet), reads \(fixed(machine.readBandwidth / 1e9)) GB/s, "
-                + "int8 \(fixed(machine.int8Peak / 1e9, 0)) and fp32 \(fixed(machine.fp32Peak / 1e9, 0)) GMAC/s"
-            if let disk = rows.compactMap(\.result.diskBandwidth).last { text += ", disk \(fixed(disk / 1e9, 2)) GB/s" }
+                "\(SigmaError.printable(model)): \(SigmaError.printable(r.machine.name)), reads \(fixed(r.machine.readBandwidth / 1e9)) GB/s, "
+                + "int8 \(fixed(r.machine.int8Peak / 1e9, 0)) and fp32 \(fixed(r.machine.fp32Peak / 1e9, 0)) GMAC/s"
+            let same = rows.filter { $0.result.backend == r.backend }
+            if let bandwidth = same.compactMap(\.result.missBandwidth).last {
+                text += ", \(r.backend == "cpu" ? "disk" : "bus") \(fixed(bandwidth / 1e9, 2)) GB/s"
+            }
             text += "\n"
         }
         for line in lines {
@@ -185,7 +196,9 @@ struct BenchReport {
             let measured = rows.map(\.result).filter { !speeds($0).isEmpty }
             guard !measured.isEmpty else { return nil }
             func add(_ name: String, _ result: BenchResult, _ value: Double) {
-                let name = "\(name), \(result.bench.kvType.rawValue), \(result.threads) threads"
+                let device = result.backend == "cpu" ? "\(result.threads) threads" : result.backend
+                var name = "\(name), \(result.bench.kvType.rawValue), \(device)"
+                if result.bench.sequences > 1 { name += ", \(result.bench.sequences) sequences" }
                 let point = (x: Double(place(result.bench)), y: value)
                 if let index = series.firstIndex(where: { $0.name == name }) {
                     series[index].points.append(point)
@@ -208,7 +221,9 @@ struct BenchReport {
             chart("Prompt", "tokens of the prompt", \.prompt, \.promptSpeeds, \.promptCeiling),
         ]
         return PlotFigure(
-            "Speed of \(model.isEmpty ? "a model" : model)", subtitle: instructionSet,
+            "Speed of \(model.isEmpty ? "a model" : model)",
+            subtitle: rows.map(\.result.machine.name).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+                .joined(separator: ", "),
             rows: charts.compactMap { $0 }.map { [$0] })
     }
 

@@ -10,19 +10,29 @@ import Synchronization
     import Darwin
 #endif
 
-/// What the machine can do at most, measured with the threads and the instruction set that the engine uses.
+/// What computes can do at most, measured: of the processor with the threads and the instruction set that the engine uses, or of a device.
 struct Machine {
-    /// Bytes per second that all threads together read from memory.
+    /// The instruction set, or the device.
+    let name: String
+    /// Bytes per second that all together read from memory.
     let readBandwidth: Double
-    /// Multiply-adds per second of all threads together, in 8-bit integers and in fp32.
+    /// Multiply-adds per second of all together, in 8-bit integers and in fp32.
     let int8Peak: Double
     let fp32Peak: Double
+
+    init(_ device: DeviceMeasurement) {
+        name = device.name
+        readBandwidth = device.readBandwidth
+        int8Peak = device.int8Peak
+        fp32Peak = device.fp32Peak
+    }
 
     /// Takes about a second; needs half a GiB of memory for its time.
     ///
     /// - Throws: `SigmaError(.unavailable)` if memory or threads cannot be had.
     init(threads: Int, instructionSet: InstructionSet) throws {
         let loops = machine_loops_named(instructionSet.name)!.pointee
+        name = instructionSet.name
         readBandwidth = try Self.bandwidth(threads, loops)
         int8Peak = try Self.peak(threads) { loops.int8($0, $1) }
         fp32Peak = try Self.peak(threads) { loops.fp32($0, $1) }

@@ -6,15 +6,17 @@ struct BenchCase {
     let generate: Int
     let depth: Int
     let kvType: KVType
+    /// Sequences that generate side by side, a row of each step for each.
+    var sequences = 1
 }
 
-/// What was measured for it. Speeds are in tokens per second, one for each repetition.
+/// What was measured for it. Speeds are in tokens per second, of all sequences together, one for each repetition.
 struct BenchResult {
     let bench: BenchCase
     let threads: Int
     let backend: String
     let machine: Machine
-    let plan: MemoryPlan
+    let isResident: Bool
     /// Bytes of the slots that experts had; all of them where they are mapped.
     var expertCacheBytes = 0
     var promptSpeeds: [Double] = []
@@ -33,17 +35,19 @@ struct BenchResult {
     var computeTime = 0.0
     var promptCeiling: Double?
     var generationCeiling: Double?
-    var diskBandwidth: Double?
+    /// Bytes per second at which missing experts come.
+    var missBandwidth: Double?
     var peakMemory = 0
 
     /// Bytes of experts that a generated token read from the disk.
     var missBytesPerToken: Double {
-        generationSpeeds.isEmpty ? 0 : Double(experts.bytesRead) / Double(bench.generate * generationSpeeds.count)
+        generationSpeeds.isEmpty
+            ? 0 : Double(experts.bytesRead) / Double(bench.generate * bench.sequences * generationSpeeds.count)
     }
     /// The ceiling of generation where reading and computing take turns, and where they overlap fully.
     var ceilings: (inTurn: Double, overlapped: Double)? {
         guard let generationCeiling else { return nil }
-        let disk = diskBandwidth.map { missBytesPerToken / $0 } ?? 0
+        let disk = missBandwidth.map { missBytesPerToken / $0 } ?? 0
         return (1 / (disk + 1 / generationCeiling), 1 / max(disk, 1 / generationCeiling))
     }
 }
@@ -51,7 +55,6 @@ struct BenchResult {
 /// Feeds a model seeded random tokens, and takes the time.
 struct Measurement {
     let model: ModelFile
-    let instructionSet: InstructionSet
     let repetitions: Int
     /// Tokens that are generated before anything is counted; nil: as many as fill the expert cache twice.
     let warmUp: Int?
@@ -59,12 +62,8 @@ struct Measurement {
     /// Uniform over the vocabulary, never repeated and never the model's own: no expert is favoured, no cache is warm by repetition.
     private var random: SplitMix64
 
-    init(
-        model: ModelFile, instructionSet: InstructionSet, repetitions: Int, warmUp: Int?, seed: UInt64,
-        isCancelled: @escaping () -> Bool
-    ) {
+    init(model: ModelFile, repetitions: Int, warmUp: Int?, seed: UInt64, isCancelled: @escaping () -> Bool) {
         self.model = model
-        self.instructionSet = instructionSet
         self.repetitions = repetitions
         self.warmUp = warmUp
         self.isCancelled = isCancelled
@@ -72,41 +71,52 @@ struct Measurement {
     }
 
     /// - Throws: `SigmaError`: `.unavailable` if memory or threads end, `.inputOutput` or `.damaged` if experts cannot be read, `.interrupted`.
-    mutating func run(
-        _ bench: BenchCase, on backend: CPUBackend, machine: Machine, diskBandwidth: Double?
-    ) throws -> BenchResult {
+    mutating func run(_ bench: BenchCase, on subject: Subject) throws -> BenchResult {
+        let backend = subject.backend
         let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
-        let sequence = try backend.makeSequence(kvType: bench.kvType)
+        let sequences = try (0..<bench.sequences).map { _ in try backend.makeSequence(kvType: bench.kvType) }
+        let sequence = sequences[0]
         let batch = Batch()
         var result = BenchResult(
-            bench: bench, threads: backend.threadCount, backend: backend.name, machine: machine,
-            plan: backend.memoryPlan)
-        result.diskBandwidth = diskBandwidth
+            bench: bench, threads: subject.threads, backend: backend.name, machine: subject.machine,
+            isResident: subject.isResident)
+        result.missBandwidth = subject.missBandwidth
 
-        func step(_ tokens: ArraySlice<Int32>, wantsLogits: Bool) throws {
-            batch.removeAll()
-            batch.append(tokens, to: sequence)
+        /// Runs what is in the batch.
+        func step(wantsLogitsOf rows: Range<Int>) throws {
             let isDone = try pass.run(batch, isCancelled: isCancelled) { backend in
-                guard wantsLogits else { return }
-                _ = backend.head(rows: tokens.count - 1..<tokens.count)
+                guard !rows.isEmpty else { return }
+                backend.forEachRow(of: rows) { _, _ in }
             }
             guard isDone else { throw SigmaError(.interrupted, "interrupted") }
         }
         /// In as few pieces as the back end takes.
-        func read(_ tokens: [Int32], wantsLogits: Bool) throws -> Int {
+        func read(_ tokens: [Int32], into sequence: any SequenceState, wantsLogits: Bool) throws -> Int {
             var start = 0
             var pieces = 0
             while start < tokens.count {
                 let end = min(start + backend.rowLimit, tokens.count)
-                try step(tokens[start..<end], wantsLogits: wantsLogits && end == tokens.count)
+                batch.removeAll()
+                batch.append(tokens[start..<end], to: sequence)
+                let last = end - start - 1
+                try step(wantsLogitsOf: wantsLogits && end == tokens.count ? last..<(last + 1) : 0..<0)
                 start = end
                 pieces += 1
             }
             return pieces
         }
+        /// A token for every sequence.
+        func generate(_ tokens: ArraySlice<Int32>) throws {
+            batch.removeAll()
+            for (index, sequence) in sequences.enumerated() {
+                let place = tokens.startIndex + index
+                batch.append(tokens[place..<(place + 1)], to: sequence)
+            }
+            try step(wantsLogitsOf: 0..<sequences.count)
+        }
 
-        _ = try read(tokens(bench.depth), wantsLogits: false)
-        let warmUp = self.warmUp ?? warmUpTokens(backend)
+        for sequence in sequences { _ = try read(tokens(bench.depth), into: sequence, wantsLogits: false) }
+        let warmUp = self.warmUp ?? subject.warmUpTokens
         // The first round warms memory up and is not counted.
         for repetition in 0...repetitions {
             let isCounted = repetition > 0
@@ -115,7 +125,7 @@ struct Measurement {
                 let prompt = tokens(bench.prompt)
                 let before = backend.expertStatistics
                 let start = monotonicTime()
-                result.promptPieces = try read(prompt, wantsLogits: true)
+                result.promptPieces = try read(prompt, into: sequence, wantsLogits: true)
                 let seconds = monotonicTime() - start
                 if isCounted {
                     result.promptSpeeds.append(Double(bench.prompt) / seconds)
@@ -125,49 +135,50 @@ struct Measurement {
                 }
             }
             if bench.generate > 0 {
-                sequence.truncate(to: bench.depth)
+                for sequence in sequences { sequence.truncate(to: bench.depth) }
                 // A prompt has swept the cache: what generation would keep must come back.
                 if !isCounted || bench.prompt > 0 {
-                    for token in tokens(isCounted ? warmUp / 2 : warmUp) { try step([token], wantsLogits: true) }
-                    sequence.truncate(to: bench.depth)
+                    for _ in 0..<(isCounted ? warmUp / 2 : warmUp) { try generate(tokens(sequences.count)[...]) }
+                    for sequence in sequences { sequence.truncate(to: bench.depth) }
                 }
                 guard isCounted else { continue }
-                let next = tokens(bench.generate)
+                let next = tokens(bench.generate * sequences.count)
                 let diskBefore = ProcessUsage.diskBytes
                 let expertsBefore = backend.expertStatistics
                 var bytes = 0
                 let start = monotonicTime()
-                for index in next.indices {
-                    try step(next[index...index], wantsLogits: true)
+                for start in stride(from: 0, to: next.count, by: sequences.count) {
+                    try generate(next[start..<(start + sequences.count)])
                     bytes += backend.stepBytes
                 }
                 let seconds = monotonicTime() - start
                 let experts = backend.expertStatistics - expertsBefore
-                result.generationSpeeds.append(Double(bench.generate) / seconds)
-                result.bytesPerToken = Double(bytes) / Double(bench.generate)
+                result.generationSpeeds.append(Double(next.count) / seconds)
+                result.bytesPerToken = Double(bytes) / Double(next.count)
                 result.diskBytes += ProcessUsage.diskBytes - diskBefore
                 result.experts = result.experts + experts
-                result.computeTime += (seconds - experts.stall) / Double(bench.generate * repetitions)
+                result.computeTime += (seconds - experts.stall) / Double(next.count * repetitions)
             }
         }
         let physics = Physics(
-            machine: machine, configuration: model.configuration, weights: model.weights,
+            machine: subject.machine, configuration: model.configuration, weights: model.weights,
             kvRowBytes: bench.kvType.rowBytes(headDim: model.configuration.headDim))
         if bench.prompt > 0 {
             result.promptCeiling = physics.promptSpeed(
                 tokens: bench.prompt, depth: bench.depth, rowLimit: backend.rowLimit)
         }
         if bench.generate > 0 {
-            result.generationCeiling = physics.generationSpeed(tokens: bench.generate, depth: bench.depth)
+            result.generationCeiling = physics.generationSpeed(
+                tokens: bench.generate, depth: bench.depth, sequences: bench.sequences)
         }
-        result.expertCacheBytes = backend.expertCacheBytes
+        result.expertCacheBytes = subject.expertCacheBytes
         result.peakMemory = ProcessUsage.peakMemory
         return result
     }
 
     /// Routes random tokens, one by one, and hands each one's experts on.
     mutating func route(
-        _ count: Int, on backend: CPUBackend, _ body: (RoutedTokens) -> Void
+        _ count: Int, on backend: any Backend, _ body: (RoutedTokens) -> Void
     ) throws {
         let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
         let sequence = try backend.makeSequence(kvType: .f16)
@@ -183,12 +194,6 @@ struct Measurement {
             }
             body(RoutedTokens(record: record, rows: 0..<1, tokens: [token], sequence: 0, position: 0))
         }
-    }
-
-    private func warmUpTokens(_ backend: CPUBackend) -> Int {
-        let plan = backend.memoryPlan
-        guard !plan.isResident, plan.recordsPerToken > 0 else { return 8 }
-        return max(8, 2 * plan.slotsAtStart / plan.recordsPerToken)
     }
 
     private mutating func tokens(_ count: Int) -> [Int32] {

@@ -20,16 +20,16 @@ struct Physics {
         return seconds
     }
 
-    /// Seconds of a step with `rows` successive tokens of one sequence, the first at `position`.
+    /// Seconds of a step with `rows` successive tokens of each of some sequences, the first at `position`.
     ///
     /// Routing is taken as uniform: n choices among E experts meet E (1 - (1 - 1/E)^n) of them.
-    func step(rows: Int, position: Int, headRows: Int) -> Double {
+    func step(rows: Int, sequences: Int = 1, position: Int, headRows: Int) -> Double {
         let c = configuration
-        let n = Double(rows)
+        let n = Double(rows * sequences)
         var seconds = 0.0
         for (index, layer) in weights.layers.enumerated() {
             seconds += part([layer.query, layer.key, layer.value, layer.output], rows: n)
-            seconds += attention(rows: n, position: Double(position))
+            seconds += Double(sequences) * attention(rows: Double(rows), position: Double(position))
             switch layer.feedForward {
             case .dense(let mlp): seconds += part([mlp.gate, mlp.up, mlp.down], rows: n)
             case .mixture(let router, _, let experts, let shared):
@@ -74,8 +74,9 @@ struct Physics {
         return Double(tokens) / seconds
     }
 
-    /// Tokens per second of generation, on the mean over `tokens` tokens from `depth` on.
-    func generationSpeed(tokens: Int, depth: Int) -> Double {
-        1 / step(rows: 1, position: depth + tokens / 2, headRows: 1)
+    /// Tokens per second of generation, of all sequences together, on the mean over `tokens` tokens of each from `depth` on.
+    func generationSpeed(tokens: Int, depth: Int, sequences: Int = 1) -> Double {
+        Double(sequences)
+            / step(rows: 1, sequences: sequences, position: depth + tokens / 2, headRows: sequences)
     }
 }

@@ -124,11 +124,11 @@ struct SimulateCommand: ParsableCommand {
             model: file, instructionSet: try InstructionSet.fromEnvironment(), limits: limits)
         let machine = try Machine(threads: backend.threadCount, instructionSet: backend.instructionSet)
         var measurement = Measurement(
-            model: file, instructionSet: backend.instructionSet, repetitions: 1, warmUp: Self.measuredTokens, seed: 2,
+            model: file, repetitions: 1, warmUp: Self.measuredTokens, seed: 2,
             isCancelled: { Interrupt.isRequested })
         return try measurement.run(
-            BenchCase(prompt: 0, generate: Self.measuredTokens, depth: 0, kvType: .f16), on: backend, machine: machine,
-            diskBandwidth: nil
+            BenchCase(prompt: 0, generate: Self.measuredTokens, depth: 0, kvType: .f16),
+            on: Subject(backend, machine: machine, file: file)
         ).computeTime
     }
 

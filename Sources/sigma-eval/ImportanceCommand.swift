@@ -30,8 +30,10 @@ struct ImportanceCommand: ParsableCommand {
         let output = output ?? arguments.file + ".imatrix"
         guard !output.isEmpty else { throw usageError("--output must not be empty") }
         let bytes = try InputFile.bytes(of: arguments.file)
-        let engine = try SigmaModel.loadEngine(
-            path: arguments.compute.model.path, configuration: arguments.compute.configuration)
+        var configuration = arguments.compute.configuration
+        // Only there every number that enters a matrix can be seen.
+        if configuration.backend == .auto { configuration.backend = .cpu }
+        let engine = try SigmaModel.loadEngine(path: arguments.compute.model.path, configuration: configuration)
         let windows = try arguments.windows(bytes, engines: engine)
         let gatherer = try ImportanceGatherer(engine: engine, kvType: arguments.compute.kvType)
         Interrupt.install(secondEndsProcess: true)

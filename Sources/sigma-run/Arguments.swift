@@ -117,9 +117,6 @@ struct AnswerArguments: ParsableArguments {
 struct EngineArguments: ParsableArguments {
     @OptionGroup var compute: ComputeOptions
 
-    @Option(help: ArgumentHelp("cpu, cuda or auto.", valueName: "name"))
-    var backend: SigmaModel.Configuration.Backend = .auto
-
     @Option(
         help: ArgumentHelp(
             "All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
@@ -139,7 +136,6 @@ struct EngineArguments: ParsableArguments {
 
     var configuration: SigmaModel.Configuration {
         var configuration = compute.configuration
-        configuration.backend = backend
         configuration.memory = memory.map { .bytes($0.bytes) }
         configuration.expertCache = expertCache.limit
         configuration.expertPrediction = expertPrediction

@@ -29,6 +29,7 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
 
 /// What experts cost, and where memory went.
 private func expertRows(_ statistics: Statistics, engine: Engine) -> [TextTableRow] {
+    if let backend = engine.backend as? CUDABackend { return deviceRows(statistics, backend, engine.configuration) }
     guard let backend = engine.backend as? CPUBackend else { return [] }
     let plan = backend.memoryPlan
     func percent(_ part: Int, of whole: Int) -> String {
@@ -64,4 +65,25 @@ private func expertRows(_ statistics: Statistics, engine: Engine) -> [TextTableR
     guard plan.budget != nil || !plan.isResident else { return rows }
     let type = KVType.f16
     return rows + memoryPlanRows(plan, kvType: type, kvBlockBytes: engine.configuration.kvBlockBytes(type))
+}
+
+private func deviceRows(
+    _ statistics: Statistics, _ backend: CUDABackend, _ configuration: ModelConfiguration
+) -> [TextTableRow] {
+    var rows: [TextTableRow] = [("device", backend.deviceName, backend.architecture)]
+    if !backend.memoryPlan.isResident {
+        rows.append(
+            (
+                "expert hits", JSONWriter.fixed(statistics.expertHitRate * 100, decimals: 1) + " %",
+                "on the device when they were asked for, of \(statistics.expertRequests)"
+            ))
+        rows.append(
+            (
+                "experts read", ByteSize.text(statistics.expertBytesRead),
+                "from the host's memory, for slots of the device"
+            ))
+    }
+    return rows
+        + deviceMemoryRows(
+            backend.memoryPlan, kvType: .f16, kvBlockBytes: configuration.kvBlockBytes(.f16))
 }

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #define UNROLLED
+#define NOT_UNROLLED _Pragma("clang loop unroll(disable)")
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define __shared__ static
@@ -18,7 +19,7 @@
 using std::max;
 using std::min;
 
-struct uint2 {
+struct alignas(8) uint2 {
     unsigned x, y;
 };
 struct alignas(16) uint4 {
@@ -52,6 +53,11 @@ extern unsigned char *dynamic_shared;
 // Waits for the other lanes; the last one computes for all.
 void together(Kind kind, int argument);
 void block_barrier();
+
+// This thread's copies of 16 bytes, in groups.
+void copy_later(void *to, const void *from);
+void end_copies();
+void wait_for_copies(int pending);
 
 struct Kernel {
     const char *name;
@@ -105,6 +111,13 @@ DEVICE unsigned as_bits(float value) {
 
 DEVICE uint2 load_weights2(const void *p) { return *(const uint2 *)p; }
 DEVICE uint4 load_weights4(const void *p) { return *(const uint4 *)p; }
+// Copies are done when the last moment for them comes: who reads before that finds what was there before.
+DEVICE void copy_async(uint4 *shared, const uint4 *global) { emulation::copy_later(shared, global); }
+DEVICE void end_copies() { emulation::end_copies(); }
+template <int pending>
+DEVICE void wait_for_copies() {
+    emulation::wait_for_copies(pending);
+}
 DEVICE float load_fresh(const float *p) { return *p; }
 
 DEVICE float half_to_float(unsigned short bits) {

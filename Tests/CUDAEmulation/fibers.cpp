@@ -222,6 +222,19 @@ void compute(int warp, Kind kind, int argument) {
     }
 }
 
+struct Copy {
+    void *to;
+    const void *from;
+};
+// Of each thread: groups of copies that are not done, the last of which is still open.
+std::vector<std::vector<Copy>> copies[MOST_THREADS];
+
+std::vector<std::vector<Copy>> &own_copies() {
+    auto &own = copies[number_of((Fiber *)current)];
+    if (own.empty()) own.emplace_back();
+    return own;
+}
+
 Kernel *&first_kernel() {
     static Kernel *first;
     return first;
@@ -269,6 +282,18 @@ void block_barrier() {
     if (self->state != READY) give_way(self);
 }
 
+void copy_later(void *to, const void *from) { own_copies().back().push_back({to, from}); }
+
+void end_copies() { own_copies().emplace_back(); }
+
+void wait_for_copies(int pending) {
+    auto &own = own_copies();
+    while ((int)own.size() > pending + 1) {
+        for (const Copy &copy : own.front()) memcpy(copy.to, copy.from, 16);
+        own.erase(own.begin());
+    }
+}
+
 const char *run(const Kernel *kernel, dim3 grid, dim3 block, size_t shared_bytes, const void *parameters) {
     if (block.x == 0 || block.x > kernel->most_threads || block.x % 32 || block.y != 1 || block.z != 1) return "block's size";
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) return "grid's size";
@@ -297,7 +322,10 @@ const char *run(const Kernel *kernel, dim3 grid, dim3 block, size_t shared_bytes
                 memset(dynamic_shared, 0xff, shared_bytes);
                 live_threads = thread_count;
                 at_block_barrier = 0;
-                for (int i = 0; i < thread_count; i++) prepare(&fibers[i], i);
+                for (int i = 0; i < thread_count; i++) {
+                    prepare(&fibers[i], i);
+                    copies[i].clear();
+                }
                 for (int i = 0; i < thread_count / 32; i++) warps[i] = {0, 32, WARP_BARRIER, 0};
                 resume(nullptr, &fibers[0]);
             }

@@ -5,7 +5,8 @@
 // Conventions: a kernel takes one structure by value. Addresses are the device's, as 64-bit numbers; 0 where something is absent.
 // Matrices are row-major [rows, columns]; activations are fp32 unless stated. Every result has one order of summation, whatever kernel
 // computes it and whatever rows are beside it (docs/cuda.md): few rows and many, whole prompts and pieces give the same bits.
-// Kernels check nothing; the launching side owns all sizes.
+// Kernels check nothing; the launching side owns all sizes. Whatever an address names begins at a multiple of 16 bytes, but for outputs of
+// products.
 #ifndef SIGMA_CUDA_H
 #define SIGMA_CUDA_H
 
@@ -229,9 +230,10 @@ static inline sigma_int sigma_cuda_state_bytes(sigma_int head_dim) {
 static inline sigma_int sigma_cuda_tile_count(sigma_int rows, sigma_int heads, sigma_int kv_heads) {
     return (rows * (heads / kv_heads) + SIGMA_CUDA_QUERIES - 1) / SIGMA_CUDA_QUERIES;
 }
-// 16 components at a time that the kernel for this head_dim is compiled for: 4, 6, 8 or 16.
+// Times 16 components that the kernel for this head_dim is compiled for: 4, 6 and 8 for just so many, 16 for all others.
 static inline sigma_int sigma_cuda_head_steps(sigma_int head_dim) {
-    return head_dim <= 64 ? 4 : head_dim <= 96 ? 6 : head_dim <= 128 ? 8 : 16;
+    const sigma_int steps = sigma_cuda_padded(head_dim) / 16;
+    return steps == 4 || steps == 6 || steps == 8 ? steps : 16;
 }
 
 // How logits become choices. chosen, weights: [rows, choices]. scores + bias decides, ties to the lowest index; weights come from the scores.

@@ -5,6 +5,9 @@
 // arithmetic is the same.
 #pragma once
 
+// The kernels for this many steps take any head that has fewer; the others one that has just as many.
+constexpr bool is_generic(int steps) { return steps == 16; }
+
 enum { UNIT = 64, UNITS = SIGMA_CUDA_SPLIT / UNIT };
 
 // Softmax state of 16 query vectors in a warp's registers: lane 4 g + t has vectors g and g + 8, and of each component pair 8 n + 2 t of
@@ -126,14 +129,15 @@ struct Queries {
         const int g = LANE / 4, t = LANE % 4, padded = sigma_cuda_padded(p.head_dim);
         UNROLLED for (int r = 0; r < 2; r++) {
             const size_t first = ((size_t)tile.row(g + 8 * r) * p.heads + tile.head(g + 8 * r)) * padded;
-            if (TYPE == TYPE_F32) {
+            if constexpr (TYPE == TYPE_F32) {
                 row[r] = at<const float>(p.queries) + first;
-                continue;
-            }
-            const unsigned *words = (const unsigned *)(at<const unsigned short>(p.queries) + first);
-            UNROLLED for (int step = 0; step < (TYPE == TYPE_F32 ? 1 : STEPS); step++) {
-                a[step][r] = step < steps ? words[8 * step + t] : 0;
-                a[step][2 + r] = step < steps ? words[8 * step + t + 4] : 0;
+            } else {
+                const unsigned *words = (const unsigned *)(at<const unsigned short>(p.queries) + first);
+                UNROLLED for (int step = 0; step < STEPS; step++) {
+                    const bool is_there = !is_generic(STEPS) || step < steps;
+                    a[step][r] = is_there ? words[8 * step + t] : 0;
+                    a[step][2 + r] = is_there ? words[8 * step + t + 4] : 0;
+                }
             }
         }
     }
@@ -147,23 +151,24 @@ DEVICE void unit_scores(const sigma_cuda_attend &p, const QueryTile &tile, const
     const int tile_bytes = sigma_cuda_kv_tile_bytes(p.kv_type, p.head_dim);
     UNROLLED for (int n = 0; n < 8; n++)
         UNROLLED for (int i = 0; i < 4; i++) scores[n][i] = 0.0f;
-    UNROLLED for (int s = 0; s < UNIT / 16; s++, keys += tile_bytes) {
-        if (start + 16 * s >= tile.limit) break;
-        if (TYPE == TYPE_F32) {
-            UNROLLED for (int n = 2 * s; n < 2 * s + 2; n++)
-                UNROLLED for (int i = 0; i < 4; i++) {
-                    const float *key = (const float *)keys + (size_t)(8 * (n % 2) + 2 * (LANE % 4) + i % 2) * (16 * steps);
-                    for (int c = 0; c < p.head_dim; c++) scores[n][i] = fmaf(queries.row[i / 2][c], key[c], scores[n][i]);
-                }
-            continue;
+    // What lies behind the last position is read, and its scores are dropped.
+    if constexpr (TYPE == TYPE_F32) {
+        // For checking numbers: short rather than fast.
+        NOT_UNROLLED for (int item = 0; item < 32; item++) {
+            const int n = item / 4, i = item % 4;
+            const float *key = (const float *)(keys + n / 2 * tile_bytes) + (size_t)(8 * (n % 2) + 2 * (LANE % 4) + i % 2) * (16 * steps);
+            float sum = 0.0f;
+            for (int c = 0; c < p.head_dim; c++) sum = fmaf(queries.row[i / 2][c], key[c], sum);
+            scores[n][i] = sum;
         }
-        UNROLLED for (int step = 0; step < STEPS; step++) {
-            if (step >= steps) break;
-            const uint4 k = load_operand<TYPE>(keys, false, p.head_dim, step);
-            const unsigned *a = queries.a[TYPE == TYPE_F32 ? 0 : step];
-            mma_halves(scores[2 * s], a, k.x, k.y);
-            mma_halves(scores[2 * s + 1], a, k.z, k.w);
-        }
+    } else {
+        UNROLLED for (int s = 0; s < UNIT / 16; s++, keys += tile_bytes)
+            UNROLLED for (int step = 0; step < STEPS; step++) {
+                if (is_generic(STEPS) && step >= steps) break;
+                const uint4 k = load_operand<TYPE>(keys, false, p.head_dim, step);
+                mma_halves(scores[2 * s], queries.a[step], k.x, k.y);
+                mma_halves(scores[2 * s + 1], queries.a[step], k.z, k.w);
+            }
     }
 }
 
@@ -179,38 +184,36 @@ DEVICE void unit_values(const sigma_cuda_attend &p, const QueryTile &tile, int s
     const unsigned char *values = kv_tiles(p, tile, true, start);
     const int tile_bytes = sigma_cuda_kv_tile_bytes(p.kv_type, p.head_dim);
     const int t = LANE % 4;
-    UNROLLED for (int s = 0; s < UNIT / 16; s++, values += tile_bytes) {
-        if (start + 16 * s >= tile.limit) break;
-        const int count = tile.limit - start - 16 * s;
-        if (TYPE == TYPE_F32) {
-            UNROLLED for (int j = 0; j < 16; j++) {
-                // A weight is in the lane that has its position.
-                const int n = 2 * s + j / 8, lane = (LANE & ~3) + j % 8 / 2;
-                const float first = shuffle(weights[n][j % 2], lane), second = shuffle(weights[n][2 + j % 2], lane);
-                if (j >= count) continue;
-                const float *value = (const float *)values + (size_t)j * (16 * steps);
-                UNROLLED for (int m = 0; m < 2 * STEPS; m++) {
-                    if (m >= 2 * steps) break;
-                    UNROLLED for (int i = 0; i < 4; i++) output[m][i] = fmaf(i < 2 ? first : second, value[8 * m + 2 * t + i % 2], output[m][i]);
-                }
+    if constexpr (TYPE == TYPE_F32) {
+        NOT_UNROLLED for (int j = 0; j < min((int)UNIT, tile.limit - start); j++) {
+            // A weight is in the lane that has its position.
+            const int n = j / 8, lane = (LANE & ~3) + j % 8 / 2;
+            const float first = shuffle(weights[n][j % 2], lane), second = shuffle(weights[n][2 + j % 2], lane);
+            const float *value = (const float *)(values + j / 16 * tile_bytes) + (size_t)(j % 16) * (16 * steps);
+            UNROLLED for (int m = 0; m < 2 * STEPS; m++) {
+                if (is_generic(STEPS) && m >= 2 * steps) break;
+                UNROLLED for (int i = 0; i < 4; i++) output[m][i] = fmaf(i < 2 ? first : second, value[8 * m + 2 * t + i % 2], output[m][i]);
             }
-            continue;
         }
-        const unsigned a[4] = {pack_halves(weights[2 * s][0], weights[2 * s][1]), pack_halves(weights[2 * s][2], weights[2 * s][3]),
-                               pack_halves(weights[2 * s + 1][0], weights[2 * s + 1][1]),
-                               pack_halves(weights[2 * s + 1][2], weights[2 * s + 1][3])};
-        UNROLLED for (int step = 0; step < STEPS; step++) {
-            if (step >= steps) break;
-            uint4 v = load_operand<TYPE>(values, true, p.head_dim, step);
-            // Not even zero times what lies behind the last position may come in: it could be no number.
-            if (count < 16) {
-                v.x = keep_visible(v.x, 2 * t, count);
-                v.y = keep_visible(v.y, 2 * t + 8, count);
-                v.z = keep_visible(v.z, 2 * t, count);
-                v.w = keep_visible(v.w, 2 * t + 8, count);
+    } else {
+        UNROLLED for (int s = 0; s < UNIT / 16; s++, values += tile_bytes) {
+            const int count = tile.limit - start - 16 * s;
+            const unsigned a[4] = {pack_halves(weights[2 * s][0], weights[2 * s][1]), pack_halves(weights[2 * s][2], weights[2 * s][3]),
+                                   pack_halves(weights[2 * s + 1][0], weights[2 * s + 1][1]),
+                                   pack_halves(weights[2 * s + 1][2], weights[2 * s + 1][3])};
+            UNROLLED for (int step = 0; step < STEPS; step++) {
+                if (is_generic(STEPS) && step >= steps) break;
+                uint4 v = load_operand<TYPE>(values, true, p.head_dim, step);
+                // Not even zero times what lies behind the last position may come in: it could be no number.
+                if (count < 16) {
+                    v.x = keep_visible(v.x, 2 * t, count);
+                    v.y = keep_visible(v.y, 2 * t + 8, count);
+                    v.z = keep_visible(v.z, 2 * t, count);
+                    v.w = keep_visible(v.w, 2 * t + 8, count);
+                }
+                mma_halves(output[2 * step], a, v.x, v.y);
+                mma_halves(output[2 * step + 1], a, v.z, v.w);
             }
-            mma_halves(output[2 * step], a, v.x, v.y);
-            mma_halves(output[2 * step + 1], a, v.z, v.w);
         }
     }
 }
@@ -262,7 +265,7 @@ DEVICE void write_state(const AttentionState<STEPS> &state, int padded, float *m
             memory[16 + v] = state.sum[r];
         }
         UNROLLED for (int n = 0; n < 2 * STEPS; n++) {
-            if (8 * n >= padded) break;
+            if (is_generic(STEPS) && 8 * n >= padded) break;
             UNROLLED for (int i = 0; i < 2; i++) memory[32 + v * padded + 8 * n + 2 * t + i] = state.output[n][2 * r + i];
         }
     }
@@ -370,7 +373,7 @@ DEVICE void attend_tiles(const sigma_cuda_attend &p) {
             const float sum = merged(total[16 + v], split.sum[r], f);
             // All lanes of a vector have read before one writes.
             UNROLLED for (int n = 0; n < 2 * STEPS; n++) {
-                if (8 * n >= padded) break;
+                if (is_generic(STEPS) && 8 * n >= padded) break;
                 UNROLLED for (int i = 0; i < 2; i++) {
                     float *place = total + 32 + v * padded + 8 * n + 2 * t + i;
                     *place = merged(*place, split.output[n][2 * r + i], f);

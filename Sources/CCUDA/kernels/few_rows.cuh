@@ -19,6 +19,18 @@ DEVICE FewRowsMemory few_rows_memory(int chunks, int rows) {
     return memory;
 }
 
+// A chunk of a group, asked for long before it is used.
+template <int TYPE>
+struct PackedChunk {
+    PackedWords<TYPE> words[8];
+
+    // `count` blocks of 32 columns, from column 256 * chunk on. For k-quants count is 8.
+    DEVICE_MEMBER void load(const unsigned char *group, int columns, int chunk, int count) {
+        UNROLLED for (int b = 0; b < 8; b++)
+            if (b < count) words[b].load(group, columns, 8 * chunk + b);
+    }
+};
+
 // Sums of one chunk of a group with `rows` rows of blocks at `blocks`, `stride` blocks apart: sums [16][rows].
 template <int TYPE>
 DEVICE void few_rows_chunk(const PackedChunk<TYPE> &weights, int count, const sigma_cuda_block *blocks, int stride, int rows, float *sums) {
@@ -31,7 +43,7 @@ DEVICE void few_rows_chunk(const PackedChunk<TYPE> &weights, int count, const si
     UNROLLED for (int b = 0; b < 8; b++) {
         if (b >= count) break;
         const sigma_cuda_block *const two[2] = {pair[0] + b, pair[1] + b};
-        add_block(weights.block(b), load_activations(own + b, two), sum);
+        add_block(weights.words[b].block(b % 2), load_activations(own + b, two), sum);
     }
     UNROLLED for (int i = 0; i < 4; i++)
         if (2 * t + i % 2 < rows) sums[(2 * g + i / 2) * rows + 2 * t + i % 2] = sum[i];
@@ -67,39 +79,30 @@ DEVICE void few_rows_packed(const unsigned char *group, const sigma_cuda_input &
     }
 }
 
-// One row of float weights against `rows` rows of the input: a lane adds up its columns, then the lanes are added.
-DEVICE void float_dots(const void *weights, int type, const sigma_cuda_input &input, int first_row, int rows, const float *factors,
-                       float dots[SIGMA_CUDA_FEW_ROWS]) {
+// One row of float weights against one row of the input: a lane adds up its columns, then the lanes are added. Several rows of the input
+// find the weights in the first cache.
+DEVICE float float_dot(const void *weights, int type, const sigma_cuda_input &input, int row, float factor) {
     const int columns = input.columns;
     const bool aligned = columns * float_bytes(type) % 16 == 0;
-    UNROLLED for (int row = 0; row < SIGMA_CUDA_FEW_ROWS; row++) dots[row] = 0.0f;
+    float dot = 0.0f;
     for (int first = 8 * LANE; first < columns; first += SIGMA_CUDA_CHUNK) {
-        float w[8];
+        float w[8], x[8];
         load_eight(weights, type, first, columns, aligned, w);
-        UNROLLED for (int row = 0; row < SIGMA_CUDA_FEW_ROWS; row++) {
-            if (row >= rows) break;
-            float x[8];
-            input_eight(input, first_row + row, first, factors[row], x);
-            UNROLLED for (int i = 0; i < 8; i++) dots[row] = fmaf(w[i], x[i], dots[row]);
-        }
+        input_eight(input, row, first, factor, x);
+        UNROLLED for (int i = 0; i < 8; i++) dot = fmaf(w[i], x[i], dot);
     }
-    UNROLLED for (int row = 0; row < SIGMA_CUDA_FEW_ROWS; row++)
-        if (row < rows) dots[row] = warp_sum(dots[row]);
+    return warp_sum(dot);
 }
 
 // The 16 rows of float weights of one group, of which `outputs` exist: sums [16][rows], as if of one chunk.
 DEVICE void few_rows_floats(const unsigned char *group, int type, int outputs, const sigma_cuda_input &input, int first_row, int rows,
                             const FewRowsMemory &memory) {
     measure_rows(input, first_row, rows, memory.squares);
-    float factors[SIGMA_CUDA_FEW_ROWS], dots[SIGMA_CUDA_FEW_ROWS];
-    UNROLLED for (int row = 0; row < SIGMA_CUDA_FEW_ROWS; row++)
-        factors[row] = row < rows ? norm_factor(input, memory.squares, row) : 0.0f;
-    for (int output = WARP; output < outputs; output += WARPS) {
-        float_dots(group + (size_t)output * input.columns * float_bytes(type), type, input, first_row, rows, factors, dots);
-        if (LANE == 0) {
-            UNROLLED for (int row = 0; row < SIGMA_CUDA_FEW_ROWS; row++)
-                if (row < rows) memory.sums[output * rows + row] = dots[row];
-        }
+    NOT_UNROLLED for (int item = WARP; item < outputs * rows; item += WARPS) {
+        const int output = item / rows, row = item % rows;
+        const float dot = float_dot(group + (size_t)output * input.columns * float_bytes(type), type, input, first_row + row,
+                                    norm_factor(input, memory.squares, row));
+        if (LANE == 0) memory.sums[output * rows + row] = dot;
     }
 }
 
@@ -149,7 +152,7 @@ SIGMA_KERNEL(sigma_project, sigma_cuda_project, 256, 2) {
     }
 }
 
-SIGMA_KERNEL(sigma_expert_gate, sigma_cuda_expert_gate, 256, 2) {
+SIGMA_KERNEL(sigma_expert_gate, sigma_cuda_expert_gate, 256, 1) {
     const int slot = (int)blockIdx.y, groups = (p.gate_matrix.rows + 15) / 16;
     const bool is_up = (int)blockIdx.x >= groups;
     const sigma_cuda_matrix &matrix = is_up ? p.up_matrix : p.gate_matrix;
@@ -200,7 +203,7 @@ DEVICE void down_chunk(const DownTask &task, int group, int chunk, sigma_cuda_bl
     sync_warp();
 }
 
-SIGMA_KERNEL(sigma_expert_down, sigma_cuda_expert_down, 256, 2) {
+SIGMA_KERNEL(sigma_expert_down, sigma_cuda_expert_down, 256, 1) {
     const int group = (int)blockIdx.x, row = (int)blockIdx.y;
     const int hidden = p.choices ? p.down.rows : p.shared.rows;
     const int each = p.choices ? chunks_of(p.down.columns) : 0, of_shared = p.shared.data ? chunks_of(p.shared.columns) : 0;
@@ -222,12 +225,10 @@ SIGMA_KERNEL(sigma_expert_down, sigma_cuda_expert_down, 256, 2) {
         const sigma_cuda_matrix &matrix = is_shared ? p.shared : p.down;
         if ((is_shared && !of_shared) || is_packed(matrix.type)) continue;
         const DownTask task = down_task(p, row, choice);
-        const float factors[SIGMA_CUDA_FEW_ROWS] = {1.0f};
-        for (int j = WARP; j < outputs; j += WARPS) {
-            float dots[SIGMA_CUDA_FEW_ROWS];
+        NOT_UNROLLED for (int j = WARP; j < outputs; j += WARPS) {
             const unsigned char *w = task.data + (size_t)(16 * group + j) * matrix.columns * float_bytes(matrix.type);
-            float_dots(w, matrix.type, task.input, task.row, 1, factors, dots);
-            if (LANE == 0) memory.sums[choice * each * 16 + j] = dots[0];
+            const float dot = float_dot(w, matrix.type, task.input, task.row, 1.0f);
+            if (LANE == 0) memory.sums[choice * each * 16 + j] = dot;
         }
     }
     sync_block();

@@ -12,48 +12,64 @@ struct RowTile {
     DEVICE_MEMBER int input(int i) const { return order ? order[first + i] / divisor : first + i; }
 };
 
-// Blocks of a row of activations in shared memory: 26 times 16 bytes lead eight rows to different banks.
-enum { STAGED_STRIDE = 26 };
+// Activations go through shared memory four blocks of 32 columns at a time, the next ones while these are multiplied. 14 times 16 bytes
+// from row to row lead four rows to different banks.
+enum { PIECE = 4, STAGED_STRIDE = 14, STAGED = SIGMA_CUDA_TILE_ROWS * STAGED_STRIDE };
 
-// One group against a tile. `staged` holds a chunk of all rows. All threads of the block call it; active: this warp has a group.
+// Asks for blocks PIECE * piece ... of all rows of the tile. Rows up to the next multiple of 8 repeat the last one.
+DEVICE void stage_piece(const sigma_cuda_input &input, const RowTile &tile, int piece, uint4 *staged) {
+    const int blocks = input.columns / 32, count = 3 * min((int)PIECE, blocks - PIECE * piece);
+    for (int item = (int)threadIdx.x; item < ((tile.count + 7) & ~7) * 3 * PIECE; item += (int)blockDim.x) {
+        const int row = item / (3 * PIECE), part = item % (3 * PIECE);
+        if (part >= count) continue;
+        const sigma_cuda_block *from = at<const sigma_cuda_block>(input.other) + (size_t)tile.input(min(row, tile.count - 1)) * blocks;
+        copy_async(staged + row * STAGED_STRIDE + part, (const uint4 *)(from + PIECE * piece) + part);
+    }
+    end_copies();
+}
+
+// One group against a tile. `staged` has room for two pieces. All threads of the block call it; active: this warp has a group.
 template <int TYPE>
 DEVICE void multiply_packed(const unsigned char *group, bool active, const sigma_cuda_input &input, const RowTile &tile, uint4 *staged,
                             float totals[SIGMA_CUDA_TILE_ROWS / 8][4]) {
-    const int columns = input.columns, chunks = chunks_of(columns);
+    const int columns = input.columns, blocks = columns / 32, pieces = (blocks + PIECE - 1) / PIECE;
     const int g = LANE / 4, t = LANE % 4;
+    float sums[SIGMA_CUDA_TILE_ROWS / 8][4];
     UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++)
-        UNROLLED for (int i = 0; i < 4; i++) totals[n][i] = 0.0f;
-    for (int chunk = 0; chunk < chunks; chunk++) {
-        const int count = blocks_in_chunk(columns, chunk);
-        PackedChunk<TYPE> weights;
-        if (active) weights.load(group, columns, chunk, count);
-        sync_block();
-        for (int item = (int)threadIdx.x; item < tile.count * 24; item += (int)blockDim.x) {
-            const int row = item / 24, piece = item % 24;
-            if (piece >= 3 * count) continue;
-            const sigma_cuda_block *blocks = at<const sigma_cuda_block>(input.other) + (size_t)tile.input(row) * (columns / 32);
-            staged[row * STAGED_STRIDE + piece] = ((const uint4 *)(blocks + 8 * chunk))[piece];
+        UNROLLED for (int i = 0; i < 4; i++) totals[n][i] = sums[n][i] = 0.0f;
+    // Weights come one block ahead.
+    PackedWords<TYPE> next;
+    if (active) next.load(group, columns, 0);
+    stage_piece(input, tile, 0, staged);
+    NOT_UNROLLED for (int piece = 0; piece < pieces; piece++) {
+        if (piece + 1 < pieces) {
+            stage_piece(input, tile, piece + 1, staged + (piece + 1) % 2 * STAGED);
+            wait_for_copies<1>();
+        } else {
+            wait_for_copies<0>();
         }
         sync_block();
-        if (!active) continue;
-        float sums[SIGMA_CUDA_TILE_ROWS / 8][4];
-        UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++)
-            UNROLLED for (int i = 0; i < 4; i++) sums[n][i] = 0.0f;
-        UNROLLED for (int b = 0; b < 8; b++) {
-            if (b >= count) break;
-            const PackedBlock<TYPE> w = weights.block(b);
+        const int end = min(blocks, PIECE * (piece + 1));
+        NOT_UNROLLED for (int b = PIECE * piece; active && b < end; b++) {
+            const PackedBlock<TYPE> w = next.block(b % 2);
+            if (b + 1 < blocks) next.load(group, columns, b + 1);
+            const uint4 *own = staged + piece % 2 * STAGED + b % PIECE * 3;
             UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++) {
                 if (8 * n >= tile.count) break;
-                // Rows that do not exist repeat the last one.
-                const uint4 *own = staged + min(8 * n + g, tile.count - 1) * STAGED_STRIDE + 3 * b;
-                const uint4 *one = staged + min(8 * n + 2 * t, tile.count - 1) * STAGED_STRIDE + 3 * b;
-                const uint4 *other = staged + min(8 * n + 2 * t + 1, tile.count - 1) * STAGED_STRIDE + 3 * b;
-                const sigma_cuda_block *const pair[2] = {(const sigma_cuda_block *)one, (const sigma_cuda_block *)other};
-                add_block(w, load_activations((const sigma_cuda_block *)own, pair), sums[n]);
+                const sigma_cuda_block *const pair[2] = {(const sigma_cuda_block *)(own + (8 * n + 2 * t) * STAGED_STRIDE),
+                                                         (const sigma_cuda_block *)(own + (8 * n + 2 * t + 1) * STAGED_STRIDE)};
+                add_block(w, load_activations((const sigma_cuda_block *)(own + (8 * n + g) * STAGED_STRIDE), pair), sums[n]);
             }
         }
-        UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++)
-            UNROLLED for (int i = 0; i < 4; i++) totals[n][i] += sums[n][i];
+        // A chunk ends.
+        if (end % (SIGMA_CUDA_CHUNK / 32) == 0 || end == blocks) {
+            UNROLLED for (int n = 0; n < SIGMA_CUDA_TILE_ROWS / 8; n++)
+                UNROLLED for (int i = 0; i < 4; i++) {
+                    totals[n][i] += sums[n][i];
+                    sums[n][i] = 0.0f;
+                }
+        }
+        sync_block();
     }
 }
 
@@ -102,7 +118,7 @@ DEVICE void multiply_floats(const sigma_cuda_product &product, const unsigned ch
 }
 
 SIGMA_KERNEL(sigma_multiply, sigma_cuda_multiply, 128, 2) {
-    __shared__ uint4 staged[SIGMA_CUDA_TILE_ROWS * STAGED_STRIDE];
+    __shared__ uint4 staged[2 * STAGED];
     int unit = (int)blockIdx.x, which = 0;
     for (;;) {
         const int units = ((p.products[which].matrix.rows + 15) / 16 + 3) / 4;

@@ -22,89 +22,81 @@ DEVICE unsigned load_pair(const unsigned char *p) { return *(const unsigned shor
 template <int TYPE>
 struct PackedBlock {
     unsigned a[4];
-    float factor[TYPE == TYPE_Q6_K ? 4 : 2];    // rows 2 g, 2 g + 1; of q6_k for either half
+    float factor[TYPE == TYPE_Q6_K ? 4 : 2];  // rows 2 g, 2 g + 1; of q6_k of the first 16 columns, then of the others
     float minimum[TYPE == TYPE_Q4_K ? 2 : 1];
 };
 
-// A chunk of a group as it lies in memory: what is asked for long before it is used.
+// The same as it lies in memory: what is asked for before it is used.
 template <int TYPE>
-struct PackedChunk {
-    static constexpr int VALUES = TYPE == TYPE_Q8_0 ? 2 : TYPE == TYPE_Q6_K ? 3 : 1;
-    static constexpr int SCALES = TYPE == TYPE_Q4_K ? 14 : TYPE == TYPE_Q6_K ? 17 : 8;
-    uint2 values[8][VALUES];
-    unsigned scales[SCALES];
+struct PackedWords {
+    uint2 values[TYPE == TYPE_Q8_0 ? 2 : TYPE == TYPE_Q6_K ? 3 : 1];
+    unsigned scales[TYPE == TYPE_Q4_K ? 4 : TYPE == TYPE_Q6_K ? 3 : 1];
 
-    // `count` blocks of 32 columns, from column 256 * chunk on. For k-quants count is 8.
-    DEVICE_MEMBER void load(const unsigned char *group, int columns, int chunk, int count) {
+    // Block `b` of a group's row.
+    DEVICE_MEMBER void load(const unsigned char *group, int columns, int b) {
         const int g = LANE / 4, t = LANE % 4;
-        const unsigned char *v = group + (size_t)chunk * 8 * value_bytes(TYPE) + 8 * g;
-        UNROLLED for (int b = 0; b < 8; b++, v += value_bytes(TYPE)) {
-            if (b >= count) break;
-            values[b][0] = load_weights2(v + 64 * t);
-            if (TYPE == TYPE_Q8_0) values[b][VALUES > 1 ? 1 : 0] = load_weights2(v + 256 + 64 * t);
-            if (TYPE == TYPE_Q6_K) {
-                values[b][VALUES > 1 ? 1 : 0] = load_weights2(v + 256);
-                values[b][VALUES > 2 ? 2 : 0] = load_weights2(v + 320);
-            }
-        }
+        const unsigned char *v = group + (size_t)b * value_bytes(TYPE) + 8 * g;
         const unsigned char *s = group + (size_t)(columns / 32) * value_bytes(TYPE);
-        if (TYPE == TYPE_Q4_K) {
-            s += (size_t)chunk * 256;
+        values[0] = load_weights2(v + 64 * t);
+        if constexpr (TYPE == TYPE_Q8_0) values[1] = load_weights2(v + 256 + 64 * t);
+        if constexpr (TYPE == TYPE_Q6_K) {
+            values[1] = load_weights2(v + 256);
+            values[2] = load_weights2(v + 320);
+        }
+        if constexpr (TYPE == TYPE_Q4_K) {
+            s += (size_t)(b / 8) * 256;
+            const unsigned char *pair = s + 64 + b % 8 / 2 * 48 + 2 * g;
             scales[0] = *(const unsigned *)(s + 4 * g);
             scales[1] = *(const unsigned *)(s + 32 + 4 * g);
-            UNROLLED for (int i = 0; i < 12; i++) scales[SCALES > 12 ? 2 + i : 0] = load_pair(s + 64 + 16 * i + 2 * g);
-        } else if (TYPE == TYPE_Q6_K) {
-            s += (size_t)chunk * 288;
+            scales[2] = load_pair(pair + b % 2 * 16);
+            scales[3] = load_pair(pair + 32);
+        } else if constexpr (TYPE == TYPE_Q6_K) {
+            s += (size_t)(b / 8) * 288;
             scales[0] = *(const unsigned *)(s + 4 * g);
-            UNROLLED for (int i = 0; i < 16; i++) scales[SCALES > 16 ? 1 + i : 0] = load_pair(s + 32 + 16 * i + 2 * g);
+            UNROLLED for (int half = 0; half < 2; half++) scales[1 + half] = load_pair(s + 32 + 16 * (2 * (b % 8) + half) + 2 * g);
         } else {
-            s += (size_t)chunk * 256;
-            UNROLLED for (int b = 0; b < 8; b++)
-                if (b < count) scales[b] = *(const unsigned *)(s + 32 * b + 4 * g);
+            scales[0] = *(const unsigned *)(s + (size_t)32 * b + 4 * g);
         }
     }
 
-    DEVICE_MEMBER PackedBlock<TYPE> block(int b) const {
+    // is_odd: of the block's number.
+    DEVICE_MEMBER PackedBlock<TYPE> block(int is_odd) const {
         PackedBlock<TYPE> w;
-        const unsigned x = values[b][0].x, y = values[b][0].y;
-        if (TYPE == TYPE_Q8_0) {
+        const unsigned x = values[0].x, y = values[0].y;
+        if constexpr (TYPE == TYPE_Q8_0) {
             w.a[0] = x;
             w.a[1] = y;
-            w.a[2] = values[b][VALUES > 1 ? 1 : 0].x;
-            w.a[3] = values[b][VALUES > 1 ? 1 : 0].y;
+            w.a[2] = values[1].x;
+            w.a[3] = values[1].y;
         } else {
             w.a[0] = x & 0x0f0f0f0fu;
             w.a[1] = y & 0x0f0f0f0fu;
             w.a[2] = x >> 4 & 0x0f0f0f0fu;
             w.a[3] = y >> 4 & 0x0f0f0f0fu;
         }
-        if (TYPE == TYPE_Q6_K) {
+        if constexpr (TYPE == TYPE_Q6_K) {
             const int field = 2 * (LANE % 4);
-            const uint2 first = values[b][VALUES > 1 ? 1 : 0], second = values[b][VALUES > 2 ? 2 : 0];
-            w.a[0] |= (first.x >> field & 0x03030303u) << 4;
-            w.a[1] |= (first.y >> field & 0x03030303u) << 4;
-            w.a[2] |= (second.x >> field & 0x03030303u) << 4;
-            w.a[3] |= (second.y >> field & 0x03030303u) << 4;
+            w.a[0] |= (values[1].x >> field & 0x03030303u) << 4;
+            w.a[1] |= (values[1].y >> field & 0x03030303u) << 4;
+            w.a[2] |= (values[2].x >> field & 0x03030303u) << 4;
+            w.a[3] |= (values[2].y >> field & 0x03030303u) << 4;
         }
-        if (TYPE == TYPE_Q4_K) {
-            const unsigned low = scales[SCALES > 12 ? 2 + b / 2 * 3 + b % 2 : 0];
-            const unsigned high = scales[SCALES > 12 ? 2 + b / 2 * 3 + 2 : 0] >> 4 * (b % 2);
+        const float d[2] = {low_half(scales[0]), high_half(scales[0])};
+        if constexpr (TYPE == TYPE_Q4_K) {
+            const float m[2] = {low_half(scales[1]), high_half(scales[1])};
             UNROLLED for (int r = 0; r < 2; r++) {
-                const unsigned l = low >> 8 * r, h = high >> 8 * r;
-                const float d = r ? high_half(scales[0]) : low_half(scales[0]);
-                const float m = r ? high_half(scales[1]) : low_half(scales[1]);
-                w.factor[r] = (float)(int)((l & 15) | (h & 3) << 4) * d;
-                w.minimum[TYPE == TYPE_Q4_K ? r : 0] = (float)(int)((l >> 4 & 15) | (h >> 2 & 3) << 4) * m;
+                const unsigned low = scales[2] >> 8 * r, high = scales[3] >> (8 * r + 4 * is_odd);
+                w.factor[r] = (float)(int)((low & 15) | (high & 3) << 4) * d[r];
+                w.minimum[r] = (float)(int)((low >> 4 & 15) | (high >> 2 & 3) << 4) * m[r];
             }
-        } else if (TYPE == TYPE_Q6_K) {
+        } else if constexpr (TYPE == TYPE_Q6_K) {
             UNROLLED for (int half = 0; half < 2; half++) {
-                const unsigned pair = scales[SCALES > 16 ? 1 + 2 * b + half : 0];
-                w.factor[TYPE == TYPE_Q6_K ? 2 * half : 0] = low_half(scales[0]) * (float)(signed char)(pair & 255);
-                w.factor[TYPE == TYPE_Q6_K ? 2 * half + 1 : 1] = high_half(scales[0]) * (float)(signed char)(pair >> 8);
+                w.factor[2 * half] = d[0] * (float)(signed char)(scales[1 + half] & 255);
+                w.factor[2 * half + 1] = d[1] * (float)(signed char)(scales[1 + half] >> 8);
             }
         } else {
-            w.factor[0] = low_half(scales[b]);
-            w.factor[1] = high_half(scales[b]);
+            w.factor[0] = d[0];
+            w.factor[1] = d[1];
         }
         return w;
     }
@@ -138,22 +130,21 @@ template <int TYPE>
 DEVICE void add_block(const PackedBlock<TYPE> &w, const ActivationFragment &x, float sums[4]) {
     // What the weights' zero point takes off is where the exact sum begins.
     constexpr int zero = TYPE == TYPE_Q8_0 ? 128 : TYPE == TYPE_Q4_0 ? 8 : TYPE == TYPE_Q6_K ? 32 : 0;
-    if (TYPE == TYPE_Q6_K) {
+    if constexpr (TYPE == TYPE_Q6_K) {
         UNROLLED for (int half = 0; half < 2; half++) {
             int c[4];
             UNROLLED for (int i = 0; i < 4; i++) c[i] = -zero * (half ? x.sum[i % 2] - x.first[i % 2] : x.first[i % 2]);
             mma_bytes_16(c, w.a[2 * half], w.a[2 * half + 1], half ? x.b1 : x.b0);
-            UNROLLED for (int i = 0; i < 4; i++)
-                sums[i] = fmaf((float)c[i], w.factor[TYPE == TYPE_Q6_K ? 2 * half + i / 2 : i / 2] * x.scale[i % 2], sums[i]);
+            UNROLLED for (int i = 0; i < 4; i++) sums[i] = fmaf((float)c[i], w.factor[2 * half + i / 2] * x.scale[i % 2], sums[i]);
         }
-        return;
-    }
-    int c[4];
-    UNROLLED for (int i = 0; i < 4; i++) c[i] = -zero * x.sum[i % 2];
-    mma_bytes_32(c, w.a[0], w.a[1], w.a[2], w.a[3], x.b0, x.b1);
-    UNROLLED for (int i = 0; i < 4; i++) {
-        sums[i] = fmaf((float)c[i], w.factor[i / 2] * x.scale[i % 2], sums[i]);
-        if (TYPE == TYPE_Q4_K) sums[i] = fmaf(-w.minimum[TYPE == TYPE_Q4_K ? i / 2 : 0], x.scaled_sum[i % 2], sums[i]);
+    } else {
+        int c[4];
+        UNROLLED for (int i = 0; i < 4; i++) c[i] = -zero * x.sum[i % 2];
+        mma_bytes_32(c, w.a[0], w.a[1], w.a[2], w.a[3], x.b0, x.b1);
+        UNROLLED for (int i = 0; i < 4; i++) {
+            sums[i] = fmaf((float)c[i], w.factor[i / 2] * x.scale[i % 2], sums[i]);
+            if constexpr (TYPE == TYPE_Q4_K) sums[i] = fmaf(-w.minimum[i / 2], x.scaled_sum[i % 2], sums[i]);
+        }
     }
 }
 

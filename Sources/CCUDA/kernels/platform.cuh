@@ -6,6 +6,7 @@
 #else
 
 #define UNROLLED _Pragma("unroll")
+#define NOT_UNROLLED _Pragma("unroll 1")
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 
@@ -36,6 +37,16 @@ DEVICE uint4 load_weights4(const void *p) {
     uint4 v;
     asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
     return v;
+}
+// Sixteen bytes to shared memory, past the registers. They are there after `wait_for_copies` of all threads and a barrier; groups of copies
+// end with `end_copies`, and the last `pending` groups need not be there yet.
+DEVICE void copy_async(uint4 *shared, const uint4 *global) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(shared)), "l"(global) : "memory");
+}
+DEVICE void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int pending>
+DEVICE void wait_for_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 // What other blocks of the same launch wrote.
 DEVICE float load_fresh(const float *p) { return __ldcg(p); }

@@ -73,15 +73,11 @@ SIGMA_KERNEL(sigma_route, sigma_cuda_route, 128, 4) {
     float *squares = shared, *scores = shared + chunks_of(p.input.columns) * rows;
     measure_rows(p.input, 0, rows, squares);
     if (expert < p.router.rows) {
-        float factors[SIGMA_CUDA_FEW_ROWS], dots[SIGMA_CUDA_FEW_ROWS];
-        UNROLLED for (int row = 0; row < SIGMA_CUDA_FEW_ROWS; row++)
-            factors[row] = row < rows ? norm_factor(p.input, squares, row) : 0.0f;
         const int type = p.router.type;
         const unsigned char *weights = at<const unsigned char>(p.router.data) + (size_t)expert * p.router.columns * float_bytes(type);
-        float_dots(weights, type, p.input, 0, rows, factors, dots);
-        if (LANE == 0) {
-            UNROLLED for (int row = 0; row < SIGMA_CUDA_FEW_ROWS; row++)
-                if (row < rows) at<float>(p.choose.logits)[(size_t)row * p.choose.experts + expert] = 0.0f + dots[row];
+        NOT_UNROLLED for (int row = 0; row < rows; row++) {
+            const float dot = float_dot(weights, type, p.input, row, norm_factor(p.input, squares, row));
+            if (LANE == 0) at<float>(p.choose.logits)[(size_t)row * p.choose.experts + expert] = 0.0f + dot;
         }
     }
     fence();

@@ -2,14 +2,15 @@ import Synchronization
 
 /// A loaded model: immutable, shared by any number of sessions.
 ///
-/// The weights stay in the mapped file if they fit into the memory budget; loading then reads only its header. Otherwise loading reads what every
-/// token needs, and experts come from disk when they are needed. All computation runs on one thread team that belongs to the model.
+/// On the CPU the weights stay in the mapped file if they fit into the memory budget; loading then reads only its header. Otherwise loading reads
+/// what every token needs, and experts come from disk when they are needed. All computation runs on one thread team that belongs to the model.
+/// On a GPU loading copies the weights to the device.
 public final class SigmaModel: Sendable {
     /// What a loaded model may use.
     public struct Configuration: Sendable {
         /// The device that computes.
         public enum Backend: String, Sendable, CaseIterable {
-            /// The best that is there.
+            /// The best that is there and that the model fits.
             case auto
             case cpu
             case cuda
@@ -39,6 +40,9 @@ public final class SigmaModel: Sendable {
         public var kvType: KVType
         /// Whether loading reads the whole file and compares the checksums of all weights. Without it only the header's is compared.
         public var verifiesChecksums: Bool
+        /// Told in one line why another back end computes than `auto` would have liked; called while loading, on its thread. A machine without
+        /// a GPU is nothing to tell. nil: nobody wants to know.
+        public var warn: (@Sendable (String) -> Void)?
 
         public init(
             memory: ByteCount? = nil, expertCache: ExpertCache = .auto, threads: Int? = nil, backend: Backend = .auto,
@@ -115,10 +119,6 @@ public final class SigmaModel: Sendable {
         path: String, configuration: Configuration, progress: (Double) throws -> Void = { _ in }
     ) throws -> Engine {
         try progress(0)
-        if configuration.backend == .cuda {
-            throw SigmaError(
-                .unavailable, "this version has no CUDA back end", remedy: "Use the CPU: --backend cpu.")
-        }
         if let threads = configuration.threads, !(1...256).contains(threads) {
             throw SigmaError(.usage, "the number of threads must be from 1 to 256, and is \(threads)")
         }
@@ -127,10 +127,10 @@ public final class SigmaModel: Sendable {
         }
         let model = try ModelFile(path: path)
         if configuration.verifiesChecksums { try verify(model, progress: progress) }
-        let instructionSet = try InstructionSet.fromEnvironment()
-        let backend = try CPUBackend(
-            model: model, threadCount: configuration.threads, instructionSet: instructionSet,
-            limits: configuration.memoryLimits)
+        // A name in the environment that means nothing is an error whatever computes.
+        _ = try InstructionSet.fromEnvironment()
+        // The end comes when the model can be used.
+        let backend = try makeBackend(model, configuration) { try progress(min($0, 0.99)) }
         let engine = try Engine(model: model, backend: backend, contextLength: configuration.contextLength)
         // Fails early where the model cannot have this type.
         _ = try engine.makeTimeline(kvType: configuration.kvType)

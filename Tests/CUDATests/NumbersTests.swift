@@ -1,0 +1,165 @@
+import Sigma
+import SigmaConversion
+import Testing
+
+extension BackendTests {
+    /// What the back end computes, against the PyTorch reference and the CPU back end.
+    @Suite struct Numbers {
+        /// Positions whose own and earlier router margins are above rounding: only there a reference can be followed.
+        private static func comparable(_ margins: [Float]) -> [Bool] {
+            var least = Float.infinity
+            return margins.map {
+                least = min(least, $0)
+                return least > 1e-5
+            }
+        }
+
+        @Test(arguments: Models.fixtureNames) func logProbabilitiesAreTheReferences(name: String) throws {
+            let model = try Models.fixture(name, .f32)
+            let expected = try Models.expected(name)
+            let tokens = try expected.values("tokens", as: Int32.self)
+            let reference = try expected.values("log_probs", as: Float.self)
+            let comparable = Self.comparable(try expected.values("margins", as: Float.self))
+            let runner = Runner(try Device.get().backend(model), model)
+            let width = model.configuration.vocabularySize
+            // All at once, and with the kernels for few rows.
+            for pieces in [[tokens.count], [1]] {
+                let found = logSoftmax(try runner.logits(tokens, pieces: pieces), width: width)
+                try #require(found.count == reference.count)
+                var worst = 0.0
+                for (index, value) in found.enumerated() where comparable[index / width] {
+                    worst = max(worst, abs(value - Double(reference[index])))
+                }
+                // fp32 throughout, as on the CPU.
+                #expect(worst < 1e-4, "\(pieces)")
+            }
+        }
+
+        @Test(arguments: ["sigma-top1", "sigma-topk-per-layer", "qwen3moe-mixed-layers"])
+        func greedyContinuationsAreTheReferences(name: String) throws {
+            let model = try Models.fixture(name, .f32)
+            let expected = try Models.expected(name)
+            let greedy = try expected.values("greedy", as: Int32.self)
+            let margins = try expected.values("greedy_margins", as: Float.self)
+            let backend = try Device.get().backend(model)
+            let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
+            let sequence = try backend.makeSequence(kvType: .f32)
+            let batch = Batch()
+            var next = try expected.values("tokens", as: Int32.self)
+            var compared = 0
+            for (token, margin) in zip(greedy, margins) {
+                guard margin > 1e-4 else { break }
+                batch.removeAll()
+                batch.append(next[...], to: sequence)
+                var best: TokenLogit?
+                _ = try pass.run(batch, isCancelled: { false }) { backend in
+                    backend.forEachRow(of: next.count - 1..<next.count, largest: 1, allowed: []) { best = $1.first }
+                }
+                #expect(best?.id == token)
+                next = [token]
+                compared += 1
+            }
+            #expect(compared >= 8)
+        }
+
+        private static func divergence(_ reference: [Float], _ model: [Float], width: Int) -> Double {
+            var divergence = Divergence()
+            for row in 0..<(reference.count / width) {
+                reference.withUnsafeBufferPointer { reference in
+                    model.withUnsafeBufferPointer { model in
+                        divergence.add(
+                            reference: UnsafeBufferPointer(rebasing: reference[(row * width)..<((row + 1) * width)]),
+                            model: UnsafeBufferPointer(rebasing: model[(row * width)..<((row + 1) * width)]), next: 0)
+                    }
+                }
+            }
+            return divergence.mean
+        }
+
+        @Test(arguments: KVType.allCases) func distributionsAreTheCPUs(kvType: KVType) throws {
+            let model = try Models.demo()
+            let engine = try Engine(model: model, backend: CPUBackend(model: model, threadCount: 1))
+            let tokens = try #require(engine.tokenizer).encode(
+                "What is 347 + 586? 7+6=13 carry 1: 3 4+8+1=13 carry 1: 33 3+5+1=9: 933. How many days has a week?",
+                recognizingSpecials: false)
+            let expected = try Runner(engine.backend, model).logits(tokens, kvType: kvType)
+            let found = try Runner(Device.get().backend(model), model).logits(tokens, kvType: kvType)
+            let width = model.configuration.vocabularySize
+            var bound = 1e-3
+            if kvType == .q8_0 {
+                // Last bits before it decide how 8 bits are rounded: both are as far from the exact cache, and that far from each other.
+                let exact = try Runner(engine.backend, model).logits(tokens, kvType: .f32)
+                bound = max(bound, 2 * Self.divergence(exact, expected, width: width))
+            }
+            let mean = Self.divergence(expected, found, width: width)
+            #expect(mean < bound)
+            #expect(mean > 0, "two orders of summation give the same bits: is it the same back end?")
+        }
+
+        @Test func greedyAnswersAreTheCPUs() async throws {
+            let model = try Models.demo()
+            let device = try Device.get().engine(model)
+            let processor = try Engine(model: model, backend: CPUBackend(model: model, threadCount: 1))
+            func answers(_ engine: Engine) async throws -> [[String]] {
+                [
+                    try await answer(session(engine, thinks: true, maximumTokens: 20), "What is 347 + 586?"),
+                    try await answer(session(engine), "What is 12 + 9?"),
+                ]
+            }
+            #expect(try await answers(device) == answers(processor))
+        }
+
+        @Test(arguments: ["sigma-top1", "sigma-topk-per-layer", "sigma-shared-experts"])
+        func routingIsTheCPUs(name: String) throws {
+            let model = try Models.fixture(name, .f32)
+            let expected = try Models.expected(name)
+            let tokens = try expected.values("tokens", as: Int32.self)
+            for pieces in [[tokens.count], [3]] {
+                let (found, reference) = (RoutingRecord(model.configuration), RoutingRecord(model.configuration))
+                let first = Array(tokens.prefix(pieces[0]))
+                _ = try Runner(Device.get().backend(model), model).logits(first, pieces: pieces, routing: found)
+                _ = try Runner(CPUBackend(model: model, threadCount: 1), model).logits(
+                    first, pieces: pieces, routing: reference)
+                for layer in 0..<model.configuration.layerCount {
+                    var rows: [([Float], [Int32])] = []
+                    reference.forEachRow(of: 0..<first.count, layer: layer) { rows.append((Array($0), Array($1))) }
+                    var row = 0
+                    found.forEachRow(of: 0..<first.count, layer: layer) { logits, chosen in
+                        #expect(Array(chosen) == rows[row].1)
+                        for (a, b) in zip(logits, rows[row].0) { #expect(abs(a - b) < 1e-4 * max(1, abs(b))) }
+                        row += 1
+                    }
+                    #expect(row == rows.count)
+                }
+            }
+        }
+
+        @Test(arguments: [1, 20, 300]) func theLargestLogitsAreThoseOfTheHead(count: Int) throws {
+            let model = try Models.demo()
+            let backend = try Device.get().backend(model)
+            let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
+            let width = model.configuration.vocabularySize
+            // More rows than the head takes at once; ids of which some are not allowed, or all are.
+            let tokens = randomTokens(70, model)
+            for allowed in [[], (0..<width).map { $0 % 3 != 1 }] {
+                let sequence = try backend.makeSequence(kvType: .f16)
+                let batch = Batch()
+                batch.append(tokens[...], to: sequence)
+                var rows = 0
+                _ = try pass.run(batch, isCancelled: { false }) { backend in
+                    var expected: [[TokenLogit]] = []
+                    backend.forEachRow(of: 0..<tokens.count) { _, logits in
+                        var largest = LargestLogits()
+                        largest.select(count, of: logits, allowed: allowed)
+                        expected.append(largest.list)
+                    }
+                    backend.forEachRow(of: 0..<tokens.count, largest: count, allowed: allowed) { row, largest in
+                        #expect(Array(largest) == expected[row])
+                        rows += 1
+                    }
+                }
+                #expect(rows == tokens.count)
+            }
+        }
+    }
+}
