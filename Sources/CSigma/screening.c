@@ -34,14 +34,17 @@ static uint32_t sign_bit(uint64_t c) {
     return (uint32_t)((z ^ z >> 31) >> 63) << 31;
 }
 
-void sigma_screen_rotate(float *x, int hidden) {
-    const int length = hidden & -hidden, blocks = hidden / length;
+static void flip_signs(float *x, int hidden) {
     for (int c = 0; c < hidden; c++) {
         uint32_t bits;
         memcpy(&bits, x + c, 4);
         bits ^= sign_bit((uint64_t)c);
         memcpy(x + c, &bits, 4);
     }
+}
+
+// Hadamard's transform, its own inverse, of each block.
+static void transform(float *x, int length, int blocks) {
     const float scale = 1.0f / sqrtf((float)length);
     for (int b = 0; b < blocks; b++) {
         float *block = x + b * length;
@@ -56,14 +59,34 @@ void sigma_screen_rotate(float *x, int hidden) {
             }
         for (int i = 0; i < length; i++) block[i] *= scale;
     }
+}
+
+// Householder's reflection at the diagonal, its own inverse, across the blocks: what one of them has is shared by all.
+static void reflect(float *x, int length, int blocks) {
     if (blocks == 1) return;
-    // Householder's reflection at the diagonal, across the blocks: what one of them has is shared by all.
     const float factor = 2.0f / (float)blocks;
     for (int i = 0; i < length; i++) {
         float sum = 0;
         for (int b = 0; b < blocks; b++) sum += x[b * length + i];
         for (int b = 0; b < blocks; b++) x[b * length + i] -= factor * sum;
     }
+}
+
+// Columns of a block: the largest power of two that divides them all.
+static int block_length(int hidden) { return hidden & -hidden; }
+
+void sigma_screen_rotate(float *x, int hidden) {
+    const int length = block_length(hidden), blocks = hidden / length;
+    flip_signs(x, hidden);
+    transform(x, length, blocks);
+    reflect(x, length, blocks);
+}
+
+void sigma_screen_rotate_back(float *x, int hidden) {
+    const int length = block_length(hidden), blocks = hidden / length;
+    reflect(x, length, blocks);
+    transform(x, length, blocks);
+    flip_signs(x, hidden);
 }
 
 // A value in units of the step to one of four levels: -1.5, -0.5, 0.5, 1.5. Not-a-number goes to the first.

@@ -58,6 +58,8 @@ struct BenchCommand: ParsableCommand {
     var expertPrediction = List<PredictionMode>([.auto])
     @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru, lfu.", valueName: "name,..."))
     var expertPolicy = List<EvictionPolicyKind>([.lru])
+    @Flag(help: "Compute all logits for every token, where the model file's screening planes would find the largest.")
+    var fullHead = false
     @Option(
         help: ArgumentHelp(
             "Tokens generated before anything is counted (default: 8; with an expert cache what fills it twice).",
@@ -100,7 +102,8 @@ struct BenchCommand: ParsableCommand {
             for limits in limits {
                 // One team of threads, and one cache, at a time.
                 let backend = try CPUBackend(
-                    model: file, threadCount: threads, instructionSet: instructionSet, limits: limits)
+                    model: file, threadCount: threads, instructionSet: instructionSet, limits: limits,
+                    fullHead: fullHead)
                 let disk = backend.memoryPlan.isResident ? nil : try DiskBandwidth(file)
                 if plan {
                     bar.finish()
@@ -109,6 +112,7 @@ struct BenchCommand: ParsableCommand {
                             plan: backend.memoryPlan, machine: machine, disk: disk,
                             computeSpeed: Physics(
                                 machine: machine, configuration: file.configuration, weights: file.weights,
+                                screensHead: backend.screensHead,
                                 kvRowBytes: kvType.elements[0].rowBytes(headDim: file.configuration.headDim)
                             ).generationSpeed(tokens: 1, depth: 0), kvType: kvType.elements[0],
                             kvBlockBytes: file.configuration.kvBlockBytes(kvType.elements[0])

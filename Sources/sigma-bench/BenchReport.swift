@@ -50,6 +50,9 @@ struct BenchReport {
             ("depth", .integer(r.bench.depth)), ("expert_cache_bytes", .integer(r.expertCacheBytes)),
             ("memory_bytes", row.limits.memory.map { .integer($0) } ?? .none), ("threads", .integer(r.threads)),
             ("backend", .text(r.backend)), ("kv_type", .text(r.bench.kvType.rawValue)),
+            ("head", generates ? .text(r.headName) : .none),
+            ("head_fallbacks", generates ? .integer(r.head.fallbackRows) : .none),
+            ("head_bytes_per_token", r.screenedBytes.map { .integer(Int($0)) } ?? .none),
             ("prompt_tps", speeds(r.promptSpeeds, \.mean)),
             ("prompt_tps_sd", speeds(r.promptSpeeds, \.standardDeviation)),
             ("generate_tps", speeds(r.generationSpeeds, \.mean)),
@@ -122,7 +125,7 @@ struct BenchReport {
     // MARK: table
 
     private static let columns = [
-        "cache", "prompt", "depth", "kv", "threads", "prompt tokens/s", "of ceiling", "generated tokens/s",
+        "cache", "prompt", "depth", "kv", "threads", "head", "prompt tokens/s", "of ceiling", "generated tokens/s",
         "of ceiling",
         "first token", "MB/token", "GB/s", "of bandwidth", "hits", "disk MB/token", "stall ms/token",
     ]
@@ -142,7 +145,8 @@ struct BenchReport {
             let rate = generates ? r.generationSpeeds.mean * r.bytesPerToken : 0
             lines.append([
                 r.plan.isResident ? "all" : ByteSize.text(r.expertCacheBytes), "\(r.bench.prompt)",
-                "\(r.bench.depth)", r.bench.kvType.rawValue, "\(r.threads)", speed(r.promptSpeeds),
+                "\(r.bench.depth)", r.bench.kvType.rawValue, "\(r.threads)", generates ? r.headName : "-",
+                speed(r.promptSpeeds),
                 share(r.promptSpeeds, r.promptCeiling), speed(r.generationSpeeds),
                 share(r.generationSpeeds, r.ceilings?.inTurn),
                 r.firstTokenTimes.isEmpty ? "-" : fixed(r.firstTokenTimes.mean * 1e3, 0) + " ms",

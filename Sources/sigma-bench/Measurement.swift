@@ -23,6 +23,8 @@ struct BenchResult {
     var firstTokenTimes: [Double] = []
     /// Of generation, weights and cache.
     var bytesPerToken = 0.0
+    /// Of generation, how its logits came about.
+    var head = HeadStatistics()
     /// Of generation: what experts cost, and bytes of anything that the process read from the disk.
     var experts = ExpertStatistics()
     var diskBytes = 0
@@ -36,6 +38,12 @@ struct BenchResult {
     var diskBandwidth: Double?
     var peakMemory = 0
 
+    /// Name of the head that decided.
+    var headName: String { head.screenedRows > 0 ? "screened" : "full" }
+    /// Bytes of planes and head that a screened row read on the mean; nil: none was.
+    var screenedBytes: Double? {
+        head.screenedRows > 0 ? Double(head.bytes) / Double(head.screenedRows + head.fallbackRows) : nil
+    }
     /// Bytes of experts that a generated token read from the disk.
     var missBytesPerToken: Double {
         generationSpeeds.isEmpty ? 0 : Double(experts.bytesRead) / Double(bench.generate * generationSpeeds.count)
@@ -88,7 +96,8 @@ struct Measurement {
             batch.append(tokens, to: sequence)
             let isDone = try pass.run(batch, isCancelled: isCancelled) { backend in
                 guard wantsLogits else { return }
-                _ = backend.head(rows: tokens.count - 1..<tokens.count)
+                // As many as sampling takes by default.
+                backend.forEachRow(of: tokens.count - 1..<tokens.count, largest: 20, allowed: []) { _, _ in }
             }
             guard isDone else { throw SigmaError(.interrupted, "interrupted") }
         }
@@ -135,6 +144,7 @@ struct Measurement {
                 let next = tokens(bench.generate)
                 let diskBefore = ProcessUsage.diskBytes
                 let expertsBefore = backend.expertStatistics
+                let headBefore = backend.headStatistics
                 var bytes = 0
                 let start = monotonicTime()
                 for index in next.indices {
@@ -147,11 +157,13 @@ struct Measurement {
                 result.bytesPerToken = Double(bytes) / Double(bench.generate)
                 result.diskBytes += ProcessUsage.diskBytes - diskBefore
                 result.experts = result.experts + experts
+                result.head = result.head + (backend.headStatistics - headBefore)
                 result.computeTime += (seconds - experts.stall) / Double(bench.generate * repetitions)
             }
         }
         let physics = Physics(
             machine: machine, configuration: model.configuration, weights: model.weights,
+            screensHead: backend.screensHead, screenedBytes: result.screenedBytes,
             kvRowBytes: bench.kvType.rowBytes(headDim: model.configuration.headDim))
         if bench.prompt > 0 {
             result.promptCeiling = physics.promptSpeed(

@@ -78,6 +78,12 @@ static void check_rotation(level_report *level) {
         // An outlier is shared by all.
         if (n > 500) expect(level, most < 0.25f * (float)sqrt(norm_a), "spread", n, 0, 0);
         record(level, a, (size_t)n * 4);
+        float *back = allocate((size_t)n * sizeof *back), *original = uneven((size_t)n, w + 50, 1);
+        memcpy(back, b, (size_t)n * sizeof *back);
+        sigma_screen_rotate_back(back, n);
+        for (int i = 0; i < n; i++) expect_near(level, back[i], original[i], 64 * UNIT * sqrt(norm_b), "back", n, i, 0);
+        free(back);
+        free(original);
         free(a);
         free(b);
     }

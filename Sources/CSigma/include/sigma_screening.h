@@ -28,6 +28,8 @@ sigma_screen_numbers sigma_screen_row_numbers(const void *group, size_t columns,
 
 // x [hidden] is rotated in place; lengths and products of vectors are kept.
 void sigma_screen_rotate(float *x, int hidden);
+// The inverse.
+void sigma_screen_rotate_back(float *x, int hidden);
 
 // Up to 16 rows [rows, hidden], the mean taken off, to a whole group of the coarse plane and `rows` rows of the fine one; rows that are
 // missing become zeros. The rows are rotated in place.

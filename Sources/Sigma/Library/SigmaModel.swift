@@ -39,10 +39,13 @@ public final class SigmaModel: Sendable {
         public var kvType: KVType
         /// Whether loading reads the whole file and compares the checksums of all weights. Without it only the header's is compared.
         public var verifiesChecksums: Bool
+        /// Whether all logits are computed for every token, where a file's screening planes would find the largest.
+        public var usesFullHead: Bool
 
         public init(
             memory: ByteCount? = nil, expertCache: ExpertCache = .auto, threads: Int? = nil, backend: Backend = .auto,
-            contextLength: Int? = nil, kvType: KVType = .f16, verifiesChecksums: Bool = false
+            contextLength: Int? = nil, kvType: KVType = .f16, verifiesChecksums: Bool = false,
+            usesFullHead: Bool = false
         ) {
             self.memory = memory
             self.expertCache = expertCache
@@ -51,6 +54,7 @@ public final class SigmaModel: Sendable {
             self.contextLength = contextLength
             self.kvType = kvType
             self.verifiesChecksums = verifiesChecksums
+            self.usesFullHead = usesFullHead
         }
     }
 
@@ -130,7 +134,7 @@ public final class SigmaModel: Sendable {
         let instructionSet = try InstructionSet.fromEnvironment()
         let backend = try CPUBackend(
             model: model, threadCount: configuration.threads, instructionSet: instructionSet,
-            limits: configuration.memoryLimits)
+            limits: configuration.memoryLimits, fullHead: configuration.usesFullHead)
         let engine = try Engine(model: model, backend: backend, contextLength: configuration.contextLength)
         // Fails early where the model cannot have this type.
         _ = try engine.makeTimeline(kvType: configuration.kvType)
