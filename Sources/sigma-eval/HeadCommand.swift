@@ -65,7 +65,7 @@ struct HeadCommand: ParsableCommand {
         for (name, count) in [("--random-tokens", randomTokens), ("--positions", positions)] {
             if let count, count < 1 { throw usageError("\(name) must be at least 1, and is \(count)") }
         }
-        let bytes = try file.map(InputFile.bytes)
+        let bytes = try file.map { try InputFile.bytes(of: $0) }
         let engine = try SigmaModel.loadEngine(path: compute.model.path, configuration: compute.configuration)
         guard let backend = engine.backend as? CPUBackend, backend.screensHead else {
             throw SigmaError(
