@@ -43,7 +43,8 @@ import Testing
             let second = fine.load(
                 fromByteOffset: row * sigma_screen_row_bytes(columns) + column / 256 * 64 + column % 64, as: UInt8.self)
             return (
-                2 * (Int(first) >> (2 * (column % 16 / 4)) & 3) - 3, 2 * (Int(second) >> (2 * (column % 256 / 64)) & 3) - 3
+                2 * (Int(first) >> (2 * (column % 16 / 4)) & 3) - 3,
+                2 * (Int(second) >> (2 * (column % 256 / 64)) & 3) - 3
             )
         }
     }

@@ -39,7 +39,7 @@ final class HeadScreen: @unchecked Sendable {
     let counts: UnsafeMutablePointer<Counts>
     /// [members, rowLimit]: the best estimates, then the largest exact logits that a member has met.
     let lists: UnsafeMutablePointer<LargestLogits>
-    /// [rowLimit]: rows of the head with the best estimates, and what they came to.
+    /// [rowLimit]: rows of the head that are computed first, with the upper ends of their logits.
     let probes: UnsafeMutablePointer<LargestLogits>
     /// [rowLimit, 2 largestCount]
     let probed: UnsafeMutablePointer<Float>
@@ -92,8 +92,9 @@ final class HeadScreen: @unchecked Sendable {
         found.deallocate()
     }
 
-    /// Rows with the best estimates that are computed first: among them are most of the wanted ones.
+    /// Rows that are computed first, for the threshold: those with the best estimates by both planes among the best by the coarse one.
     var probeCount: Int { max(64, 2 * count) }
+    var candidateCount: Int { 4 * probeCount }
     /// With more rows than these the full head is the better way: an eighth of its bytes are read of the fine plane, or a quarter of its groups
     /// of rows.
     let fineLimit: Int
@@ -106,9 +107,11 @@ final class HeadScreen: @unchecked Sendable {
     func begin(rowCount: Int, count: Int) {
         self.count = count
         for row in 0..<rowCount { rows[row] = Row() }
-        for index in 0..<memberCount * rowLimit {
-            counts[index] = Counts()
-            lists[index].removeAll()
+        for member in 0..<memberCount {
+            for row in 0..<rowCount {
+                counts[member * rowLimit + row] = Counts()
+                lists[member * rowLimit + row].removeAll()
+            }
         }
     }
 
@@ -129,14 +132,27 @@ final class HeadScreen: @unchecked Sendable {
         rows[row].threshold = .infinity
     }
 
-    /// Joins what the members found to the rows whose exact logits come first.
-    func chooseProbes(_ row: Int) {
+    /// Joins what the members found, and chooses the rows whose exact logits come first by both planes.
+    func chooseProbes(_ row: Int, _ kernels: sigma_kernels) {
         probes[row].removeAll()
+        results[row].removeAll()
         for member in 0..<memberCount {
             let index = member * rowLimit + row
-            for candidate in lists[index].list { probes[row].insert(candidate, limit: probeCount) }
+            for candidate in lists[index].list { results[row].insert(candidate, limit: candidateCount) }
             lists[index].removeAll()
         }
+        let candidates = results[row].list
+        for candidate in candidates { prefetch(Int(candidate.id)) }
+        for candidate in candidates {
+            let upperEnd = refined(Int(candidate.id), coarse: candidate.logit, row, kernels)
+            probes[row].insert(TokenLogit(id: candidate.id, logit: upperEnd), limit: probeCount)
+        }
+    }
+
+    /// Has what `refined` reads of a row come.
+    func prefetch(_ id: Int) {
+        sigma_prefetch(planes.fineRow(id), planes.rowBytes)
+        sigma_prefetch(planes.group(of: id) + 4 * planes.columns, Int(SIGMA_SCREEN_NUMBERS))
     }
 
     /// Takes the probes' exact logits in, and decides what other rows must reach.

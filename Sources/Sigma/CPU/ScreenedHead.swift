@@ -131,7 +131,7 @@ extension CPUBackend {
         team.barrier(member)
         while let tile = team.take(1, of: screen.tiles, member) { estimate(screen, tile, rowCount, member) }
         team.barrier(member)
-        while let row = team.take(2, of: rowCount, member) { screen.chooseProbes(row) }
+        while let row = team.take(2, of: rowCount, member) { screen.chooseProbes(row, kernels) }
         team.barrier(member)
         while let item = team.take(3, of: rowCount * screen.probeCount, member) {
             probe(screen, item / screen.probeCount, item % screen.probeCount, member)
@@ -211,7 +211,7 @@ extension CPUBackend {
                 sigma_screen_mask(values, allowed + range.lowerBound, Int32(range.count))
             }
             let place = screen.place(member, row)
-            let limit = screen.probeCount
+            let limit = screen.candidateCount
             let least = screen.lists[place].least(of: limit)
             let count = Int(sigma_screen_find(values, Int32(range.count), least, Int32(range.lowerBound), found))
             for index in 0..<count {
@@ -277,7 +277,11 @@ extension CPUBackend {
         let count = search(screen, row, tile, member)
         let found = screen.found + Int(member) * HeadScreen.tile
         let values = estimates(row)
+        // Rows lie far from each other: a few are on their way while one is read.
+        let ahead = 4
+        for index in 0..<min(ahead, count) { screen.prefetch(Int(found[index])) }
         for index in 0..<count {
+            if index + ahead < count { screen.prefetch(Int(found[index + ahead])) }
             let id = Int(found[index])
             let upperEnd = screen.refined(id, coarse: values[id], row, kernels)
             values[id] = upperEnd
