@@ -82,9 +82,10 @@ extension CPUBackend {
         screen.fullRows.removeAll(keepingCapacity: true)
         for row in 0..<rows.count {
             let work = screen.rows[row]
-            headCounts.fineRows += work.fineRows
+            let fineRows = work.fineRows + min(screen.candidateCount, screen.planes.rows)
+            headCounts.fineRows += fineRows
             headCounts.exactRows += work.exactRows
-            bytes += work.fineRows * screen.planes.rowBytes + work.exactRows * groupBytes
+            bytes += fineRows * screen.planes.rowBytes + work.exactRows * groupBytes
             if work.isFull {
                 screen.fullRows.append(Int32(row))
                 if isCounted { headCounts.fallbackRows += 1 }
