@@ -17,6 +17,8 @@ let package = Package(
     targets: [
         // SIMD kernels with run-time dispatch, the thread team's fork/join, and the fault guard of mapped files.
         .target(name: "CSigma"),
+        // The CUDA kernels' sources, which a run-time compiler makes programs of, and the contract of how they are launched.
+        .target(name: "CCUDA", exclude: ["kernels"]),
         .systemLibrary(
             name: "COpenBLAS",
             providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),

@@ -1,0 +1,13 @@
+// All kernels, as one program. The contract is sigma_cuda.h.
+#include "sigma_cuda.h"
+#include "platform.cuh"
+#include "numbers.cuh"
+#include "inputs.cuh"
+#include "packed.cuh"
+#include "few_rows.cuh"
+#include "many_rows.cuh"
+#include "residual.cuh"
+#include "rope_store.cuh"
+#include "attention.cuh"
+#include "routing.cuh"
+#include "top.cuh"
