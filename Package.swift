@@ -57,7 +57,7 @@ let package = Package(
         .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
-        .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "CSigma"]),
+        .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "SampleFiles", "CSigma"]),
         // Small model files made on the spot, and damaged ones; the long run of the latter.
         .target(name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion"], path: "Tests/SampleFiles"),
         .executableTarget(

@@ -33,6 +33,11 @@ static inline vw join_six(vw low, vw pairs, int field) {
     return _mm512_ternarylogic_epi64(low, high, _mm512_set1_epi8(0x30), 0xf8);  // low | high & mask
 }
 
+static inline vw two_bits(vw v, int field) { return _mm512_and_si512(_mm512_srli_epi16(v, (unsigned)(2 * field)), _mm512_set1_epi8(3)); }
+static inline __m512i dot_along(vw w, const int8_t *q) {
+    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, _mm512_loadu_si512(q));
+}
+
 static inline __m512i dot_columns(const vw *w, int count, const int8_t *q, __m512i sum) {
     for (int c = 0; c < count; c++) {
         int32_t four;

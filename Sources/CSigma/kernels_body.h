@@ -170,6 +170,7 @@ static void quantize_activations(const float *x, sigma_activation_block *blocks,
 INLINE size_t activation_row(const sigma_activations *a, int i) { return a->index ? (size_t)a->index[i] : (size_t)i; }
 
 #include "kernels_packed.h"
+#include "kernels_screen.h"
 
 // `outputs` rows of weights against `rows` activation rows: of each pair two chains of vector sums, then the tail.
 INLINE void float_tile(const char *w, int type, size_t row_bytes, int outputs, int k, const float *const *x, int rows, float *y,
@@ -294,6 +295,8 @@ const sigma_kernels LEVEL_TABLE = {
     .quantize_activations = quantize_activations,
     .matmul_packed = matmul_packed,
     .matmul_float = matmul_float,
+    .screen_rows = screen_rows,
+    .screen_fine = screen_fine,
     .widen = widen,
     .rms_norm = rms_norm,
     .rope = rope,

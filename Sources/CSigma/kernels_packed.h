@@ -118,6 +118,8 @@ enum { ROW_BLOCK = 128 };
 INLINE void matmul_packed_typed(int type, const uint8_t *groups, int n, int k, const sigma_activations *a, int m, float *y,
                                 size_t y_stride) {
     const size_t bytes = sigma_group_bytes(type, (size_t)k);
+    // What is asked for in advance: the next group; of a lone one some of its own.
+    const size_t ahead = n > SIGMA_GROUP ? bytes : 1024;
 #ifdef MATRIX_PRODUCTS
     const int done = matmul_pairs(type, groups, n, k, a, m, y, y_stride);
     const sigma_activations others = rows_from(a, done);
@@ -132,7 +134,7 @@ INLINE void matmul_packed_typed(int type, const uint8_t *groups, int n, int k, c
         for (int j = 0; j < n; j += SIGMA_GROUP, group += bytes) {
             float *out = y + (size_t)i * y_stride + j;
             if (j + SIGMA_GROUP <= n) {
-                packed_group(type, group, bytes, k, &piece, rows, out, y_stride);
+                packed_group(type, group, ahead, k, &piece, rows, out, y_stride);
                 continue;
             }
             // The last group's missing rows must not be written to y.

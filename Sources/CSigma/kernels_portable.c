@@ -29,6 +29,13 @@ static inline vw low_nibbles(vw v) { return v & 15; }
 static inline vw high_nibbles(vw v) { return v >> 4; }
 static inline vw join_six(vw low, vw pairs, int field) { return low | (pairs >> 2 * field & 3) << 4; }
 
+static inline vw two_bits(vw v, int field) { return v >> 2 * field & 3; }
+static inline portable_vi dot_along(vw w, const int8_t *q) {
+    portable_vi sum = {};
+    for (int i = 0; i < 16; i++) sum[i / 4] += w[i] * q[i];
+    return sum;
+}
+
 // Four columns of four rows at a time; the sum of a lane's four products is one of 32-bit numbers.
 static inline portable_vi dot_columns(const vw *w, int count, const int8_t *q, int32_t offset) {
     portable_vi sum = (portable_vi){} + offset;

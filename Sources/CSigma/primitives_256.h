@@ -19,6 +19,12 @@ static inline vw join_six(vw low, vw pairs, int field) {
     return _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(0x30)));
 }
 
+static inline vw two_bits(vw v, int field) { return _mm256_and_si256(_mm256_srli_epi16(v, 2 * field), _mm256_set1_epi8(3)); }
+static inline __m256i dot_along(vw w, const int8_t *q) {
+    const __m256i pairs = _mm256_maddubs_epi16(w, _mm256_loadu_si256((const __m256i *)q));  // at most 2 * 3 * 127
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
 static inline __m256i four(const int8_t *q) {
     int32_t bits;
     memcpy(&bits, q, 4);

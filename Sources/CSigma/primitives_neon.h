@@ -19,6 +19,11 @@ static inline vw join_six(vw low, vw pairs, int field) {
     }
 }
 
+static inline vw two_bits(vw v, int field) {
+    return field == 0 ? vandq_u8(v, vdupq_n_u8(3)) : field == 3 ? vshrq_n_u8(v, 6) : vandq_u8(field == 1 ? vshrq_n_u8(v, 2) : vshrq_n_u8(v, 4), vdupq_n_u8(3));
+}
+static inline int32x4_t dot_along(vw w, const int8_t *q) { return vdotq_s32(vdupq_n_s32(0), vreinterpretq_s8_u8(w), vld1q_s8(q)); }
+
 // Over 16 columns.
 #define DOT_16(sum, w, q) DOT(DOT(DOT(DOT(sum, (w)[0], q, 0), (w)[1], q, 1), (w)[2], q, 2), (w)[3], q, 3)
 

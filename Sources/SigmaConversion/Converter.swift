@@ -28,12 +28,15 @@ package struct Converter {
         /// A file of `sigma-eval imatrix`, by which quantizers weigh errors.
         package var importance: String?
         package var overrides: Overrides
+        /// Whether a native file gets planes that screen its output head.
+        package var headScreening: HeadScreening
         /// 0: as many as there are processors.
         package var threads: Int
 
         package init(
             input: String, output: String, form: Form = .native, type: WeightType? = nil,
-            outputType: WeightType? = nil, importance: String? = nil, overrides: Overrides, threads: Int = 0
+            outputType: WeightType? = nil, importance: String? = nil, overrides: Overrides,
+            headScreening: HeadScreening = .auto, threads: Int = 0
         ) {
             self.input = input
             self.output = output
@@ -42,6 +45,7 @@ package struct Converter {
             self.outputType = outputType
             self.importance = importance
             self.overrides = overrides
+            self.headScreening = headScreening
             self.threads = threads
         }
     }
@@ -87,7 +91,8 @@ package struct Converter {
         }
         let plan = try WeightPlan(
             weights, input.configuration, type: type, outputType: outputType,
-            ignoresUnknown: options.overrides.ignoresUnknownTensors())
+            ignoresUnknown: options.overrides.ignoresUnknownTensors(),
+            headScreening: options.form == .native ? options.headScreening : .off)
         if let definition = input.tokenizer {
             // What could not be loaded must not be written.
             do { _ = try Tokenizer(definition) } catch { throw error.inFile(options.input) }

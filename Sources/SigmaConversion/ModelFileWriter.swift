@@ -15,7 +15,7 @@ struct ModelFileWriter {
 
         let file = try AtomicFile(path: path, size: layout.fileSize)
         let checksums = try pieceWriter.write(
-            pieces(layout), recordCount: recordCount, to: file, fileSize: layout.fileSize)
+            try pieces(layout), recordCount: recordCount, to: file)
         for (i, crc) in checksums.enumerated() { layout.patch(ModelFileFormat.Key.checksums, crc, index: i) }
         let hole = layout.valueOffsets[ModelFileFormat.Key.headerChecksum]!
         let crc = layout.header.withUnsafeBytes { ModelFileFormat.headerChecksum($0, hole: hole) }
@@ -23,6 +23,13 @@ struct ModelFileWriter {
         try layout.header.withUnsafeBytes { try file.write($0, at: 0) }
         if pieceWriter.isCancelled() { throw SigmaError(.interrupted, "interrupted; nothing was written") }
         try file.finish(size: layout.fileSize)
+    }
+
+    private var layoutRecordCount: Int {
+        plan.outputs.reduce(0) { count, output in
+            if case .experts(let experts, _) = output.content { return count + experts.count }
+            return count + 1
+        }
     }
 
     /// The tensors, and the keys that say what they hold.
@@ -43,6 +50,19 @@ struct ModelFileWriter {
                 header.addTensor(output.name, dimensions: [layout.stride, experts.count], type: .int8)
                 types.append(GGMLType.int8.number)
                 recordCount += experts.count
+            case .screen(let part):
+                let head = plan.screenedHead!
+                let groups = ScreenPlanes.groups(head.rows)
+                let dimensions =
+                    switch part {
+                    case .mean: [head.columns]
+                    case .coarse: [ScreenPlanes.groupBytes(head.columns), groups]
+                    case .fine: [ScreenPlanes.rowBytes(head.columns), head.rows]
+                    }
+                let type: GGMLType = part == .mean ? WeightType.f32.ggml : .int8
+                header.addTensor(output.name, dimensions: dimensions, type: type)
+                types.append(type.number)
+                recordCount += 1
             }
         }
         header.set(ModelFileFormat.Key.tensorTypes, types)
@@ -55,11 +75,29 @@ struct ModelFileWriter {
         return recordCount
     }
 
-    private func pieces(_ layout: GGUFWriter.Layout) -> [PieceWriter.Piece] {
+    /// - Throws: `SigmaError` (`.damaged`) if the output head has weights that are not finite.
+    private func pieces(_ layout: GGUFWriter.Layout) throws -> [PieceWriter.Piece] {
         var pieces: [PieceWriter.Piece] = []
         var record = 0
+        let headName =
+            plan.outputs.contains { $0.name == ModelFileFormat.head } ? ModelFileFormat.head : ModelFileFormat.embedding
+        // Where the planes are written, which are made together with the head's rows: they are the last tensors.
+        let last = (offsets: layout.tensorOffsets.suffix(2), record: layoutRecordCount - 2)
+        let mean = try plan.screenedHead?.mean() ?? []
         for (output, start) in zip(plan.outputs, layout.tensorOffsets) {
             switch output.content {
+            case .screen(let part):
+                if part == .mean {
+                    pieces.append(
+                        PieceWriter.Piece(
+                            offset: start, byteCount: 4 * mean.count, record: record, content: .numbers(mean)))
+                }
+                record += 1
+            case .rows where plan.screenedHead != nil && output.name == headName:
+                pieces += PieceWriter.Piece.screened(
+                    plan.screenedHead!, mean: mean, at: start, record: record,
+                    coarse: (last.offsets.first!, last.record), fine: (last.offsets.last!, last.record + 1))
+                record += 1
             case .rows(let source, let rows, let columns, let type, _):
                 pieces += PieceWriter.Piece.rows(
                     source, rows: rows, columns: columns, type: type, .packed, at: start, record: record)

@@ -1,3 +1,4 @@
+import CSigma
 import Sigma
 
 #if canImport(Glibc)
@@ -21,6 +22,17 @@ struct PieceWriter {
             case rows(any MatrixSource, Range<Int>, columns: Int, type: WeightType, RowConversion.Layout)
             /// A whole record of a native model file.
             case expert(WeightPlan.Expert, ExpertLayout)
+            /// Rows of an output head, and of the planes that screen it.
+            case screened(ScreenedHead, Range<Int>, mean: [Float])
+            /// Numbers that are there already.
+            case numbers([Float])
+        }
+
+        /// What of a piece goes elsewhere than its begin.
+        struct Part: Sendable {
+            var offset: Int
+            var byteCount: Int
+            var record: Int
         }
 
         /// From the file's begin.
@@ -29,6 +41,38 @@ struct PieceWriter {
         /// Index among the checksums.
         var record: Int
         var content: Content
+        /// Behind the first `byteCount` bytes, one behind the other.
+        var others: [Part] = []
+
+        var parts: [Part] { [Part(offset: offset, byteCount: byteCount, record: record)] + others }
+        var totalBytes: Int { others.reduce(byteCount) { $0 + $1.byteCount } }
+
+        /// An output head's rows and their planes as pieces.
+        static func screened(
+            _ head: ScreenedHead, mean: [Float], at offset: Int, record: Int, coarse: (offset: Int, record: Int),
+            fine: (offset: Int, record: Int)
+        ) -> [Piece] {
+            let group = Int(SIGMA_GROUP)
+            let columns = head.columns
+            let groupBytes = ScreenPlanes.groupBytes(columns)
+            let rowBytes = ScreenPlanes.rowBytes(columns)
+            let step = max(1, PieceWriter.pieceBytes / head.type.matrixBytes(rows: group, columns: columns)) * group
+            return stride(from: 0, to: head.rows, by: step).map { first in
+                let range = first..<min(first + step, head.rows)
+                return Piece(
+                    offset: offset + head.type.matrixBytes(rows: first, columns: columns),
+                    byteCount: head.type.matrixBytes(rows: range.count, columns: columns), record: record,
+                    content: .screened(head, range, mean: mean),
+                    others: [
+                        Part(
+                            offset: coarse.offset + first / group * groupBytes,
+                            byteCount: ScreenPlanes.groups(range.count) * groupBytes, record: coarse.record),
+                        Part(
+                            offset: fine.offset + first * rowBytes, byteCount: range.count * rowBytes,
+                            record: fine.record),
+                    ])
+            }
+        }
 
         /// Rows of one matrix as pieces, the first row at `offset`.
         static func rows(
@@ -54,26 +98,33 @@ struct PieceWriter {
     let checkIntact: () throws -> Void
 
     /// - Returns: the records' checksums.
-    func write(_ pieces: [Piece], recordCount: Int, to file: AtomicFile, fileSize: Int) throws -> [UInt32] {
-        let largest = ((pieces.map(\.byteCount).max() ?? 1) + 63) & ~63
+    func write(_ pieces: [Piece], recordCount: Int, to file: AtomicFile) throws -> [UInt32] {
+        let largest = ((pieces.map(\.totalBytes).max() ?? 1) + 63) & ~63
         // One for each thread, and some that wait to be written.
         let slots = max(2, min(threads + 4, Self.bufferBytes / largest))
         let buffer = try Buffer(slots: slots, slotBytes: largest)
         var checksums = [UInt32](repeating: 0, count: recordCount)
+        let total = pieces.reduce(0) { $0 + $1.totalBytes }
+        var written = 0
         for piece in pieces.prefix(slots) { piece.content.prefetch() }
         try OrderedPipeline.run(count: pieces.count, slots: slots, threads: threads) { index, slot in
             if index + slots < pieces.count { pieces[index + slots].content.prefetch() }
             let piece = pieces[index]
-            try piece.content.fill(buffer.slot(slot, piece.byteCount))
+            try piece.content.fill(buffer.slot(slot, piece.totalBytes))
         } consume: { index, slot in
             if isCancelled() { throw SigmaError(.interrupted, "interrupted; nothing was written") }
             try checkIntact()
             let piece = pieces[index]
-            let bytes = UnsafeRawBufferPointer(buffer.slot(slot, piece.byteCount))
-            checksums[piece.record] = ModelFileFormat.checksum(bytes, continuing: checksums[piece.record])
-            try file.write(bytes, at: piece.offset)
+            var rest = UnsafeRawBufferPointer(buffer.slot(slot, piece.totalBytes))[...]
+            for part in piece.parts {
+                let bytes = UnsafeRawBufferPointer(rebasing: rest.prefix(part.byteCount))
+                checksums[part.record] = ModelFileFormat.checksum(bytes, continuing: checksums[part.record])
+                try file.write(bytes, at: part.offset)
+                rest = rest.dropFirst(part.byteCount)
+            }
             piece.content.release()
-            progress(Double(piece.offset + piece.byteCount) / Double(fileSize))
+            written += piece.totalBytes
+            progress(Double(written) / Double(total))
         }
         return checksums
     }
@@ -107,6 +158,8 @@ extension PieceWriter.Piece.Content {
         case .rows(let source, let rows, let columns, let type, let layout):
             try RowConversion.convert(
                 source, rows: rows, columns: columns, as: type, layout, to: target.baseAddress!)
+        case .screened(let head, let rows, let mean): try head.write(rows, mean: mean, to: target.baseAddress!)
+        case .numbers(let numbers): numbers.withUnsafeBytes { target.copyMemory(from: $0) }
         case .expert(let expert, let layout):
             let base = target.baseAddress!
             // The gaps between the matrices and at the end are zero.
@@ -136,6 +189,8 @@ extension PieceWriter.Piece.Content {
     private func forEachSource(_ body: (any MatrixSource, _ rows: Range<Int>, _ columns: Int) -> Void) {
         switch self {
         case .rows(let source, let rows, let columns, _, _): body(source, rows, columns)
+        case .screened(let head, let rows, _): body(head.source, rows, head.columns)
+        case .numbers: break
         case .expert(let expert, let layout):
             body(expert.gate, 0..<layout.intermediate, layout.hidden)
             body(expert.up, 0..<layout.intermediate, layout.hidden)

@@ -34,6 +34,7 @@ struct PlainFileWriter {
                     Tensor(
                         name: output.name, matrices: [source], rows: rows, columns: columns,
                         type: widens ? .f32 : type, isVector: isVector))
+            case .screen: preconditionFailure("plain files have no planes")
             case .experts(let experts, let layout):
                 let prefix = output.name.dropLast(ModelFileFormat.experts.count)
                 for (part, source, type) in [
@@ -73,7 +74,7 @@ struct PlainFileWriter {
                     at: start + i * size, record: record)
             }
         }
-        _ = try pieceWriter.write(pieces, recordCount: tensors.count, to: file, fileSize: layout.fileSize)
+        _ = try pieceWriter.write(pieces, recordCount: tensors.count, to: file)
         if pieceWriter.isCancelled() { throw SigmaError(.interrupted, "interrupted; nothing was written") }
         try file.finish(size: layout.fileSize)
     }

@@ -7,7 +7,11 @@ package struct WeightPlan: Sendable {
         case rows(any MatrixSource, rows: Int, columns: Int, type: WeightType, isVector: Bool)
         /// One record for each expert.
         case experts([Expert], ExpertLayout)
+        /// Of the planes that screen the output head: `screenedHead`'s.
+        case screen(ScreenPart)
     }
+
+    package enum ScreenPart: Sendable { case mean, coarse, fine }
 
     package struct Expert: Sendable {
         package let gate: any MatrixSource
@@ -35,6 +39,8 @@ package struct WeightPlan: Sendable {
     /// One for each layer; nil where there are no experts.
     package private(set) var expertLayouts: [ExpertLayout?] = []
     package private(set) var warnings: [String] = []
+    /// The head that gets planes; nil: none does.
+    private(set) var screenedHead: ScreenedHead?
 
     private let sources: any WeightSources
     private let configuration: ModelConfiguration
@@ -49,10 +55,12 @@ package struct WeightPlan: Sendable {
     ///   - type: of experts, dense layers, attention and embedding; nil leaves each as the source has it.
     ///   - outputType: of the head, and of an embedding that is the head too.
     ///   - ignoresUnknown: whether tensors that have no place in the model are left out with a warning.
-    /// - Throws: `SigmaError` (`.damaged`) naming the tensor that is missing, has another shape or type, or has no place.
+    ///   - headScreening: whether the output head gets planes.
+    /// - Throws: `SigmaError`: `.damaged` naming the tensor that is missing, has another shape or type, or has no place; `.usage` if planes are
+    ///   asked for that the head cannot have.
     package init(
         _ sources: any WeightSources, _ configuration: ModelConfiguration, type: WeightType?, outputType: WeightType?,
-        ignoresUnknown: Bool = false
+        ignoresUnknown: Bool = false, headScreening: HeadScreening = .off
     ) throws {
         self.sources = sources
         self.configuration = configuration
@@ -62,6 +70,7 @@ package struct WeightPlan: Sendable {
         for layer in 0..<c.layerCount { try addLayer(layer) }
         try addVector(.finalNorm, c.hiddenSize)
         if !c.tiedEmbeddings { try addMatrix(.head, c.vocabularySize, c.hiddenSize, outputType) }
+        try addScreen(headScreening)
         try checkLeftovers(ignoresUnknown: ignoresUnknown)
         for (type, group) in Dictionary(grouping: fallbacks, by: \.type.name).sorted(by: { $0.key < $1.key }) {
             let list = group.map { "\($0.name) (\($0.columns) columns)" }.joined(separator: ", ")
@@ -127,6 +136,21 @@ package struct WeightPlan: Sendable {
         expertLayouts[layer] = layout
         outputs.append(
             Output(name: ModelFileFormat.layer(layer, ModelFileFormat.experts), content: .experts(experts, layout)))
+    }
+
+    private mutating func addScreen(_ screening: HeadScreening) throws {
+        let name = configuration.tiedEmbeddings ? ModelFileFormat.embedding : ModelFileFormat.head
+        guard
+            case .rows(let source, let rows, let columns, let type, _)? = outputs.first(where: { $0.name == name })?
+                .content,
+            try screening.adds(headBytes: type.matrixBytes(rows: rows, columns: columns), hidden: columns)
+        else { return }
+        screenedHead = ScreenedHead(source: source, rows: rows, columns: columns, type: type)
+        outputs += [
+            Output(name: ModelFileFormat.screenMean, content: .screen(.mean)),
+            Output(name: ModelFileFormat.screenCoarse, content: .screen(.coarse)),
+            Output(name: ModelFileFormat.screenFine, content: .screen(.fine)),
+        ]
     }
 
     private mutating func addMLP(intermediate: Int, _ role: (WeightRole.MLPPart) -> WeightRole) throws {

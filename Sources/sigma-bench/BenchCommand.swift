@@ -61,6 +61,8 @@ struct BenchCommand: ParsableCommand {
     var expertPrediction = List<PredictionMode>([.auto])
     @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru, lfu.", valueName: "name,..."))
     var expertPolicy = List<EvictionPolicyKind>([.lru])
+    @Flag(help: "Compute all logits for every token, where the model file's screening planes would find the largest.")
+    var fullHead = false
     @Option(
         help: ArgumentHelp(
             "Tokens generated before anything is counted (default: 8; with an expert cache what fills it twice).",
@@ -155,6 +157,7 @@ struct BenchCommand: ParsableCommand {
             plan: subject.plan!, machine: subject.machine, disk: subject.disk,
             computeSpeed: Physics(
                 machine: subject.machine, configuration: file.configuration, weights: file.weights,
+                screensHead: subject.screensHead,
                 kvRowBytes: type.rowBytes(headDim: file.configuration.headDim)
             ).generationSpeed(tokens: 1, depth: 0), kvType: type, kvBlockBytes: blockBytes
         ).text
@@ -173,7 +176,7 @@ struct BenchCommand: ParsableCommand {
                             for prediction in expertPrediction.elements {
                                 var configuration = SigmaModel.Configuration(
                                     memory: memory.map { .bytes($0) }, expertCache: cache.limit, threads: threads,
-                                    backend: backend)
+                                    backend: backend, usesFullHead: fullHead)
                                 configuration.expertPolicy = policy
                                 configuration.expertPrediction = prediction
                                 configuration.warn = { SigmaCommand.warn($0) }

@@ -51,6 +51,9 @@ struct BenchReport {
             ("memory_bytes", row.limits.memory.map { .integer($0) } ?? .none), ("threads", .integer(r.threads)),
             ("backend", .text(r.backend)), ("machine", .text(r.machine.name)),
             ("kv_type", .text(r.bench.kvType.rawValue)),
+            ("head", generates ? .text(r.headName) : .none),
+            ("head_fallbacks", generates ? .integer(r.head.fallbackRows) : .none),
+            ("head_bytes_per_token", r.screenedBytes.map { .integer(Int($0)) } ?? .none),
             ("prompt_tps", speeds(r.promptSpeeds, \.mean)),
             ("prompt_tps_sd", speeds(r.promptSpeeds, \.standardDeviation)),
             ("generate_tps", speeds(r.generationSpeeds, \.mean)),
@@ -123,7 +126,7 @@ struct BenchReport {
     // MARK: table
 
     private static let columns = [
-        "backend", "cache", "prompt", "depth", "sequences", "kv", "threads", "prompt tokens/s", "of ceiling",
+        "backend", "cache", "prompt", "depth", "sequences", "kv", "threads", "head", "prompt tokens/s", "of ceiling",
         "generated tokens/s",
         "of ceiling",
         "first token", "MB/token", "GB/s", "of bandwidth", "hits", "disk MB/token", "stall ms/token",
@@ -145,6 +148,7 @@ struct BenchReport {
             lines.append([
                 r.backend, r.isResident ? "all" : ByteSize.text(r.expertCacheBytes), "\(r.bench.prompt)",
                 "\(r.bench.depth)", "\(r.bench.sequences)", r.bench.kvType.rawValue, "\(r.threads)",
+                generates ? r.headName : "-",
                 speed(r.promptSpeeds),
                 share(r.promptSpeeds, r.promptCeiling), speed(r.generationSpeeds),
                 share(r.generationSpeeds, r.ceilings?.inTurn),

@@ -25,6 +25,8 @@ struct BenchResult {
     var firstTokenTimes: [Double] = []
     /// Of generation, weights and cache.
     var bytesPerToken = 0.0
+    /// Of generation, how its logits came about.
+    var head = HeadStatistics()
     /// Of generation: what experts cost, and bytes of anything that the process read from the disk.
     var experts = ExpertStatistics()
     var diskBytes = 0
@@ -39,6 +41,12 @@ struct BenchResult {
     var missBandwidth: Double?
     var peakMemory = 0
 
+    /// Name of the head that decided.
+    var headName: String { head.screenedRows > 0 ? "screened" : "full" }
+    /// Bytes of planes and head that a screened row read on the mean; nil: none was.
+    var screenedBytes: Double? {
+        head.screenedRows > 0 ? Double(head.bytes) / Double(head.screenedRows + head.fallbackRows) : nil
+    }
     /// Bytes of experts that a generated token read from the disk.
     var missBytesPerToken: Double {
         generationSpeeds.isEmpty
@@ -86,7 +94,8 @@ struct Measurement {
         func step(wantsLogitsOf rows: Range<Int>) throws {
             let isDone = try pass.run(batch, isCancelled: isCancelled) { backend in
                 guard !rows.isEmpty else { return }
-                backend.forEachRow(of: rows) { _, _ in }
+                // As many as sampling takes by default.
+                backend.forEachRow(of: rows, largest: 20, allowed: []) { _, _ in }
             }
             guard isDone else { throw SigmaError(.interrupted, "interrupted") }
         }
@@ -145,6 +154,7 @@ struct Measurement {
                 let next = tokens(bench.generate * sequences.count)
                 let diskBefore = ProcessUsage.diskBytes
                 let expertsBefore = backend.expertStatistics
+                let headBefore = backend.headStatistics
                 var bytes = 0
                 let start = monotonicTime()
                 for start in stride(from: 0, to: next.count, by: sequences.count) {
@@ -157,11 +167,13 @@ struct Measurement {
                 result.bytesPerToken = Double(bytes) / Double(next.count)
                 result.diskBytes += ProcessUsage.diskBytes - diskBefore
                 result.experts = result.experts + experts
+                result.head = result.head + (backend.headStatistics - headBefore)
                 result.computeTime += (seconds - experts.stall) / Double(next.count * repetitions)
             }
         }
         let physics = Physics(
             machine: subject.machine, configuration: model.configuration, weights: model.weights,
+            screensHead: subject.screensHead, screenedBytes: result.screenedBytes,
             kvRowBytes: bench.kvType.rowBytes(headDim: model.configuration.headDim))
         if bench.prompt > 0 {
             result.promptCeiling = physics.promptSpeed(

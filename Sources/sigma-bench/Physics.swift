@@ -6,6 +6,9 @@ struct Physics {
     let machine: Machine
     let configuration: ModelConfiguration
     let weights: ModelWeights
+    /// Whether the planes find the largest logits, and the bytes of planes and head that a row of that reads (nil: the coarse plane alone).
+    var screensHead = false
+    var screenedBytes: Double?
     /// Bytes of one position's keys (or values) of one head.
     let kvRowBytes: Int
 
@@ -41,7 +44,16 @@ struct Physics {
                 if let shared { seconds += part([shared.gate, shared.up, shared.down], rows: n) }
             }
         }
-        return seconds + part([weights.head], rows: Double(headRows), share: headRows > 0 ? 1 : 0)
+        return seconds + head(rows: headRows)
+    }
+
+    private func head(rows: Int) -> Double {
+        guard rows > 0 else { return 0 }
+        guard screensHead, let planes = weights.screen else { return part([weights.head], rows: Double(rows)) }
+        let products = Double(planes.rows * planes.columns * rows)
+        let others = max(0, (screenedBytes ?? 0) - Double(planes.coarseBytes)) * Double(rows)
+        return max(Double(planes.coarseBytes) / machine.readBandwidth, products / machine.int8Peak)
+            + others / machine.readBandwidth
     }
 
     /// Keys and values of everything before are read once; each row meets what is before it.

@@ -47,6 +47,9 @@ struct Subject {
         (backend as? CPUBackend)?.expertCacheBytes ?? (backend as? CUDABackend)?.expertCacheBytes ?? 0
     }
 
+    /// Whether planes find the largest logits.
+    var screensHead: Bool { (backend as? CPUBackend)?.screensHead ?? false }
+
     /// Tokens that fill the expert cache twice.
     var warmUpTokens: Int { isResident || recordsPerToken == 0 ? 8 : max(8, 2 * slots / recordsPerToken) }
 }

@@ -19,6 +19,7 @@ struct Convert: ParsableCommand {
               sigma-convert ./Sigma-MoE-Tiny sigma.gguf --override rope_theta=1000000
               sigma-convert Qwen3-30B-A3B-Q4_K_M.gguf qwen3.gguf
               sigma-convert sigma.gguf plain.gguf --plain-gguf
+              sigma-convert old.gguf screened.gguf --head-screen on
               sigma-convert --inspect sigma.gguf --verify
               sigma-convert --synthetic sigma-moe-tiny synthetic.gguf --layers 8
             """,
@@ -40,6 +41,11 @@ struct Convert: ParsableCommand {
         help: ArgumentHelp(
             "Weigh errors by what 'sigma-eval imatrix' has measured in this model.", valueName: "file"))
     var imatrix: String?
+    @Option(
+        help: ArgumentHelp(
+            "Whether the file gets planes that screen its output head: auto (where the head has 32 MiB or more), on or off.",
+            valueName: "when"))
+    var headScreen = HeadScreening.auto
     @Option(
         name: .customLong("override"),
         help: ArgumentHelp(
@@ -98,7 +104,7 @@ struct Convert: ParsableCommand {
             input: input, output: output, form: plainGGUF ? .plainGGUF : .native,
             type: try type.map { try weightType($0, "--type") },
             outputType: try outputType.map { try weightType($0, "--output-type") }, importance: imatrix,
-            overrides: try Overrides(overrides),
+            overrides: try Overrides(overrides), headScreening: headScreen,
             threads: threads ?? 0)
         // A second Ctrl-C must not leave a half-written file behind either.
         Interrupt.install(secondEndsProcess: false)
@@ -141,6 +147,7 @@ struct Convert: ParsableCommand {
         options.seed = seed ?? 0
         options.predictability = predictability ?? options.predictability
         options.isQwen3MoE = plainGGUF
+        options.headScreening = headScreen
         options.threads = threads ?? 0
         try SyntheticCommand(options: options, output: output).run()
     }
@@ -150,3 +157,5 @@ struct Convert: ParsableCommand {
         throw usageError("expected \(option) bf16, f16, f32, q8_0, q6_k, q4_k or q4_0, found '\(name)'")
     }
 }
+
+extension HeadScreening: ExpressibleByArgument {}

@@ -64,6 +64,11 @@ struct Inspection {
                 "dense", "\(c.expertsPerToken.count { $0 == 0 }) layers, intermediate size \(c.denseIntermediateSize)")
         }
         try line("vocabulary", "\(c.vocabularySize)\(c.tiedEmbeddings ? ", the embedding is the output head" : "")")
+        if let screen = file.weights.screen {
+            try line(
+                "head",
+                "screened, planes of \(ByteSize.text(screen.coarseBytes)) and \(ByteSize.text(screen.fineBytes))")
+        }
         try line("tokenizer", try tokenizer(file))
         if let chat = file.chatFormat {
             let opens = chat.opensThinking ? "prompt opens <think>" : "model opens <think>"

@@ -18,7 +18,8 @@ struct SyntheticCommand {
         let model = try SyntheticModel(options)
         let conversion = Converter.Options(
             input: "", output: output, form: options.isQwen3MoE ? .plainGGUF : .native, type: options.type,
-            outputType: options.outputType, overrides: try Overrides(), threads: options.threads)
+            outputType: options.outputType, overrides: try Overrides(), headScreening: options.headScreening,
+            threads: options.threads)
         _ = try withProgressBar("writing") { progress in
             try Converter.convert(
                 model.input, conversion, progress: progress, isCancelled: { Interrupt.isRequested })

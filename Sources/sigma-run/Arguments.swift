@@ -134,8 +134,12 @@ struct EngineArguments: ParsableArguments {
     @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru or lfu.", valueName: "name"))
     var expertPolicy = EvictionPolicyKind.lru
 
+    @Flag(help: "Compute all logits for every token, where the model file's screening planes would find the largest.")
+    var fullHead = false
+
     var configuration: SigmaModel.Configuration {
         var configuration = compute.configuration
+        configuration.usesFullHead = fullHead
         configuration.memory = memory.map { .bytes($0.bytes) }
         configuration.expertCache = expertCache.limit
         configuration.expertPrediction = expertPrediction

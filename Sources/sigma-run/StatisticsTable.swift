@@ -19,12 +19,27 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
             statistics.generationSteps > 0
                 ? ByteSize.text(statistics.generationBytes / statistics.generationSteps) + " per token" : ""
         ))
+    rows.append(("output head", statistics.head.rawValue, headText(statistics)))
     rows += expertRows(statistics, engine: engine)
     rows.append(("disk read", ByteSize.text(statistics.diskBytes), ""))
     rows.append(("peak memory", ByteSize.text(statistics.peakMemoryBytes), ""))
     rows.append(("seed", "\(statistics.seed)", ""))
     rows.append(("back end", engine.backend.name, engine.instructionSetName ?? ""))
     return textTable(rows)
+}
+
+/// How often the screen decided, and whether it was right where that is known.
+private func headText(_ statistics: Statistics) -> String {
+    var parts: [String] = []
+    if statistics.headFallbacks > 0 {
+        parts.append(
+            "\(statistics.headFallbacks) of \(statistics.screenedRows + statistics.headFallbacks) fell back to all logits"
+        )
+    }
+    if statistics.headComparisons > 0 {
+        parts.append("the screen missed \(statistics.headMisses) of \(statistics.headComparisons)")
+    }
+    return parts.joined(separator: ", ")
 }
 
 /// What experts cost, and where memory went.

@@ -1,4 +1,5 @@
 import Foundation
+import SampleFiles
 import Sigma
 import SigmaConversion
 import Testing
@@ -9,6 +10,21 @@ enum TestModels {
     static let bare = converted("Tests/Fixtures/reference/sigma-top1", .q8_0)
     /// The same in f32, which computes through OpenBLAS.
     static let bareFloat = converted("Tests/Fixtures/reference/sigma-top1", .f32)
+    /// A random model of 5003 rows whose output head is screened; and one whose planes are damaged.
+    static let screened: String = {
+        let path = Scratch.path("screened.gguf")
+        do { try ScreenedModel.write(to: path, headType: .q6_k) } catch { Issue.record("no screened model: \(error)") }
+        return path
+    }()
+    static let damagedScreen: String = {
+        let path = Scratch.path("damaged-screen.gguf")
+        do {
+            let model = try ModelFile(path: screened)
+            try Data(ScreenedModel.damagingPlane(Array(model.gguf.file.bytes), of: model)).write(
+                to: URL(fileURLWithPath: path))
+        } catch { Issue.record("no damaged model: \(error)") }
+        return path
+    }()
     /// The demo model: tokenizer, chat format, thinking.
     static let demo = converted("Models/demo/checkpoint", .q8_0)
     static let demoFloat = converted("Models/demo/checkpoint", .f32)

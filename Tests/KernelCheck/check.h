@@ -51,5 +51,6 @@ void check_packed(level_report *level);
 void check_floats(level_report *level);
 void check_rows(level_report *level);
 void check_attention(level_report *level);
+void check_screen(level_report *level);
 
 #endif

@@ -117,6 +117,7 @@ int main(int count, char **arguments) {
         check_floats(level);
         check_rows(level);
         check_attention(level);
+        check_screen(level);
         for (int i = 0; i < level->count; i++) {
             const report *r = &level->reports[i];
             failures += r->failures;

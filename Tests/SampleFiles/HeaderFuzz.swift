@@ -70,7 +70,8 @@ package final class HeaderFuzz {
         let plain = try write(PlainModel { $0.contains("down") ? .q6_k : .q4_k }.bytes, "plain.gguf")
         samples[.plain] = try Sample(path: plain)
         let native = folder + "/native.gguf"
-        try Converter.convert(Converter.Options(input: plain, output: native, overrides: Overrides(), threads: 1))
+        try Converter.convert(
+            Converter.Options(input: plain, output: native, overrides: Overrides(), headScreening: .on, threads: 1))
         samples[.native] = try Sample(path: native)
         samples[.importance] = try Sample(path: write(Self.importanceMatrix(), "importance.gguf"))
     }

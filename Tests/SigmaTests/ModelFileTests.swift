@@ -19,7 +19,8 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: path) }
         try! Converter.convert(
             Converter.Options(
-                input: ReferenceFixture.folder + "/sigma-shared-experts", output: path, overrides: try! Overrides()))
+                input: ReferenceFixture.folder + "/sigma-shared-experts", output: path, overrides: try! Overrides(),
+                headScreening: .on))
         return Array(try! Data(contentsOf: URL(filePath: path)))
     }()
 
@@ -98,6 +99,27 @@ import Testing
         let error = try #require(try error(bytes))
         #expect(error.item == "output_norm.weight")
         #expect(error.message.contains("missing"))
+    }
+
+    @Test(arguments: ["output_screen.mean", "output_screen.coarse", "output_screen.fine"])
+    func missingScreenTensor(_ name: String) throws {
+        var bytes = Self.good
+        // Two of the three are left, and one that nobody knows.
+        bytes[try place(of: name)] = UInt8(ascii: "X")
+        let error = try #require(try error(bytes))
+        #expect(error.item == name)
+        #expect(error.message.contains("missing"))
+    }
+
+    @Test func screenOfAnotherShape() throws {
+        for (name, dimension) in [("output_screen.coarse", 0), ("output_screen.fine", 1)] {
+            var bytes = Self.good
+            // Name, number of dimensions, dimensions: fewer bytes than there are.
+            bytes[try place(of: name) + name.utf8.count + 4 + 8 * dimension] -= 1
+            let error = try #require(try error(bytes))
+            #expect(error.item == name)
+            #expect(error.message.contains("dimensions"))
+        }
     }
 
     @Test func tensorTooMany() throws {

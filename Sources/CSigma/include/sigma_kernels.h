@@ -39,6 +39,16 @@ typedef struct {
     const int32_t *index;   // [m] or NULL
 } sigma_activations;
 
+// A state that the planes of an output head are multiplied with: rotated, in 8 bits. The estimate of a row's logit is
+// offset + scale * half_step * sum of (2 c - 3) q, and its margin error_margin * coarse_error + norm_margin * norm.
+typedef struct {
+    const int8_t *q;  // [k]
+    int32_t sum;      // of q
+    float scale;      // the state is scale * q
+    float offset;     // the product with the rows' mean
+    float error_margin, norm_margin;
+} sigma_screen_state;
+
 // Keys (or values) of one head at successive positions, in tiles of 16. A tile of keys is [width][16], of values [16][width],
 // width = SIGMA_PADDED(head_dim), of f32, f16, or (q8_0) signed bytes, then [width / 32][16] fp16 scales. 64-byte aligned. There is memory
 // for whole blocks of SIGMA_ATTENTION_BLOCK positions: what lies behind the last visible position is read, and makes no difference.
@@ -66,6 +76,12 @@ typedef struct {
     // The same for row-major float weights (type SIGMA_F32, SIGMA_F16 or SIGMA_BF16), fp32 activations and sums.
     void (*matmul_float)(const void *w, int type, int n, int k, const sigma_activations *a, int m, float *y,
                          size_t y_stride);
+
+    // y[i * y_stride + j] = estimate and margin of row j's logit for state i (sigma_screen_state), for n rows of a coarse plane in groups of 16
+    // (sigma_screening.h; the first row begins a group; 64-byte aligned) and m states. k % 256 == 0.
+    void (*screen_rows)(const void *groups, int n, int k, const sigma_screen_state *x, int m, float *y, size_t y_stride);
+    // Sum over k of f q, f a row of the fine plane (64-byte aligned), q [k]. k % 256 == 0.
+    int32_t (*screen_fine)(const void *row, int k, const int8_t *q);
 
     // n elements of a float type -> fp32 (exact).
     void (*widen)(const void *source, int type, float *out, int n);

@@ -104,6 +104,13 @@ package protocol Backend: AnyObject, Sendable {
     func forEachRow(
         of rows: Range<Int>, largest count: Int, allowed: [Bool],
         _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void)
+    /// Calls `body` with the logits [vocabulary] of each row, as `head` gives them, valid during the call. A back end that finds the largest
+    /// ones in another way compares its `count` largest with these, and counts in `headStatistics` where they differ.
+    func forEachRow(
+        of rows: Range<Int>, comparing count: Int, allowed: [Bool],
+        _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void)
+    /// How logits came about since the back end was made.
+    var headStatistics: HeadStatistics { get }
     /// What experts cost since the back end was made.
     var expertStatistics: ExpertStatistics { get }
     /// Bytes of weights and cache that the current or last step read.
@@ -137,6 +144,15 @@ extension Backend {
             largest.list.withUnsafeBufferPointer { body(row, $0) }
         }
     }
+
+    package func forEachRow(
+        of rows: Range<Int>, comparing count: Int, allowed: [Bool],
+        _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
+    ) {
+        forEachRow(of: rows, body)
+    }
+
+    package var headStatistics: HeadStatistics { HeadStatistics() }
 }
 
 extension UnsafeBufferPointer<Float> {

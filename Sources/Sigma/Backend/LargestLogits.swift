@@ -31,6 +31,28 @@ package struct LargestLogits: Sendable {
         }
     }
 
+    /// Takes one more logit of the row in, in any order of ids; unless it is not finite, or `limit` others come before it.
+    package mutating func insert(_ candidate: TokenLogit, limit: Int) {
+        func isBefore(_ other: TokenLogit) -> Bool {
+            candidate.logit > other.logit || (candidate.logit == other.logit && candidate.id < other.id)
+        }
+        guard candidate.logit.isFinite else { return }
+        if list.count >= limit {
+            guard limit > 0, isBefore(list[list.count - 1]) else { return }
+            list.removeLast()
+        }
+        var place = list.count
+        while place > 0 && isBefore(list[place - 1]) { place -= 1 }
+        list.insert(candidate, at: place)
+    }
+
+    /// What a logit must exceed to be among `limit` of them; the lowest number while there are fewer.
+    package func least(of limit: Int) -> Float {
+        list.count < limit ? -.greatestFiniteMagnitude : list[limit - 1].logit
+    }
+
+    package mutating func removeAll() { list.removeAll(keepingCapacity: true) }
+
     /// All of them.
     package mutating func sortAll(of logits: UnsafeBufferPointer<Float>, allowed: [Bool]) {
         list.removeAll(keepingCapacity: true)

@@ -125,6 +125,10 @@ extension CPUBackend {
     /// A member's first weights in the layer's attention, on their way.
     func prefetchAttention(layer: Int, _ member: Int32) {
         guard layer < layers.count else {
+            if let screen {
+                let first = screen.tileRange(team.share(member, of: screen.tiles)).lowerBound
+                return sigma_prefetch(screen.planes.group(of: first), 2 * screen.planes.groupBytes)
+            }
             prefetch(weights.head, team.share(member, of: headTiles) * Self.headTile)
             return
         }

@@ -44,23 +44,31 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     let plans: UnsafeMutablePointer<FeedForwardPlan>
     var wave = FeedForwardWave()
     package internal(set) var stepBytes = 0
+    /// Nil: the file has no planes, or they are not to be used.
+    private(set) var screen: HeadScreen?
+    var headCounts = HeadStatistics()
+    var fullSelection = LargestLogits()
 
     /// - Parameters:
     ///   - threadCount: members of the team; nil: one for each fast core of one memory node, and only there.
     ///   - instructionSet: nil: the best one.
     ///   - rowLimit: rows of a step where all experts are in memory; more need more memory. Where they are read, a step has as many rows as fit.
     ///   - limits: the memory that the back end may use.
+    ///   - fullHead: whether all logits are computed where the largest would do, and the file's screening planes are left alone.
     ///   - makeReader: how experts are read; nil: past the page cache.
     /// - Throws: `SigmaError`: `.unavailable` if memory or threads cannot be had, or the limits are too small; `.inputOutput` and `.damaged`
     ///   for weights that cannot be read.
     package init(
         model: ModelFile, threadCount: Int? = nil, instructionSet: InstructionSet? = nil, rowLimit: Int = 1024,
-        limits: MemoryLimits = .none, makeReader: ((ModelFile) throws -> any RecordReader)? = nil
+        limits: MemoryLimits = .none, fullHead: Bool = false,
+        makeReader: ((ModelFile) throws -> any RecordReader)? = nil
     ) throws {
         self.model = model
         residentRowLimit = rowLimit
         configuration = model.configuration
-        weights = model.weights
+        var used = model.weights
+        if fullHead { used.screen = nil }
+        weights = used
         layers = model.weights.layers.map(CPULayer.init)
         team = try ThreadTeam(memberCount: threadCount.map { max(1, $0) })
         self.instructionSet = instructionSet ?? .best
@@ -72,8 +80,11 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         gatedWidth = model.weights.widestMLP
         scratchLength = Self.scratchLength(configuration, gatedWidth: gatedWidth, paddedHeadDim: paddedHeadDim)
         plans = .allocate(capacity: team.memberCount)
-        memoryPlan = MemoryPlan(model, limits: limits)
+        memoryPlan = MemoryPlan(model, used, limits: limits)
         try setUpMemory(limits, makeReader)
+        screen = weights.screen.map {
+            HeadScreen($0, head: weights.head, memberCount: team.memberCount, rowLimit: headRowLimit)
+        }
     }
 
     private func use(_ weights: ModelWeights) {
@@ -143,6 +154,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount && rows.count <= headRowLimit)
         headRows = rows
         stepBytes += weights.head.byteCount
+        headCounts.fullRows += rows.count
+        headCounts.bytes += weights.head.byteCount
         run(.head)
         return UnsafeBufferPointer(start: workspace.logits.base, count: rows.count * configuration.vocabularySize)
     }
@@ -159,7 +172,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     func cache(of segment: Batch.Segment) -> KVCache { unsafeDowncast(segment.sequence, to: KVCache.self) }
 
-    enum Operation { case attention, feedForward, expertWaves, head }
+    enum Operation { case attention, feedForward, expertWaves, head, screen, fullRows }
 
     /// Runs an operation on every member of the team.
     func run(_ operation: Operation) {
@@ -171,6 +184,8 @@ package final class CPUBackend: Backend, @unchecked Sendable {
             case .feedForward: backend.feedForwardBody(member)
             case .expertWaves: backend.expertWavesBody(member)
             case .head: backend.headBody(member)
+            case .screen: backend.screenBody(member)
+            case .fullRows: backend.fullRowsBody(member)
             }
         }
     }
@@ -248,10 +263,16 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         }
         team.barrier(member)
         let input = activations(workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize)
-        while let tile = team.take(1, of: headTiles, member) {
+        multiplyHead(input, rows: headRows.count, list: 1, member)
+    }
+
+    /// All logits of `rows` activation rows.
+    func multiplyHead(_ input: sigma_activations, rows: Int, list: Int32, _ member: Int32) {
+        let head = weights.head
+        while let tile = team.take(list, of: headTiles, member) {
             let first = tile * Self.headTile
             multiply(
-                head, first, min(Self.headTile, head.rows - first), input, rows: headRows.count,
+                head, first, min(Self.headTile, head.rows - first), input, rows: rows,
                 workspace.logits.base + first, stride: configuration.vocabularySize, member)
         }
     }

@@ -33,7 +33,7 @@ extension CPUBackend {
     /// - Throws: `SigmaError(.unavailable)` if they are too small.
     package func memoryPlan(for limits: MemoryLimits) throws -> MemoryPlan {
         let measuredRows = 1024
-        var plan = MemoryPlan(model, limits: limits)
+        var plan = MemoryPlan(model, weights, limits: limits)
         plan.activationBytes = try activationBytes(rows: 1)
         plan.activationRowBytes =
             (try activationBytes(rows: measuredRows) - plan.activationBytes) / (measuredRows - 1) + 1
@@ -47,11 +47,11 @@ extension CPUBackend {
         memoryPlan = try memoryPlan(for: limits)
         if memoryPlan.budget != nil { budget = MemoryBudget(memoryPlan) }
         guard !memoryPlan.isResident else {
-            paging.requestDenseWeights()
+            paging.requestDenseWeights(weights)
             return
         }
         let reader = try makeReader?(model) ?? DirectFileReader(model.gguf.file)
-        let owned = try OwnedWeights(model, reader: reader)
+        let owned = try OwnedWeights(model, weights, reader: reader)
         ownedWeights = owned
         // What opening the file brought in.
         model.gguf.file.release(model.gguf.dataOffset..<model.byteCount)
@@ -101,13 +101,13 @@ extension ModelConfiguration {
 
 extension MemoryPlan {
     /// The sizes that the model and the process decide.
-    init(_ model: ModelFile, limits: MemoryLimits) {
+    init(_ model: ModelFile, _ weights: ModelWeights, limits: MemoryLimits) {
         let table = ExpertRecordTable(model)
         // The header is read while the model is loaded, and stays in the page cache; the tokenizer's tables are made of it.
         self.init(
             budget: nil, isResident: true,
             processBytes: AvailableMemory.ownBytes + Self.growthBytes + 2 * model.gguf.dataOffset,
-            denseBytes: OwnedWeights.byteCount(model.weights), expertBytes: table.totalBytes,
+            denseBytes: OwnedWeights.byteCount(weights), expertBytes: table.totalBytes,
             expertCount: table.presentCount, slotBytes: table.slotBytes, recordsPerToken: table.recordsPerToken,
             slotLimit: table.presentCount, activationBytes: 0, activationRowBytes: 0,
             kvBlockBytes: model.configuration.kvBlockBytes(.f16))

@@ -13,14 +13,14 @@ final class WeightPaging {
     }
 
     /// Asks for everything that each token needs, in the order of a step, on a thread of its own: the requests wait for the disk.
-    func requestDenseWeights() {
+    func requestDenseWeights(_ weights: ModelWeights) {
         let model = model
         // Without a thread the weights come by faults.
         try? NativeThread {
-            for matrix in model.weights.denseMatrices {
+            for region in weights.denseRegions {
                 // In pieces, so that experts' requests get between them.
-                for start in stride(from: 0, to: matrix.byteCount, by: 8 << 20) {
-                    model.prefetch(matrix.data + start, min(8 << 20, matrix.byteCount - start))
+                for start in stride(from: 0, to: region.byteCount, by: 8 << 20) {
+                    model.prefetch(region.data + start, min(8 << 20, region.byteCount - start))
                 }
             }
         }.detach()
@@ -43,15 +43,20 @@ extension ModelFile {
 }
 
 extension ModelWeights {
-    /// All matrices that every token multiplies with, in the order of a step.
-    fileprivate var denseMatrices: [WeightMatrix] {
-        layers.flatMap { layer in
+    /// All that every token reads of matrices, and where the head is screened what it may read of it, in the order of a step.
+    fileprivate var denseRegions: [(data: UnsafeRawPointer, byteCount: Int)] {
+        let matrices = layers.flatMap { layer in
             let attention = [layer.query, layer.key, layer.value, layer.output]
             switch layer.feedForward {
             case .dense(let mlp): return attention + [mlp.gate, mlp.up, mlp.down]
             case .mixture(let router, _, _, let shared):
                 return attention + [router] + (shared.map { [$0.gate, $0.up, $0.down] } ?? [])
             }
-        } + [head]
+        }
+        let planes = screen.map {
+            [(data: $0.coarse, byteCount: $0.coarseBytes), (data: $0.fine, byteCount: $0.fineBytes)]
+        }
+        return matrices.map { (data: $0.data, byteCount: $0.byteCount) } + (planes ?? [])
+            + [(data: head.data, byteCount: head.byteCount)]
     }
 }

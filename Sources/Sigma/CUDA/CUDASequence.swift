@@ -78,7 +78,7 @@ final class CUDASequence: SequenceState, @unchecked Sendable {
             pool.giveBack(Array(blocks[before...]))
             blocks.removeLast(blocks.count - before)
             if before == 0 { table = nil }
-            throw (error as? CUDAStatus).map { device.failure($0, "keys and values") } ?? error
+            throw device.failure(error, "keys and values")
         }
     }
 }

@@ -61,18 +61,21 @@ extension sigma_cuda_matrix {
 /// Where the weights that every token needs lie on the device: matrices as in the file, each once, and vectors in fp32.
 struct CUDADenseLayout {
     private(set) var byteCount = 0
-    private(set) var matrices: [(matrix: WeightMatrix, offset: Int)] = []
+    private(set) var matrices: [(data: UnsafeRawPointer, byteCount: Int, offset: Int)] = []
     private(set) var vectors: [(vector: FloatVector, offset: Int)] = []
     private var offsets: [UnsafeRawPointer: Int] = [:]
 
     init(_ weights: ModelWeights) {
-        _ = weights.mapMatrices { matrix in
-            if offsets[matrix.data] == nil {
-                offsets[matrix.data] = byteCount
-                matrices.append((matrix, byteCount))
-                add(matrix.byteCount)
+        var used = weights
+        // The device computes all logits.
+        used.screen = nil
+        _ = used.mapMemory { data, count in
+            if offsets[data] == nil {
+                offsets[data] = byteCount
+                matrices.append((data, count, byteCount))
+                add(count)
             }
-            return matrix
+            return data
         }
         for layer in weights.layers {
             var all = [
@@ -153,10 +156,10 @@ struct CUDAWeights {
         let checksums = model.checksumsByOffset
         var names: [Int: String] = [:]
         for tensor in model.gguf.tensors { names[tensor.offset] = tensor.name }
-        return layout.matrices.map { matrix, offset in
-            let place = matrix.data - base
+        return layout.matrices.map { data, byteCount, offset in
+            let place = data - base
             return WeightUpload.Item(
-                name: names[place] ?? "", offset: place, byteCount: matrix.byteCount, checksum: checksums[place]!,
+                name: names[place] ?? "", offset: place, byteCount: byteCount, checksum: checksums[place]!,
                 target: .device(memory.address + DeviceAddress(offset)))
         }
     }

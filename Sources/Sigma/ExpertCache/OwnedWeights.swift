@@ -12,48 +12,45 @@ final class OwnedWeights {
     /// Bytes that the matrices of a model take.
     static func byteCount(_ weights: ModelWeights) -> Int {
         var places = Places()
-        _ = weights.mapMatrices { places.add($0) }
+        _ = weights.mapMemory { places.add($0, $1) }
         return places.byteCount
     }
 
-    /// Where each matrix goes; one that is used twice is there once.
+    /// Where each tensor's bytes go; one that is used twice is there once.
     private struct Places {
         var offsets: [UnsafeRawPointer: Int] = [:]
-        var matrices: [WeightMatrix] = []
+        var tensors: [(data: UnsafeRawPointer, byteCount: Int)] = []
         var byteCount = 0
 
         @discardableResult
-        mutating func add(_ matrix: WeightMatrix) -> WeightMatrix {
-            if offsets[matrix.data] == nil {
-                offsets[matrix.data] = byteCount
-                matrices.append(matrix)
-                byteCount += (matrix.byteCount + 4095) / 4096 * 4096
+        mutating func add(_ data: UnsafeRawPointer, _ count: Int) -> UnsafeRawPointer {
+            if offsets[data] == nil {
+                offsets[data] = byteCount
+                tensors.append((data, count))
+                byteCount += (count + 4095) / 4096 * 4096
             }
-            return matrix
+            return data
         }
     }
 
+    /// - Parameter used: those of the file's weights that are wanted.
     /// - Throws: `SigmaError`: `.inputOutput` if something cannot be read, `.damaged` if it is not what was converted, `.unavailable` if memory
     ///   ends.
-    init(_ model: ModelFile, reader: any RecordReader) throws {
+    init(_ model: ModelFile, _ used: ModelWeights, reader: any RecordReader) throws {
         var places = Places()
-        _ = model.weights.mapMatrices { places.add($0) }
+        _ = used.mapMemory { places.add($0, $1) }
         let memory = try AnonymousMemory(byteCount: places.byteCount, hugePages: true)
         self.memory = memory
         let base = model.gguf.file.bytes.baseAddress!
         let offsets = places.offsets
-        weights = model.weights.mapMatrices { matrix in
-            var owned = matrix
-            owned.data = UnsafeRawPointer(memory.base + offsets[matrix.data]!)
-            return owned
-        }
+        weights = used.mapMemory { data, _ in UnsafeRawPointer(memory.base + offsets[data]!) }
         var pieces: [(file: Int, memory: Int, count: Int)] = []
-        for matrix in places.matrices {
-            for start in stride(from: 0, to: matrix.byteCount, by: Self.pieceBytes) {
+        for tensor in places.tensors {
+            for start in stride(from: 0, to: tensor.byteCount, by: Self.pieceBytes) {
                 pieces.append(
                     (
-                        matrix.data - base + start, offsets[matrix.data]! + start,
-                        min(Self.pieceBytes, matrix.byteCount - start)
+                        tensor.data - base + start, offsets[tensor.data]! + start,
+                        min(Self.pieceBytes, tensor.byteCount - start)
                     ))
             }
         }
@@ -63,10 +60,10 @@ final class OwnedWeights {
         for helper in helpers { helper.join() }
         if let failure = job.failure.withLock({ $0 }) { throw failure }
         let checksums = model.checksumsByOffset
-        for matrix in places.matrices {
+        for tensor in places.tensors {
             let found = ModelFileFormat.checksum(
-                UnsafeRawBufferPointer(start: memory.base + offsets[matrix.data]!, count: matrix.byteCount))
-            let offset = matrix.data - base
+                UnsafeRawBufferPointer(start: memory.base + offsets[tensor.data]!, count: tensor.byteCount))
+            let offset = tensor.data - base
             guard found == checksums[offset] else {
                 throw SigmaError(
                     .damaged, "the weights are damaged: their checksum is another", path: model.path,
@@ -107,28 +104,39 @@ final class OwnedWeights {
 }
 
 extension ModelWeights {
-    /// The same weights with every matrix that is no expert's replaced by what `body` makes of it.
-    func mapMatrices(_ body: (WeightMatrix) throws -> WeightMatrix) rethrows -> ModelWeights {
+    /// The same weights with the bytes of everything but experts and small vectors where `body` says.
+    ///
+    /// - Parameter body: gets where a tensor's bytes are, and their number.
+    func mapMemory(_ body: (UnsafeRawPointer, Int) throws -> UnsafeRawPointer) rethrows -> ModelWeights {
+        func map(_ matrix: WeightMatrix) throws -> WeightMatrix {
+            var moved = matrix
+            moved.data = try body(matrix.data, matrix.byteCount)
+            return moved
+        }
         func map(_ mlp: MLPWeights) throws -> MLPWeights {
-            MLPWeights(gate: try body(mlp.gate), up: try body(mlp.up), down: try body(mlp.down))
+            MLPWeights(gate: try map(mlp.gate), up: try map(mlp.up), down: try map(mlp.down))
         }
         var result = self
-        result.embedding = try body(embedding)
+        result.embedding = try map(embedding)
         for (index, layer) in layers.enumerated() {
             var new = layer
-            new.query = try body(layer.query)
-            new.key = try body(layer.key)
-            new.value = try body(layer.value)
-            new.output = try body(layer.output)
+            new.query = try map(layer.query)
+            new.key = try map(layer.key)
+            new.value = try map(layer.value)
+            new.output = try map(layer.output)
             switch layer.feedForward {
             case .dense(let mlp): new.feedForward = .dense(try map(mlp))
             case .mixture(let router, let bias, let experts, let shared):
                 new.feedForward = .mixture(
-                    router: try body(router), selectionBias: bias, experts: experts, shared: try shared.map(map))
+                    router: try map(router), selectionBias: bias, experts: experts, shared: try shared.map(map))
             }
             result.layers[index] = new
         }
-        result.head = try body(head)
+        result.head = try map(head)
+        if let screen {
+            result.screen?.coarse = try body(screen.coarse, screen.coarseBytes)
+            result.screen?.fine = try body(screen.fine, screen.fineBytes)
+        }
         return result
     }
 }

@@ -106,6 +106,7 @@ package final class Generation: StepWork, @unchecked Sendable {
     private var startTime = 0.0
     private var diskBytesBefore = 0
     private var expertsBefore = ExpertStatistics()
+    private var headBefore = HeadStatistics()
 
     /// - Throws: `SigmaError(.usage)` for a prompt that is empty, too long, or has ids outside the vocabulary, and for options that make
     ///   no sense.
@@ -170,8 +171,8 @@ package final class Generation: StepWork, @unchecked Sendable {
     /// What the next token needs of the logits of the piece's last row.
     var wantedLogits: WantedLogits {
         guard piece.count == pending.count && request.options.maximumTokens > 0 else { return .none }
-        guard request.logProbabilityCount == nil, let count = sampler.logitCount else { return .all }
-        return .largest(count)
+        guard let count = sampler.logitCount else { return .all }
+        return request.logProbabilityCount == nil ? .largest(count) : .compared(count)
     }
 
     func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>) {
@@ -258,6 +259,7 @@ package final class Generation: StepWork, @unchecked Sendable {
         startTime = monotonicTime()
         diskBytesBefore = ProcessUsage.diskBytes
         expertsBefore = engine.backend.expertStatistics
+        headBefore = engine.backend.headStatistics
         statistics.promptTokens = request.tokens.count
         // The last token's logits are needed, so at least that one is processed; all of them where every position is asked for.
         var common = 0
@@ -367,6 +369,7 @@ package final class Generation: StepWork, @unchecked Sendable {
         statistics.reason = reason
         statistics.diskBytes = ProcessUsage.diskBytes - diskBytesBefore
         statistics.setExperts(engine.backend.expertStatistics - expertsBefore)
+        statistics.setHead(engine.backend.headStatistics - headBefore)
         statistics.peakMemoryBytes = ProcessUsage.peakMemory
         if splitter.state == .undetermined { carried += stopMatcher.append(beginAnswer()).text }
         give(.answer, "")

@@ -35,6 +35,8 @@ enum WantedLogits: Equatable {
     case none
     case largest(Int)
     case all
+    /// All, and how the back end finds this many of the largest is compared with them.
+    case compared(Int)
 }
 
 /// Runs the steps of all live generations on one thread.
@@ -218,13 +220,25 @@ final class Scheduler: @unchecked Sendable {
         let start = wanted.first!.row
         let rows = start..<(start + wanted.count)
         var most = 0
+        var compared: Int?
+        var needsAll = false
         for (_, work) in wanted {
-            guard case .largest(let count) = work.wantedLogits else {
-                return backend.forEachRow(of: rows) { row, logits in
-                    wanted[wanted.startIndex + row - start].work.readLogits(logits)
-                }
+            switch work.wantedLogits {
+            case .none: break
+            case .largest(let count): most = max(most, count)
+            case .all: needsAll = true
+            case .compared(let count): compared = max(compared ?? 0, count)
             }
-            most = max(most, count)
+        }
+        if let compared {
+            return backend.forEachRow(of: rows, comparing: compared, allowed: allowedTokens) { row, logits in
+                wanted[wanted.startIndex + row - start].work.readLogits(logits)
+            }
+        }
+        if needsAll {
+            return backend.forEachRow(of: rows) { row, logits in
+                wanted[wanted.startIndex + row - start].work.readLogits(logits)
+            }
         }
         backend.forEachRow(of: rows, largest: most, allowed: allowedTokens) { row, largest in
             wanted[wanted.startIndex + row - start].work.readLargest(largest)

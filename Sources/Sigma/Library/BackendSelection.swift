@@ -25,6 +25,6 @@ extension SigmaModel {
         }
         return try CPUBackend(
             model: model, threadCount: configuration.threads, instructionSet: try InstructionSet.fromEnvironment(),
-            limits: configuration.memoryLimits)
+            limits: configuration.memoryLimits, fullHead: configuration.usesFullHead)
     }
 }

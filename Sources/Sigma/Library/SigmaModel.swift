@@ -43,10 +43,13 @@ public final class SigmaModel: Sendable {
         /// Told in one line why another back end computes than `auto` would have liked; called while loading, on its thread. A machine without
         /// a GPU is nothing to tell. nil: nobody wants to know.
         public var warn: (@Sendable (String) -> Void)?
+        /// Whether all logits are computed for every token, where a file's screening planes would find the largest.
+        public var usesFullHead: Bool
 
         public init(
             memory: ByteCount? = nil, expertCache: ExpertCache = .auto, threads: Int? = nil, backend: Backend = .auto,
-            contextLength: Int? = nil, kvType: KVType = .f16, verifiesChecksums: Bool = false
+            contextLength: Int? = nil, kvType: KVType = .f16, verifiesChecksums: Bool = false,
+            usesFullHead: Bool = false
         ) {
             self.memory = memory
             self.expertCache = expertCache
@@ -55,6 +58,7 @@ public final class SigmaModel: Sendable {
             self.contextLength = contextLength
             self.kvType = kvType
             self.verifiesChecksums = verifiesChecksums
+            self.usesFullHead = usesFullHead
         }
     }
 

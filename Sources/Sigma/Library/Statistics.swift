@@ -18,6 +18,14 @@ public enum FinishReason: String, Sendable {
     case interrupted
 }
 
+/// How an output head came to the logits that decide.
+public enum OutputHead: String, Sendable {
+    /// All of them were computed.
+    case full
+    /// Low-bit planes found the rows that can be among the largest, and those were computed exactly.
+    case screened
+}
+
 /// What one generation did and what it cost. Times in seconds.
 public struct Statistics: Sendable, Equatable {
     public var reason: FinishReason = .stop
@@ -59,7 +67,24 @@ public struct Statistics: Sendable, Equatable {
     public var expertPredictions = 0
     public var rightExpertPredictions = 0
 
+    /// The output head that chose tokens. The next numbers count rows of all steps that ran meanwhile, whatever generation's: those that the
+    /// screen decided, those that it left to the full head, those that both computed (where log-probabilities were asked for), and of these
+    /// where they disagreed, which should never be.
+    public var head = OutputHead.full
+    public var screenedRows = 0
+    public var headFallbacks = 0
+    public var headComparisons = 0
+    public var headMisses = 0
+
     package init() {}
+
+    mutating func setHead(_ counts: HeadStatistics) {
+        head = counts.screenedRows > 0 ? .screened : .full
+        screenedRows = counts.screenedRows
+        headFallbacks = counts.fallbackRows
+        headComparisons = counts.comparedRows
+        headMisses = counts.misses
+    }
 
     mutating func setExperts(_ experts: ExpertStatistics) {
         expertRequests = experts.requests

@@ -28,6 +28,9 @@ package enum ModelFileFormat {
     package static let embedding = "token_embd.weight"
     package static let finalNorm = "output_norm.weight"
     package static let head = "output.weight"
+    package static let screenMean = "output_screen.mean"
+    package static let screenCoarse = "output_screen.coarse"
+    package static let screenFine = "output_screen.fine"
     package static func layer(_ index: Int, _ name: String) -> String { "blk.\(index).\(name)" }
 
     package static let attentionNorm = "attn_norm.weight"

@@ -18,8 +18,9 @@ struct ModelFileWeights {
         let layers = try (0..<c.layerCount).map { try layer($0, layouts[$0], &finder) }
         let finalNorm = try finder.vector(Names.finalNorm, c.hiddenSize)
         let head = try c.tiedEmbeddings ? embedding : finder.matrix(Names.head, c.vocabularySize, c.hiddenSize)
+        let screen = try finder.screenPlanes(c.vocabularySize, c.hiddenSize)
         try finder.checkNothingLeft()
-        return ModelWeights(embedding: embedding, layers: layers, finalNorm: finalNorm, head: head)
+        return ModelWeights(embedding: embedding, layers: layers, finalNorm: finalNorm, head: head, screen: screen)
     }
 
     private func layer(_ index: Int, _ expertLayout: ExpertLayout?, _ finder: inout Finder) throws -> LayerWeights {
@@ -164,6 +165,33 @@ private struct Finder {
         let tensor = try tensor(name)
         try check(tensor, dimensions: [layout.stride, count], as: .int8)
         return ExpertRecords(base: gguf.bytes(tensor).baseAddress!, count: count, layout: layout)
+    }
+
+    /// All three tensors, or none.
+    mutating func screenPlanes(_ rows: Int, _ hidden: Int) throws -> ScreenPlanes? {
+        typealias Names = ModelFileFormat
+        let names = [Names.screenMean, Names.screenCoarse, Names.screenFine]
+        guard let first = gguf.tensors.first(where: { names.contains($0.name) }) else { return nil }
+        guard ScreenPlanes.fits(hidden: hidden) else {
+            throw failure(first, "rows of \(hidden) weights cannot be screened: expected a multiple of 32")
+        }
+        let mean = try vector(Names.screenMean, hidden)
+        return ScreenPlanes(
+            rows: rows, hidden: hidden, mean: mean,
+            coarse: try plane(
+                Names.screenCoarse, [ScreenPlanes.groupBytes(hidden), ScreenPlanes.groups(rows)]),
+            fine: try plane(Names.screenFine, [ScreenPlanes.rowBytes(hidden), rows]))
+    }
+
+    private mutating func plane(_ name: String, _ dimensions: [Int]) throws -> UnsafeRawPointer {
+        let tensor = try tensor(name)
+        try check(tensor, dimensions: dimensions, as: .int8)
+        guard types[name] == GGMLType.int8.number else {
+            throw failure(
+                tensor,
+                "\(ModelFileFormat.Key.tensorTypes): expected \(GGMLType.int8.number), found \(types[name]!)")
+        }
+        return gguf.bytes(tensor).baseAddress!
     }
 
     /// A vector, widened to fp32. All its values must be finite.

@@ -201,12 +201,18 @@ package struct ModelWeights: Sendable {
     package var finalNorm: FloatVector
     /// [vocabulary, hidden]; the embedding itself where they are tied.
     package var head: WeightMatrix
+    /// Nil where the file has no planes.
+    package var screen: ScreenPlanes?
 
-    package init(embedding: WeightMatrix, layers: [LayerWeights], finalNorm: FloatVector, head: WeightMatrix) {
+    package init(
+        embedding: WeightMatrix, layers: [LayerWeights], finalNorm: FloatVector, head: WeightMatrix,
+        screen: ScreenPlanes? = nil
+    ) {
         self.embedding = embedding
         self.layers = layers
         self.finalNorm = finalNorm
         self.head = head
+        self.screen = screen
     }
 
     /// Bytes of all expert records, padding included.

@@ -53,6 +53,8 @@ package struct SyntheticModel {
         package var outputType: WeightType
         /// With the router of Qwen3-MoE (softmax, weights normalised) instead of Sigma's: the same weights for other engines.
         package var isQwen3MoE = false
+        /// Whether the output head gets planes that screen it.
+        package var headScreening = HeadScreening.auto
         /// 0: as many as there are processors.
         package var threads = 0
 
