@@ -76,7 +76,8 @@ package enum Toolchain {
         func finish(_ item: (process: Process, errors: String)) throws {
             item.process.waitUntilExit()
             guard item.process.terminationStatus == 0 else {
-                throw Failure(description: (try? String(contentsOfFile: item.errors, encoding: .utf8)) ?? "clang++ failed")
+                throw Failure(
+                    description: (try? String(contentsOfFile: item.errors, encoding: .utf8)) ?? "clang++ failed")
             }
         }
         for source in sources {
@@ -102,6 +103,8 @@ package enum Toolchain {
         let bytes = pipe.fileHandleForReading.readDataToEndOfFile()
         process.waitUntilExit()
         let isSignal = process.terminationReason == .uncaughtSignal
-        return (isSignal ? -process.terminationStatus : process.terminationStatus, String(decoding: bytes, as: UTF8.self))
+        return (
+            isSignal ? -process.terminationStatus : process.terminationStatus, String(decoding: bytes, as: UTF8.self)
+        )
     }
 }
