@@ -191,9 +191,11 @@ func answer(_ session: Session, _ message: String) async throws -> [String] {
     return result
 }
 
-func session(_ engine: Engine, kvType: KVType = .f16, maximumTokens: Int = 60) -> Session {
+/// Greedy, and short: the device is slow.
+func session(_ engine: Engine, kvType: KVType = .f16, thinks: Bool = false, maximumTokens: Int = 8) -> Session {
     SigmaModel(engine: engine, configuration: .init(kvType: kvType)).makeSession(
-        options: GenerationOptions(temperature: 0, thinkingBudget: 100, maximumTokens: maximumTokens))
+        options: GenerationOptions(
+            temperature: 0, thinks: thinks, thinkingBudget: 100, maximumTokens: maximumTokens))
 }
 
 /// All tests of the back end on the one emulated device of the process.

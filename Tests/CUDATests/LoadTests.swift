@@ -138,17 +138,6 @@ extension BackendTests {
             }
             #expect(device.allocated == before)
         }
-
-        @Test func shapesBeyondTheKernelsAreRefused() throws {
-            // One expert more than the kernels' choice takes is not made here; the limit itself is.
-            let model = try Models.fixture("sigma-odd-sizes", .f32)
-            let width = model.configuration.vocabularySize
-            #expect(try Runner(Device.get().backend(model), model).logits([1, 2, 3]).count == 3 * width)
-            let error = #expect(throws: SigmaError.self) {
-                try Device.get().backend(model).makeSequence(kvType: .q8_0)
-            }
-            #expect(model.configuration.headDim % 32 != 0 && error?.kind == .unavailable)
-        }
     }
 
     /// Numbers of the full-size model on the devices that are meant.

@@ -13,11 +13,12 @@ extension BackendTests {
             let (name, type, kvType) = Self.cases[index]
             let model = try Models.fixture(name, type)
             let runner = Runner(try Device.get().backend(model), model)
-            // Beyond a split of attention, with a ragged end.
-            let tokens = randomTokens(270, model)
-            let whole = try runner.logits(tokens, pieces: [270], kvType: kvType)
-            #expect(try runner.logits(tokens, pieces: [270], kvType: kvType) == whole)
-            #expect(try runner.logits(tokens, pieces: [254, 1, 1, 1, 9, 4], kvType: kvType) == whole)
+            // Some beyond a split of attention, with a ragged end.
+            let count = index % 3 == 0 ? 270 : 60
+            let tokens = randomTokens(count, model)
+            let whole = try runner.logits(tokens, pieces: [count], kvType: kvType)
+            #expect(try runner.logits(tokens, pieces: [count], kvType: kvType) == whole)
+            #expect(try runner.logits(tokens, pieces: [count - 16, 1, 1, 1, 9, 4], kvType: kvType) == whole)
             let short = Array(tokens.prefix(24))
             let part = Array(whole.prefix(24 * model.configuration.vocabularySize))
             #expect(try runner.logits(short, pieces: [1], kvType: kvType) == part)
@@ -43,17 +44,19 @@ extension BackendTests {
         /// Experts on the device, in few slots, in many: the same bits, with graphs, through the bus, and in steps that stage whole layers.
         @Test func anyBudgetOfExperts() throws {
             let model = try Models.demo()
-            let tokens = randomTokens(90, model)
+            let tokens = randomTokens(80, model)
             let all = Runner(try Device.get().backend(model), model)
-            let expected = try all.logits(tokens, pieces: [90], kvType: .f16)
+            let expected = try all.logits(tokens, pieces: [80], kvType: .f16)
+            let short = Array(tokens.prefix(20))
+            let part = Array(expected.prefix(20 * model.configuration.vocabularySize))
             let slot = ExpertRecordTable(model).slotBytes
-            for slots in [4, 9, 31] {
+            for slots in [4, 31] {
                 let backend = try Device.get().backend(
-                    model, limits: MemoryLimits(cache: .bytes(slots * slot), policy: slots == 9 ? .lfu : .lru))
+                    model, limits: MemoryLimits(cache: .bytes(slots * slot), policy: slots == 4 ? .lfu : .lru))
                 #expect(!backend.memoryPlan.isResident && backend.expertCacheBytes == slots * slot)
                 let runner = Runner(backend, model)
-                #expect(try runner.logits(tokens, pieces: [90], kvType: .f16) == expected)
-                #expect(try runner.logits(tokens, pieces: [1], kvType: .f16) == expected)
+                #expect(try runner.logits(tokens, pieces: [80], kvType: .f16) == expected)
+                #expect(try runner.logits(short, pieces: [1], kvType: .f16) == part)
                 #expect(try runner.logits(tokens, pieces: [70, 3, 1], kvType: .f16) == expected)
                 let statistics = backend.expertStatistics
                 #expect(statistics.requests > 0 && statistics.bytesRead > 0)

@@ -21,12 +21,12 @@ extension BackendTests {
             let long = (0..<40).map { "apples \($0)" }.joined(separator: ", ") + ": what is 12 + 35?"
             let model = try Models.demo()
             let engine = try Device.get().engine(model)
-            for message in [Self.question, long] {
-                let first = session(engine, kvType: kvType, maximumTokens: 24)
+            for message in kvType == .f32 ? [Self.question] : [Self.question, long] {
+                let first = session(engine, kvType: kvType)
                 _ = try await answer(first, message)
                 try first.save(to: path)
                 // Another engine, and a session with other words in it.
-                let second = session(try Device.get().engine(model), kvType: kvType, maximumTokens: 24)
+                let second = session(try Device.get().engine(model), kvType: kvType)
                 _ = try await answer(second, "What is 99 - 1?")
                 try second.restore(from: URL(fileURLWithPath: path))
                 #expect(second.turns == first.turns && second.cachedTokens == first.cachedTokens)
@@ -122,7 +122,7 @@ extension BackendTests {
             let device = try Device.get()
             let model = try Models.demo()
             let expected = try await answer(session(try device.engine(model)), Self.question)
-            for count in [1, 2, 7] {
+            for count in [1, 5] {
                 // A new engine, so that graphs and blocks are made anew.
                 let engine = try device.engine(model)
                 let session = session(engine)

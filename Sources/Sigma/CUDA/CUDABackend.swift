@@ -45,6 +45,12 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     private var allowedTokens: [Bool]?
     package private(set) var stepBytes = 0
 
+    /// Choices of a row in all layers before each, and in all.
+    private let choicesBefore: [Int]
+    /// Of the layers' matrices that every step reads; of an embedding's row.
+    private let layerBytes: Int
+    private let embeddingRowBytes: Int
+
     private static let headRows = 64
     /// Rows of the largest step that becomes a graph.
     private static let graphRows = 64
@@ -67,6 +73,9 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         self.model = model
         let c = model.configuration
         configuration = c
+        choicesBefore = c.expertsPerToken.reduce(into: [0]) { $0.append($0.last! + $1) }
+        layerBytes = model.weights.layers.reduce(0) { $0 + $1.alwaysReadBytes }
+        embeddingRowBytes = model.weights.embedding.type.rowBytes(c.hiddenSize)
         try Self.checkShape(c, path: model.path)
         kernels = try CUDAKernels(device, headDim: c.headDim, environment)
         do {
@@ -85,7 +94,9 @@ package final class CUDABackend: Backend, @unchecked Sendable {
             rotary = try DeviceRotary(device, c)
             pool = KVBlockPool(device, limit: plan.kvLimit)
             weights = CUDAWeights(model, dense, in: try DeviceMemory(device, byteCount: dense.byteCount))
-            experts = try DeviceExperts(device, places, slotCount: plan.slotCount, policy: limits.policy)
+            experts = try DeviceExperts(
+                device, places, slotCount: plan.slotCount, policy: limits.policy,
+                recordBytes: model.weights.layers.map(\.expertBytes))
             try weights.copyVectors(dense)
             let reader = try makeReader?(model) ?? DirectFileReader(model.gguf.file)
             try WeightUpload(
@@ -239,7 +250,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
                 routingMemory = try PinnedMemory(device, byteCount: logitBytes + chosenBytes)
             }
             try stream.copy(logitBytes, from: workspace.routerLogits, to: routingMemory!.base)
-            try stream.copy(chosenBytes, from: workspace.chosen[layerIndex], to: routingMemory!.base + logitBytes)
+            try stream.copy(chosenBytes, from: chosenAddress(layerIndex), to: routingMemory!.base + logitBytes)
             try stream.synchronize()
         }
         // After a failure the step ends without a result, and nobody looks at its routing.
@@ -253,9 +264,10 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         let count = rows.count * configuration.vocabularySize
         let logits = logitsMemory.base.assumingMemoryBound(to: Float.self)
         attempt {
+            isBusy = true
             try enqueueHead(rows, in: stream)
             try stream.copy(count * 4, from: workspace.logits, to: logits)
-            try stream.synchronize()
+            try settle()
         }
         // Nothing is chosen from a step that failed; numbers all the same.
         if failure != nil { logits.update(repeating: 0, count: count) }
@@ -275,10 +287,11 @@ package final class CUDABackend: Backend, @unchecked Sendable {
             let keys = keysMemory.base.assumingMemoryBound(to: UInt64.self)
             attempt {
                 try setAllowed(allowed)
+                isBusy = true
                 try enqueueHead(part, in: stream)
                 let source = try enqueueTop(rows: part.count, count: count, isLimited: !allowed.isEmpty, in: stream)
                 try stream.copy(part.count * count * 8, from: source, to: keys)
-                try stream.synchronize()
+                try settle()
             }
             for (index, row) in part.enumerated() {
                 list.removeAll(keepingCapacity: true)
@@ -306,18 +319,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     }
 
     package func end() throws {
-        attempt {
-            if workspace.chosenBytes > 0, let first = workspace.chosen.first {
-                // Of few rows only what they wrote: the rest of a layer's place would be most of it.
-                for (layer, choices) in configuration.expertsPerToken.enumerated() where choices > 0 {
-                    let address = workspace.chosen[layer]
-                    try stream.copy(
-                        record.rowCount * choices * 4, from: address, to: chosenMemory.base + Int(address - first))
-                }
-            }
-            try stream.synchronize()
-            isBusy = false
-        }
+        attempt { if isBusy { try settle() } }
         if let failure { throw fail(failure) }
         do {
             let expertBytes = try experts.end { layer in chosen(layer: layer) }
@@ -330,11 +332,23 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         batch = nil
     }
 
+    /// Waits for what was enqueued; the choices come along, so that the step's end need not wait again.
+    private func settle() throws(CUDAStatus) {
+        try stream.copy(record.rowCount * choicesBefore.last! * 4, from: workspace.chosen, to: chosenMemory.base)
+        try stream.synchronize()
+        isBusy = false
+    }
+
+    /// Where a layer's choices of the step's rows are.
+    func chosenAddress(_ layer: Int) -> DeviceAddress {
+        workspace.chosen + DeviceAddress(record.rowCount * choicesBefore[layer] * 4)
+    }
+
     private func chosen(layer: Int) -> UnsafeBufferPointer<Int32> {
-        let base = chosenMemory.base + Int(workspace.chosen[layer] - workspace.chosen[0])
+        let all = chosenMemory.base.assumingMemoryBound(to: Int32.self)
+        let rows = record.rowCount
         return UnsafeBufferPointer(
-            start: base.assumingMemoryBound(to: Int32.self),
-            count: record.rowCount * configuration.expertsPerToken[layer])
+            start: all + rows * choicesBefore[layer], count: rows * (choicesBefore[layer + 1] - choicesBefore[layer]))
     }
 
     func sequence(of segment: Batch.Segment) -> CUDASequence {
@@ -343,15 +357,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
 
     /// Bytes of weights and cache that the step read, but for routed experts and the head.
     private func denseStepBytes() -> Int {
-        let w = model.weights
-        var bytes = record.rowCount * w.embedding.type.rowBytes(configuration.hiddenSize)
-        for layer in w.layers {
-            bytes += layer.query.byteCount + layer.key.byteCount + layer.value.byteCount + layer.output.byteCount
-            switch layer.feedForward {
-            case .dense(let mlp): bytes += mlp.byteCount
-            case .mixture(let router, _, _, let shared): bytes += router.byteCount + (shared?.byteCount ?? 0)
-            }
-        }
+        var bytes = layerBytes + record.rowCount * embeddingRowBytes
         for segment in segments {
             let positions = segment.position + segment.count
             bytes += positions * sequence(of: segment).blockBytes / KVCache.blockLength
@@ -414,11 +420,28 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         for (id, isAllowed) in allowed.enumerated() where isAllowed { words[id / 32] |= 1 << UInt32(id % 32) }
         // Not in the stream: nothing that runs there reads it yet.
         try stream.synchronize()
-        try device.driver.check(device.driver.copyToDevice(workspace.allowed, words, words.count * 4))
+        try device.copy(words.count * 4, from: words, to: workspace.allowed)
         allowedTokens = allowed
     }
 }
 
 extension MLPWeights {
-    var byteCount: Int { gate.byteCount + up.byteCount + down.byteCount }
+    fileprivate var byteCount: Int { gate.byteCount + up.byteCount + down.byteCount }
+}
+
+extension LayerWeights {
+    /// Bytes of the matrices that every step reads.
+    fileprivate var alwaysReadBytes: Int {
+        let attention = query.byteCount + key.byteCount + value.byteCount + output.byteCount
+        switch feedForward {
+        case .dense(let mlp): return attention + mlp.byteCount
+        case .mixture(let router, _, _, let shared): return attention + router.byteCount + (shared?.byteCount ?? 0)
+        }
+    }
+
+    /// Bytes of one expert's matrices, without the padding of its record; 0 in a dense layer.
+    fileprivate var expertBytes: Int {
+        guard case .mixture(_, _, let experts, _) = feedForward else { return 0 }
+        return experts.gate(0).byteCount + experts.up(0).byteCount + experts.down(0).byteCount
+    }
 }

@@ -85,6 +85,17 @@ final class CUDADevice: @unchecked Sendable {
         return free
     }
 
+    /// Copies from any memory of the host, and waits until it is there for every stream: the call alone may return before.
+    func copy(_ count: Int, from source: UnsafeRawPointer, to target: DeviceAddress) throws(CUDAStatus) {
+        try driver.check(driver.copyToDevice(target, source, count))
+        try driver.check(driver.synchronizeStream(nil))
+    }
+
+    /// Copies to any memory of the host.
+    func copy(_ count: Int, from source: DeviceAddress, to target: UnsafeMutableRawPointer) throws(CUDAStatus) {
+        try driver.check(driver.copyToHost(target, source, count))
+    }
+
     /// What the device is called in caches and reports.
     var architecture: String { "sm_\(capability)" }
 

@@ -94,7 +94,7 @@ extension CUDABackend {
 
     private func choice(_ index: Int, _ mixture: CUDALayer.Mixture) -> sigma_cuda_choose {
         sigma_cuda_choose(
-            logits: workspace.routerLogits, bias: mixture.selectionBias, chosen: workspace.chosen[index],
+            logits: workspace.routerLogits, bias: mixture.selectionBias, chosen: chosenAddress(index),
             weights: workspace.weights, rows: rows, experts: Int32(mixture.expertCount),
             choices: Int32(mixture.choices), softmax: configuration.scoring == .softmax ? 1 : 0,
             normalizes: mixture.normalizes ? 1 : 0, scale: configuration.routedScalingFactor)
@@ -107,7 +107,7 @@ extension CUDABackend {
                 input: normed, router: mixture.router, choose: choice(index, mixture), counter: workspace.routeCounter)
             try kernels.launch(kernels.route, sigma_cuda_launch_route(&parameters), parameters, in: stream)
             var gate = sigma_cuda_expert_gate(
-                input: normed, records: experts.records(layer: index), chosen: workspace.chosen[index],
+                input: normed, records: experts.records(layer: index), chosen: chosenAddress(index),
                 gate: workspace.gate, up: workspace.up, gate_matrix: mixture.gate, up_matrix: mixture.up, rows: rows,
                 choices: Int32(mixture.choices))
             try kernels.launch(kernels.expertGate, sigma_cuda_launch_expert_gate(&gate), gate, in: stream)
@@ -123,7 +123,7 @@ extension CUDABackend {
         }
         let nothing = sigma_cuda_matrix()
         var down = sigma_cuda_expert_down(
-            records: layer.mixture == nil ? 0 : experts.records(layer: index), chosen: workspace.chosen[index],
+            records: layer.mixture == nil ? 0 : experts.records(layer: index), chosen: chosenAddress(index),
             weights: workspace.weights, gate: workspace.gate, up: workspace.up, shared_gate: workspace.sharedGate,
             shared_up: workspace.sharedUp, residual: workspace.residual, down: layer.mixture?.down ?? nothing,
             shared: layer.alwaysOn?.down ?? nothing, rows: rows, choices: Int32(layer.mixture?.choices ?? 0))
@@ -176,7 +176,7 @@ extension CUDABackend {
         let slots = rows * Int32(mixture.choices)
         let tileCount = sigma_cuda_expert_tile_count(slots, Int32(mixture.expertCount))
         var sort = sigma_cuda_sort(
-            chosen: workspace.chosen[index], order: workspace.order, tiles: workspace.expertTiles, slots: slots,
+            chosen: chosenAddress(index), order: workspace.order, tiles: workspace.expertTiles, slots: slots,
             experts: Int32(mixture.expertCount), tile_count: tileCount, padding: 0)
         try kernels.launch(kernels.sort, sigma_cuda_launch_sort(&sort), sort, in: stream)
 

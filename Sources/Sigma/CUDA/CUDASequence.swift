@@ -71,9 +71,7 @@ final class CUDASequence: SequenceState, @unchecked Sendable {
             }
             let addresses = blocks[first...].map(\.address)
             if !addresses.isEmpty {
-                try device.driver.check(
-                    device.driver.copyToDevice(
-                        table!.address + DeviceAddress(first * 8), addresses, addresses.count * 8))
+                try device.copy(addresses.count * 8, from: addresses, to: table!.address + DeviceAddress(first * 8))
             }
         } catch {
             // What the table does not name is not the sequence's.
@@ -103,7 +101,9 @@ extension CUDASequence {
         let whole = UnsafeMutableRawBufferPointer.allocate(byteCount: blockBytes, alignment: 64)
         defer { whole.deallocate() }
         for (index, size) in storedBlockSizes(length: length).enumerated() {
-            try transfer { driver in driver.copyToHost(whole.baseAddress!, blocks[index].address, blockBytes) }
+            try transfer { device throws(CUDAStatus) in
+                try device.copy(blockBytes, from: blocks[index].address, to: whole.baseAddress!)
+            }
             let positions = min(KVCache.blockLength, length - index * KVCache.blockLength)
             let headBytes = storedHeadBytes(positions: positions)
             for head in 0..<headCount {
@@ -137,7 +137,9 @@ extension CUDASequence {
                     whole.baseAddress! + head * Self.tilesPerBlock * tileBytes, whole.baseAddress! + head * headBytes,
                     headBytes)
             }
-            try transfer { driver in driver.copyToDevice(blocks[index].address, whole.baseAddress!, blockBytes) }
+            try transfer { device throws(CUDAStatus) in
+                try device.copy(blockBytes, from: whole.baseAddress!, to: blocks[index].address)
+            }
         }
         advance(by: newLength)
     }
@@ -164,11 +166,11 @@ extension CUDASequence {
         }
     }
 
-    private func transfer(_ body: (CUDADriver) -> Int32) throws {
+    private func transfer(_ body: (CUDADevice) throws(CUDAStatus) -> Void) throws {
         let device = pool.device
         do {
             try device.use()
-            try device.driver.check(body(device.driver))
+            try body(device)
         } catch { throw device.failure(error, "the transfer of keys and values") }
     }
 }

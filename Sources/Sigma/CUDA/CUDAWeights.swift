@@ -162,10 +162,9 @@ struct CUDAWeights {
     }
 
     func copyVectors(_ layout: CUDADenseLayout) throws(CUDAStatus) {
-        let driver = memory.device.driver
         for (vector, offset) in layout.vectors {
-            try driver.check(
-                driver.copyToDevice(memory.address + DeviceAddress(offset), vector.pointer, vector.values.count * 4))
+            try memory.device.copy(
+                vector.values.count * 4, from: vector.pointer, to: memory.address + DeviceAddress(offset))
         }
     }
 }

@@ -22,8 +22,8 @@ struct CUDAWorkspace {
     private(set) var blocks: DeviceAddress = 0
     /// [R, experts]
     private(set) var routerLogits: DeviceAddress = 0
-    /// int32 [layers][R * choices of the layer]
-    private(set) var chosen: [DeviceAddress] = []
+    /// int32 [layers][rows * choices of the layer] of a step's rows, without gaps: one copy brings them all.
+    private(set) var chosen: DeviceAddress = 0
     private(set) var chosenBytes = 0
     /// [S]
     private(set) var weights: DeviceAddress = 0
@@ -89,9 +89,8 @@ struct CUDAWorkspace {
         floats = take(rowLimit * widest * 4)
         self.blocks = take(rowLimit * blocks(widest))
         routerLogits = take(rowLimit * c.expertCount * 4)
-        let firstChosen = next
-        for count in c.expertsPerToken { chosen.append(take(rowLimit * count * 4)) }
-        chosenBytes = Int(next - firstChosen)
+        chosenBytes = rowLimit * c.expertsPerToken.reduce(0, +) * 4
+        chosen = take(chosenBytes)
         self.weights = take(slots * 4)
         order = take(slots * 4)
         expertTiles = take(

@@ -11,6 +11,8 @@ final class DeviceExperts {
 
     private let device: CUDADevice
     private let places: ExpertRecordTable
+    /// What a kernel reads of a record, in each layer.
+    private let recordBytes: [Int]
     /// Offset of every record in its home.
     private let offsets: [Int]
     private let home: Home
@@ -55,12 +57,16 @@ final class DeviceExperts {
 
     /// Takes the memory; the records come by `items`, then `fillSlots`.
     ///
-    /// - Parameter slotCount: 0: all experts on the device.
+    /// - Parameters:
+    ///   - slotCount: 0: all experts on the device.
+    ///   - recordBytes: what a kernel reads of a record, in each layer.
     /// - Throws: `CUDAStatus`; `CUDAUnavailable.tooLittleHostMemory`.
     init(
-        _ device: CUDADevice, _ places: ExpertRecordTable, slotCount: Int, policy: EvictionPolicyKind
+        _ device: CUDADevice, _ places: ExpertRecordTable, slotCount: Int, policy: EvictionPolicyKind,
+        recordBytes: [Int]
     ) throws {
         self.device = device
+        self.recordBytes = recordBytes
         self.places = places
         var offset = 0
         offsets = places.places.map { place in
@@ -208,7 +214,7 @@ final class DeviceExperts {
     /// Takes note of what a completed step used, and has what was missing come into slots.
     ///
     /// - Parameter chosen: of each layer, the experts of all rows.
-    /// - Returns: bytes of the different records that the step used.
+    /// - Returns: bytes that the step read of different records.
     @discardableResult
     func end(chosen: (_ layer: Int) -> UnsafeBufferPointer<Int32>) throws(CUDAStatus) -> Int {
         var bytes = 0
@@ -218,7 +224,7 @@ final class DeviceExperts {
             for expert in chosen(layer) where !isUsed[first + Int(expert)] {
                 let record = first + Int(expert)
                 isUsed[record] = true
-                bytes += places.places[record]?.byteCount ?? 0
+                bytes += recordBytes[layer]
                 counts.requests += 1
                 if isResident || slotOfRecord[record] >= 0 {
                     counts.hits += 1

@@ -53,8 +53,8 @@ final class DeviceRotary {
         }
         let offset = DeviceAddress(count * half * 4)
         let bytes = cosineValues.count * 4
-        try device.driver.check(device.driver.copyToDevice(cosines + offset, cosineValues, bytes))
-        try device.driver.check(device.driver.copyToDevice(sines + offset, sineValues, bytes))
+        try device.copy(bytes, from: cosineValues, to: cosines + offset)
+        try device.copy(bytes, from: sineValues, to: sines + offset)
         count = end
         return hasMoved
     }
