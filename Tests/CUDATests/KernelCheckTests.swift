@@ -42,7 +42,7 @@ import Testing
     /// The same through the calls of a driver, as on a real device.
     @Test(.enabled(if: EmulatedDevice.missing == nil, "\(EmulatedDevice.missing ?? "")"))
     func everyKernelMatchesThroughADriver() throws {
-        let library = try EmulatedDevice.library()
+        let library = try EmulatedDevice.library.get()
         try Self.check(["SIGMA_CUDA_DRIVER=\(library)", "SIGMA_NVRTC=\(library)"], ["--device"])
     }
 
