@@ -11,11 +11,11 @@ DEMO := Models/demo.gguf
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo test consumer documentation check-kernels build packages fixtures load-balance install format clean
+.PHONY: help demo test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## build everything, convert the demo model and ask it something
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
@@ -32,6 +32,9 @@ documentation: build ## the library's documentation, into .build/documentation
 
 check-kernels: .build/check-kernels/run ## every kernel of every instruction set of this machine, under sanitizers (-j helps)
 	.build/check-kernels/run
+
+check-cuda-kernels: .build/check-cuda-kernels/run ## every CUDA kernel on an emulated device; run it with --device where there is a GPU
+	.build/check-cuda-kernels/run
 
 build: packages ## the commands, into .build/release
 	swift build -c release
@@ -69,6 +72,22 @@ SANITIZED := -std=gnu11 -O1 -gline-tables-only -fsanitize=address,undefined -fno
 .build/check-kernels/%.o: %.c $(wildcard Sources/CSigma/*.h Sources/CSigma/include/*.h Tests/KernelCheck/*.h)
 	@mkdir -p $(@D)
 	$(CLANG) $(SANITIZED) -I Sources/CSigma/include -c $< -o $@
+
+# For any x86-64 machine since Haswell, so that it can be taken to one that has a GPU and no compiler.
+CUDA_CHECK := -O2 -ffp-contract=off -fsanitize=alignment -fsanitize-trap=alignment $(if $(filter x86_64,$(shell uname -m)),-march=haswell) \
+	-I Sources/CCUDA/include -I Sources/CCUDA/kernels -I Sources/CSigma/include -I Tests/CUDAEmulation
+CUDA_CHECK_OBJECTS := $(patsubst %,.build/check-cuda-kernels/%.o,$(wildcard Tests/CUDAKernelCheck/*.cpp) \
+	$(addprefix Tests/CUDAEmulation/,fibers.cpp kernels.cpp) Sources/CSigma/packing.c Sources/CCUDA/sources.c)
+.build/check-cuda-kernels/run: $(CUDA_CHECK_OBJECTS)
+	$(CLANG)++ -static-libstdc++ -static-libgcc $^ -ldl -lm -o $@
+
+.build/check-cuda-kernels/%.cpp.o: %.cpp $(wildcard Sources/CCUDA/include/*.h Sources/CCUDA/kernels/* Tests/CUDAEmulation/*.h Tests/CUDAKernelCheck/*.h)
+	@mkdir -p $(@D)
+	$(CLANG)++ -std=c++17 $(CUDA_CHECK) -c $< -o $@
+
+.build/check-cuda-kernels/%.c.o: %.c $(wildcard Sources/CCUDA/include/*.h Sources/CCUDA/kernels/*)
+	@mkdir -p $(@D)
+	$(CLANG) -std=gnu11 $(CUDA_CHECK) -c $< -o $@
 
 # What the package links or loads beside Swift itself: OpenBLAS and LLVM's OpenMP runtime.
 packages:

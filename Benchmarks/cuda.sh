@@ -144,7 +144,7 @@ if [ -n "${LLAMA_BENCH:-}" ]; then
         while IFS= read -r line; do lines+=("$line"); done < <(awk -F'","' '
             NR == 1 { gsub(/"/, ""); n = split($0, names, ","); for (i = 1; i <= n; i++) column[names[i]] = i; next }
             { gsub(/"/, "", $NF); gsub(/^"/, "", $1)
-              printf "llama.cpp, %s|-|%.0f ± %.0f|-|-|-|-|-\n", $(column["n_gen"]) > 0 ? "generation" : "prompt of 2048", $(column["avg_ts"]), $(column["stddev_ts"]) }' "$csv")
+              printf "llama.cpp, %s|-|%.0f ± %.0f|-|-|-|-|-\n", ($(column["n_gen"]) > 0 ? "generation" : "prompt of 2048"), $(column["avg_ts"]), $(column["stddev_ts"]) }' "$csv")
     else
         lines+=("llama.cpp|-|not measured|-|-|-|-|-")
     fi

@@ -1,4 +1,4 @@
-// What the checks of the CUDA kernels share: reports, memory of exact sizes, uneven values, launches on the emulated device.
+// What the checks of the CUDA kernels share: reports, memory of exact sizes, uneven values, launches on the emulated device or a real one.
 #pragma once
 
 #include <math.h>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../CUDAEmulation/emulation.h"
+#include "device.h"
 #include "sigma_cuda.h"
 
 // Rounding unit of fp32.
@@ -36,6 +37,7 @@ struct Memory {
     T *base = nullptr;
     size_t count = 0, mapped = 0;
     char *mapping = nullptr;
+    uint64_t on_device = 0;
 
     explicit Memory(size_t count) : count(count) {
         const size_t page = (size_t)sysconf(_SC_PAGESIZE), used = (count * sizeof(T) + 63) & ~(size_t)63;
@@ -45,15 +47,20 @@ struct Memory {
         mprotect(mapping + mapped - page, page, PROT_NONE);
         base = (T *)(mapping + mapped - page - used);
         memset((void *)base, 0xff, used);
+        if (device::is_open) on_device = device::add(base, used);
     }
     Memory(const std::vector<T> &values) : Memory(values.size()) {
         if (count) memcpy((void *)base, values.data(), count * sizeof(T));
     }
     Memory(const Memory &) = delete;
-    ~Memory() { munmap(mapping, mapped); }
+    ~Memory() {
+        if (on_device) device::remove(on_device);
+        munmap(mapping, mapped);
+    }
     T &operator[](size_t i) { return base[i]; }
     const T &operator[](size_t i) const { return base[i]; }
-    sigma_device address(size_t i = 0) const { return (sigma_device)(uintptr_t)(base + i); }
+    // For kernels.
+    sigma_device address(size_t i = 0) const { return (on_device ? on_device : (uint64_t)(uintptr_t)base) + i * sizeof(T); }
     void clear() { memset((void *)base, 0xff, count * sizeof(T)); }
 };
 
@@ -61,6 +68,13 @@ std::vector<float> uneven_row(size_t count, uint64_t seed, float scale);
 
 template <typename Parameters>
 void launch(const std::string &kernel, const Parameters &p, sigma_cuda_launch shape) {
+    if (device::is_open) {
+        if (const char *wrong = device::launch(kernel.c_str(), shape, &p)) {
+            fprintf(stderr, "%s: %s\n", kernel.c_str(), wrong);
+            exit(1);
+        }
+        return;
+    }
     const emulation::Kernel *found = emulation::kernel_named(kernel.c_str());
     if (!found || found->parameter_bytes != sizeof p) {
         fprintf(stderr, "no kernel %s with these parameters\n", kernel.c_str());

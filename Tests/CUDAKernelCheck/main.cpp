@@ -1,5 +1,5 @@
-// Checks every CUDA kernel on the emulated device against scalar twins in fp64, and the promise that few rows and many, whole prompts and
-// pieces give the same bits.
+// Checks every CUDA kernel against scalar twins in fp64, and the promise that few rows and many, whole prompts and pieces give the same
+// bits: on the emulated device, or with --device on the first real one (69: there is none, or no NVRTC).
 #include <map>
 
 #include "check.h"
@@ -120,7 +120,16 @@ std::vector<double> block_values(const sigma_cuda_block *blocks, int columns) {
     return values;
 }
 
-int main() {
+int main(int count, char **arguments) {
+    if (count > 1 && strcmp(arguments[1], "--device") == 0) {
+        if (const char *reason = device::open()) {
+            fprintf(stderr, "no device to check: %s\n", reason);
+            return 69;
+        }
+    } else if (count > 1) {
+        fprintf(stderr, "usage: %s [--device]\n", arguments[0]);
+        return 64;
+    }
     check_inputs();
     check_products();
     check_experts();

@@ -21,7 +21,7 @@ extension BackendTests {
             let long = (0..<40).map { "apples \($0)" }.joined(separator: ", ") + ": what is 12 + 35?"
             let model = try Models.demo()
             let engine = try Device.get().engine(model)
-            for message in kvType == .f32 ? [Self.question] : [Self.question, long] {
+            for message in kvType == .q8_0 ? [Self.question, long] : [Self.question] {
                 let first = session(engine, kvType: kvType)
                 _ = try await answer(first, message)
                 try first.save(to: path)
@@ -62,7 +62,7 @@ extension BackendTests {
                 #expect(expected.joined().contains { $0 != 0 })
                 #expect(try stored(length, after: tokens) == expected)
                 // Memory that somebody else's positions were in.
-                #expect(try stored(length, after: randomTokens(300, model, seed: 3)) != expected)
+                #expect(try stored(length, after: randomTokens(60, model, seed: 3)) != expected)
                 #expect(try stored(length, after: Array(tokens.prefix(length))) == expected)
             }
         }
@@ -158,22 +158,25 @@ extension BackendTests {
         @Test func sequencesEndWhereTheDevicesMemoryEnds() throws {
             let model = try Models.demo()
             let block = model.configuration.kvBlockBytes(.f16)
-            let all = try Device.get().backend(model).memoryPlan
+            // With few rows, whose activations are the same whatever there is.
+            let rows = 64
+            let all = try Device.get().backend(model, rowLimit: rows).memoryPlan
             // Room for two blocks of 16 bits beside the slots of a token.
-            var plan = all
-            plan.slotLimit = plan.recordsPerToken
-            let budget = all.denseBytes + all.workspaceBytes + all.stagingBytes + all.recordsPerToken * all.slotBytes
-            let limits = MemoryLimits(memory: budget + 2 * block, cache: .bytes(all.recordsPerToken * all.slotBytes))
-            let backend = try Device.get().backend(model, limits: limits)
+            let slots = all.recordsPerToken * all.slotBytes
+            let budget = all.denseBytes + all.workspaceBytes + all.stagingBytes + slots + 2 * block
+            let backend = try Device.get().backend(
+                model, limits: MemoryLimits(memory: budget, cache: .bytes(slots)), rowLimit: rows)
             #expect(backend.positionLimit(kvType: .f16) == 512)
-            let runner = Runner(backend, model)
             let sequence = try backend.makeSequence(kvType: .f16)
             #expect(backend.hasRoom(for: 512, in: sequence) && !backend.hasRoom(for: 513, in: sequence))
             let tokens = randomTokens(300, model)
             let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
             let batch = Batch()
-            batch.append(tokens[...], to: sequence)
-            _ = try pass.run(batch, isCancelled: { false }, readOut: { _ in })
+            for start in stride(from: 0, to: tokens.count, by: 60) {
+                batch.removeAll()
+                batch.append(tokens[start..<(start + 60)], to: sequence)
+                _ = try pass.run(batch, isCancelled: { false }, readOut: { _ in })
+            }
             let other = try backend.makeSequence(kvType: .f16)
             #expect(!backend.hasRoom(for: 1, in: other) && backend.hasRoom(for: 212, in: sequence))
             batch.removeAll()
@@ -183,10 +186,12 @@ extension BackendTests {
                 try pass.run(batch, isCancelled: { false }, readOut: { _ in })
             }
             #expect(error?.kind == .unavailable && sequence.length == 300 && other.length == 0)
-            // What is given back is used again.
-            sequence.truncate(to: 0)
+            // A block that was taken in vain was given back: there is as much room as before.
+            #expect(backend.hasRoom(for: 212, in: sequence))
             batch.removeAll()
-            #expect(try runner.backend.makeSequence(kvType: .f16).length == 0)
+            batch.append(tokens[..<1], to: sequence)
+            _ = try pass.run(batch, isCancelled: { false }, readOut: { _ in })
+            #expect(sequence.length == 301)
         }
     }
 }

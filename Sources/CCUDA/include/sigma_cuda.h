@@ -450,6 +450,9 @@ typedef struct {
     size_t length;     // without it
 } sigma_cuda_source;
 
+#ifdef __cplusplus
+extern "C" {
+#endif
 // The first is the program, the others are the headers that it includes by name.
 const sigma_cuda_source *sigma_cuda_sources(int32_t *count);
 // Names of the kernels that the program has, NULL behind the last.
@@ -457,6 +460,9 @@ const char *const *sigma_cuda_kernel_names(void);
 // Options for the compiler beside --gpu-architecture=sm_XX, NULL behind the last. -DSIGMA_HEAD_STEPS=N may be added: the program then has
 // the attention kernels of that N alone.
 const char *const *sigma_cuda_options(void);
+#ifdef __cplusplus
+}
+#endif
 
 #endif
 #endif

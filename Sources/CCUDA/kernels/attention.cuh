@@ -91,32 +91,30 @@ DEVICE const unsigned char *kv_tiles(const sigma_cuda_attend &p, const QueryTile
         * sigma_cuda_kv_tile_bytes(p.kv_type, p.head_dim);
 }
 
-// Four signed bytes as fp16 times the scales (two halves in a word) of their positions: components 0, 1 and 2, 3.
 DEVICE float signed_byte(unsigned word, int i) { return (float)(signed char)(word >> 8 * i & 255); }
 
-// Sixteen components of sixteen positions, as the second operands of two products. For keys a position has one scale; for values a word's
-// two halves are two positions.
+// Sixteen components of sixteen positions, as the second operands of two products.
 template <int TYPE>
 DEVICE uint4 load_operand(const unsigned char *tile, bool is_value, int head_dim, int step) {
-    if (TYPE == TYPE_F16) return *(const uint4 *)(tile + step * 512 + LANE * 16);
-    const uint2 bytes = *(const uint2 *)(tile + step / 2 * 512 + LANE * 16 + step % 2 * 8);
-    const unsigned short *scales = (const unsigned short *)(tile + 16 * head_dim + step / 2 * 32);
-    float scale[4];
-    const int g = LANE / 4, t = LANE % 4;
-    if (is_value) {
-        const int position[4] = {2 * t, 2 * t + 1, 2 * t + 8, 2 * t + 9};
-        UNROLLED for (int i = 0; i < 4; i++) scale[i] = half_to_float(scales[position[i]]);
+    if constexpr (TYPE == TYPE_F16) {
+        return *(const uint4 *)(tile + step * 512 + LANE * 16);
     } else {
-        scale[0] = scale[1] = half_to_float(scales[g]);
-        scale[2] = scale[3] = half_to_float(scales[g + 8]);
+        const uint2 bytes = *(const uint2 *)(tile + step / 2 * 512 + LANE * 16 + step % 2 * 8);
+        const unsigned short *scales = (const unsigned short *)(tile + 16 * head_dim + step / 2 * 32);
+        // Of the four bytes of either word: keys of one position, or values of four positions.
+        float first[4], second[4];
+        const int g = LANE / 4, t = LANE % 4;
+        UNROLLED for (int i = 0; i < 4; i++) {
+            first[i] = half_to_float(scales[is_value ? 2 * t + i / 2 * 8 + i % 2 : g]);
+            second[i] = is_value ? first[i] : half_to_float(scales[g + 8]);
+        }
+        uint4 v;
+        v.x = pack_halves(signed_byte(bytes.x, 0) * first[0], signed_byte(bytes.x, 1) * first[1]);
+        v.y = pack_halves(signed_byte(bytes.x, 2) * first[2], signed_byte(bytes.x, 3) * first[3]);
+        v.z = pack_halves(signed_byte(bytes.y, 0) * second[0], signed_byte(bytes.y, 1) * second[1]);
+        v.w = pack_halves(signed_byte(bytes.y, 2) * second[2], signed_byte(bytes.y, 3) * second[3]);
+        return v;
     }
-    uint4 v;
-    const float *low = scale, *high = is_value ? scale : scale + 2;
-    v.x = pack_halves(signed_byte(bytes.x, 0) * low[0], signed_byte(bytes.x, 1) * low[1]);
-    v.y = pack_halves(signed_byte(bytes.x, 2) * (is_value ? scale[2] : low[0]), signed_byte(bytes.x, 3) * (is_value ? scale[3] : low[1]));
-    v.z = pack_halves(signed_byte(bytes.y, 0) * high[0], signed_byte(bytes.y, 1) * high[1]);
-    v.w = pack_halves(signed_byte(bytes.y, 2) * (is_value ? scale[2] : high[0]), signed_byte(bytes.y, 3) * (is_value ? scale[3] : high[1]));
-    return v;
 }
 
 // The queries of a tile: fragments of halves, or (f32) where they lie.

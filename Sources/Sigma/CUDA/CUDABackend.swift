@@ -19,8 +19,6 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     private let workspaceMemory: DeviceMemory
 
     let stream: CUDAStream
-    /// Records what it is given instead of running it, while a graph is made.
-    private let captureStream: CUDAStream
     private var graphs = GraphCache()
 
     // Pinned memory of the host.
@@ -86,7 +84,6 @@ package final class CUDABackend: Backend, @unchecked Sendable {
                 model, device, places, denseBytes: dense.byteCount, limits: limits, rowLimit: rowLimit)
             memoryPlan = plan
             stream = try CUDAStream(device)
-            captureStream = try CUDAStream(device)
             recordMemory = try PinnedMemory(device, byteCount: workspace.recordBytes)
             chosenMemory = try PinnedMemory(device, byteCount: workspace.chosenBytes)
             logitsMemory = try PinnedMemory(device, byteCount: Self.headRows * c.vocabularySize * 4)
@@ -396,7 +393,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
             return
         }
         record.setSplits(splits)
-        let graph = try CUDAGraph(captureStream) { stream throws(CUDAStatus) in
+        let graph = try CUDAGraph(device) { stream throws(CUDAStatus) in
             try enqueueEmbedding(in: stream)
             for layer in 0..<configuration.layerCount {
                 try enqueueAttention(layer, in: stream)

@@ -5,10 +5,12 @@ final class CUDAGraph {
 
     /// - Parameter body: enqueues the kernels into the stream that it is given; nothing runs.
     init(
-        _ stream: CUDAStream, _ body: (CUDAStream) throws(CUDAStatus) -> Void
+        _ device: CUDADevice, _ body: (CUDAStream) throws(CUDAStatus) -> Void
     ) throws(CUDAStatus) {
-        device = stream.device
+        self.device = device
         let driver = device.driver
+        // One of its own: whatever a capture that fails leaves behind goes with it.
+        let stream = try CUDAStream(device)
         try driver.check(driver.beginCapture(stream.handle, CUDADriver.captureThreadLocal))
         var failure: CUDAStatus?
         do { try body(stream) } catch { failure = error }
