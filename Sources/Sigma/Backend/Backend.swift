@@ -134,7 +134,8 @@ extension Backend {
         }
     }
 
-    package func forEachRow(
+    /// The largest logits of each row, found among all of them on the host: for back ends without a better way, and where theirs does not reach.
+    package func forEachRowFromAll(
         of rows: Range<Int>, largest count: Int, allowed: [Bool],
         _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void
     ) {
@@ -143,6 +144,13 @@ extension Backend {
             largest.select(count, of: logits, allowed: allowed)
             largest.list.withUnsafeBufferPointer { body(row, $0) }
         }
+    }
+
+    package func forEachRow(
+        of rows: Range<Int>, largest count: Int, allowed: [Bool],
+        _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void
+    ) {
+        forEachRowFromAll(of: rows, largest: count, allowed: allowed, body)
     }
 
     package func forEachRow(

@@ -23,11 +23,7 @@ package struct LargestLogits: Sendable {
         list.removeAll(keepingCapacity: true)
         for (id, logit) in logits.enumerated() {
             if list.count == count, !(logit > list[count - 1].logit) { continue }
-            guard logit.isFinite && (allowed.isEmpty || allowed[id]) else { continue }
-            if list.count == count { list.removeLast() }
-            var place = list.count
-            while place > 0 && list[place - 1].logit < logit { place -= 1 }
-            list.insert(TokenLogit(id: Int32(id), logit: logit), at: place)
+            if allowed.isEmpty || allowed[id] { insert(TokenLogit(id: Int32(id), logit: logit), limit: count) }
         }
     }
 

@@ -276,7 +276,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void
     ) {
         guard count > 0, count <= Int(SIGMA_CUDA_MAX_TOP) else {
-            return forEachRowOnHost(of: rows, largest: count, allowed: allowed, body)
+            return forEachRowFromAll(of: rows, largest: count, allowed: allowed, body)
         }
         var list: [TokenLogit] = []
         for first in stride(from: rows.lowerBound, to: rows.upperBound, by: headRowLimit) {
@@ -300,18 +300,6 @@ package final class CUDABackend: Backend, @unchecked Sendable {
                 }
                 list.withUnsafeBufferPointer { body(row, $0) }
             }
-        }
-    }
-
-    /// By all logits.
-    private func forEachRowOnHost(
-        of rows: Range<Int>, largest count: Int, allowed: [Bool],
-        _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void
-    ) {
-        var largest = LargestLogits()
-        forEachRow(of: rows) { row, logits in
-            largest.select(count, of: logits, allowed: allowed)
-            largest.list.withUnsafeBufferPointer { body(row, $0) }
         }
     }
 
