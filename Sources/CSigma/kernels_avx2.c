@@ -44,6 +44,10 @@ static inline __m256i dot_bytes(const vw w[8], const sigma_activation_block *b) 
     return sum;
 }
 
+static inline __m256i add_pairs(__m256i sums, __m256i w, int32_t pair) {
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(w, _mm256_set1_epi32(pair)));
+}
+
 #include "kernels_body.h"
 
 #pragma clang attribute pop

@@ -34,6 +34,8 @@ static inline __m256i dot_bytes(const vw w[8], const sigma_activation_block *b) 
     return dot_columns(w, 8, b->q, _mm256_set1_epi32(16 * b->both));
 }
 
+static inline __m256i add_pairs(__m256i sums, __m256i w, int32_t pair) { return _mm256_dpwssd_avx_epi32(sums, w, _mm256_set1_epi32(pair)); }
+
 #include "kernels_body.h"
 
 #pragma clang attribute pop

@@ -58,6 +58,8 @@ static inline __m512i dot_bytes(const vw w[8], const sigma_activation_block *b) 
     return dot_columns(w, 8, b->q, _mm512_set1_epi32(16 * (b->both)));
 }
 
+static inline __m512i add_pairs(__m512i sums, __m512i w, int32_t pair) { return _mm512_dpwssd_epi32(sums, w, _mm512_set1_epi32(pair)); }
+
 #include "kernels_body.h"
 
 #pragma clang attribute pop

@@ -160,10 +160,12 @@ static void quantize_activations(const float *x, sigma_activation_block *blocks,
     for (int b = 0; b < k / 32; b++, x += 32, blocks++) {
         int32_t sums[2];
         const float scale = quantize_block(x, blocks->q, sums);
+        // Of not-a-number the sums are anything, and may wrap around.
+        const uint32_t first = (uint32_t)sums[0], both = first + (uint32_t)sums[1];
         blocks->scale = scale;
-        blocks->scaled_sum = scale * (float)(sums[0] + sums[1]);
-        blocks->both = -8 * (sums[0] + sums[1]);
-        blocks->first = -8 * sums[0];
+        blocks->scaled_sum = scale * (float)(int32_t)both;
+        blocks->both = (int32_t)(-8 * both);
+        blocks->first = (int32_t)(-8 * first);
     }
 }
 

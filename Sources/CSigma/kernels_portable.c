@@ -57,4 +57,10 @@ static inline portable_vi dot_bytes(const vw w[8], const sigma_activation_block 
     return dot_columns(w, 8, b->q, 16 * (b->both));
 }
 
+typedef int16_t portable_vp __attribute__((vector_size(LANES * 4)));
+static inline portable_vi add_pairs(portable_vi sums, portable_vp w, int32_t pair) {
+    for (int i = 0; i < LANES; i++) sums[i] += w[2 * i] * (int16_t)pair + w[2 * i + 1] * (pair >> 16);
+    return sums;
+}
+
 #include "kernels_body.h"

@@ -39,3 +39,8 @@ static inline int32x4_t dot_six(const vw w[4], const int8_t *q, int32_t offset) 
     const int8x16_t activations = vld1q_s8(q);
     return DOT_16(vdupq_n_s32(4 * offset), w, activations);
 }
+
+static inline int32x4_t add_pairs(int32x4_t sums, int16x8_t w, int32_t pair) {
+    const int16x8_t both = vreinterpretq_s16_s32(vdupq_n_s32(pair));
+    return vaddq_s32(sums, vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(both)), vmull_high_s16(w, both)));
+}

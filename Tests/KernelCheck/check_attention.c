@@ -21,17 +21,28 @@ static sigma_kv_rows store_rows(const sigma_kernels *kernels, const float *x, in
     return rows;
 }
 
+// Of what a q8_0 cache holds at (position, component).
+static double value_scale(const sigma_kv_rows *rows, int dim, int position, int component) {
+    const char *tile = (const char *)rows->tiles + (size_t)(position / 16) * sigma_kv_tile_bytes(SIGMA_Q8_0, dim);
+    uint16_t half;
+    memcpy(&half, tile + SIGMA_PADDED(dim) * 16 + component / 32 * 32 + 2 * (position % 16), 2);
+    return sigma_half_to_float(half);
+}
+
 // What the cache holds at (position, component).
 static double stored(const sigma_kv_rows *rows, int dim, int is_value, int position, int component) {
     const int width = SIGMA_PADDED(dim), row = position % 16;
     const char *tile = (const char *)rows->tiles + (size_t)(position / 16) * sigma_kv_tile_bytes(rows->type, dim);
-    const char *element = tile + (size_t)(is_value ? row * width + component : component * 16 + row) * element_bytes(rows->type);
+    const int index = rows->type != SIGMA_Q8_0 ? (is_value ? row * width + component : component * 16 + row)
+                      : is_value               ? row / 2 * 2 * width + component * 2 + row % 2
+                                               : component / 2 * 32 + row * 2 + component % 2;
+    const char *element = tile + (size_t)index * element_bytes(rows->type);
     float value;
     uint16_t half;
     switch (rows->type) {
     case SIGMA_F32: memcpy(&value, element, 4); return value;
     case SIGMA_F16: memcpy(&half, element, 2); return sigma_half_to_float(half);
-    default: memcpy(&half, tile + width * 16 + component / 32 * 32 + 2 * row, 2); return (double)*(const int8_t *)element * sigma_half_to_float(half);
+    default: return *(const int8_t *)element * value_scale(rows, dim, position, component);
     }
 }
 
@@ -76,7 +87,7 @@ static void check_form(level_report *level, int dim, int type, int positions, co
     for (int i = 0; i < queries; i++)
         for (int c = 0; c < width; c++) q[i * width + c] = c < dim ? components[i * dim + c] : 0;
     sigma_kv_rows keys = store_rows(kernels, k, positions, dim, type, 0), values = store_rows(kernels, v, positions, dim, type, 1);
-    float *scratch = allocate(SIGMA_ATTENTION_SCRATCH(dim) * sizeof(float)), *output = allocate((size_t)(queries * width) * sizeof(float));
+    float *scratch = allocate(sigma_attention_scratch(dim, queries) * sizeof(float)), *output = allocate((size_t)(queries * width) * sizeof(float));
     float *maximum = allocate((size_t)queries * sizeof(float)), *sum = allocate((size_t)queries * sizeof(float));
     kernels->attend(&keys, &values, dim, q, queries, visible, scratch, maximum, sum, output);
     record(level, maximum, (size_t)queries * sizeof(float));
@@ -94,29 +105,39 @@ static void check_form(level_report *level, int dim, int type, int positions, co
             expect(level, sum[i] == 0 && maximum[i] == -INFINITY, "nothing visible", dim, type, i);
             continue;
         }
-        double most = -INFINITY, norms = 0, total = 0;
+        double most = -INFINITY, norms = 0, sizes = 0, total = 0, step = 0;
+        for (int c = 0; c < dim; c++) step = fmax(step, fabs(q[i * width + c]) / 65534);
         for (int j = 0; j < visible[i]; j++) {
-            double score = 0, norm = 0;
+            double score = 0, norm = 0, size = 0;
             for (int c = 0; c < dim; c++) {
-                const double product = q[i * width + c] * stored(&keys, dim, 0, j, c);
+                const double key = stored(&keys, dim, 0, j, c), product = q[i * width + c] * key;
                 score += product;
                 norm += fabs(product);
+                size += fabs(key);
             }
             weights[j] = score;
             most = fmax(most, score);
             norms = fmax(norms, norm);
+            sizes = fmax(sizes, size);
         }
         for (int j = 0; j < visible[i]; j++) total += weights[j] = exp(weights[j] - most);
-        // A score's error moves every weight by that much; sums and exponentials add theirs.
-        const double relative = 2.0 * dim * UNIT * norms + (visible[i] + 8) * UNIT + 0x1p-20;
+        // A score's error moves every weight by that much; sums and exponentials add theirs. Bytes are multiplied with queries, and with weights
+        // times scales, of 16 bits.
+        const double rounding = type == SIGMA_Q8_0 ? step * sizes : 0;
+        const double relative = 2.0 * dim * UNIT * norms + rounding + (visible[i] + 8) * UNIT + 0x1p-20;
         for (int c = 0; c < dim; c++) {
-            double exact = 0, norm = 0;
+            double exact = 0, norm = 0, bytes = 0, scale = 0;
             for (int j = 0; j < visible[i]; j++) {
-                const double product = weights[j] * stored(&values, dim, 1, j, c) / total;
+                const double value = stored(&values, dim, 1, j, c), product = weights[j] * value / total;
                 exact += product;
                 norm += fabs(product);
+                if (type != SIGMA_Q8_0) continue;
+                const double unit = value_scale(&values, dim, j, c);
+                bytes += fabs(value) / unit;
+                scale = fmax(scale, unit);
             }
-            expect_near(level, (double)output[i * width + c] / sum[i], exact, 2 * relative * (norm + fabs(exact)), "output", dim, type, i);
+            const double bound = 2 * relative * (norm + fabs(exact)) + 2 * bytes * scale / 65534 / total;
+            expect_near(level, (double)output[i * width + c] / sum[i], exact, bound, "output", dim, type, i);
         }
     }
     free(alone);

@@ -280,7 +280,8 @@ import Testing
             for (i, value) in Self.values(visible.count * dim, seed: 3).enumerated() {
                 q[i / dim * padded + i % dim] = value
             }
-            var scratch = [Float](repeating: .nan, count: (2 * padded + 8) * Int(SIGMA_ATTENTION_BLOCK))
+            var scratch = [Float](
+                repeating: .nan, count: sigma_attention_scratch(Int32(dim), Int32(visible.count)))
             var (maximum, sum) = (
                 [Float](repeating: 0, count: visible.count), [Float](repeating: 0, count: visible.count)
             )
@@ -293,22 +294,30 @@ import Testing
                     #expect(sum[i] == 0 && maximum[i] == -.infinity)
                     continue
                 }
-                var (scores, norms) = ([Double](), 0.0)
+                var (scores, norms, sizes) = ([Double](), 0.0, 0.0)
                 for j in 0..<Int(count) {
-                    var (score, norm) = (0.0, 0.0)
+                    var (score, norm, size) = (0.0, 0.0, 0.0)
                     for c in 0..<dim {
                         let product = Double(q[i * padded + c]) * k64[j * dim + c]
                         score += product
                         norm += abs(product)
+                        size += abs(k64[j * dim + c])
                     }
                     scores.append(score)
                     norms = max(norms, norm)
+                    sizes = max(sizes, size)
                 }
                 let most = scores.max()!
                 let weights = scores.map { exponential($0 - most) }
                 let total = weights.reduce(0, +)
                 // A score's error moves every weight by that much; sums and exponentials add theirs.
-                let relative = 2 * Double(dim) * Self.unit * norms + Double(count + 8) * Self.unit + 0x1p-20
+                // Bytes are multiplied with queries, and with weights times scales, of 16 bits.
+                let halfStep = type == Int32(SIGMA_Q8_0) ? 1.0 / 65534 : 0
+                let largest = q[i * padded..<(i + 1) * padded].map { Double($0.magnitude) }.max()!
+                let relative =
+                    2 * Double(dim) * Self.unit * norms + halfStep * largest * sizes + Double(count + 8) * Self.unit
+                    + 0x1p-20
+                let weightRounding = 2.01 * halfStep * Double(count) * v64.map(\.magnitude).max()! / total
                 for c in 0..<dim {
                     var (exact, norm) = (0.0, 0.0)
                     for j in 0..<Int(count) {
@@ -317,7 +326,8 @@ import Testing
                     }
                     let found = Double(output[i * padded + c]) / Double(sum[i])
                     #expect(
-                        abs(found - exact) <= 2 * relative * (norm + abs(exact)), "dim \(dim) type \(type) query \(i)")
+                        abs(found - exact) <= 2 * relative * (norm + abs(exact)) + weightRounding,
+                        "dim \(dim) type \(type) query \(i)")
                 }
             }
             // A query's state does not depend on the queries beside it.

@@ -15,12 +15,17 @@ enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q4_0 = 2, SIGMA_Q8_0 = 8, SIGMA_Q4_K 
 
 // Positions per block of attention's online softmax.
 enum { SIGMA_ATTENTION_BLOCK = 64 };
-// Most query vectors of one call, and the floats of scratch that it uses.
+// Most query vectors of one call.
 enum { SIGMA_ATTENTION_QUERIES = 1024 };
-#define SIGMA_ATTENTION_SCRATCH(head_dim) (SIGMA_ATTENTION_BLOCK * (2 * SIGMA_PADDED(head_dim) + 8))
 
 // Queries and outputs of attention lie at this distance: head_dim rounded up, the rest zero.
 #define SIGMA_PADDED(head_dim) (((head_dim) + 15) & ~15)
+
+// Floats of scratch that attention of so many queries uses: scores, keys and values of a block, queries in 16 bits and their scales.
+static inline size_t sigma_attention_scratch(int head_dim, int queries) {
+    const size_t width = SIGMA_PADDED(head_dim);
+    return SIGMA_ATTENTION_BLOCK * (32 + 2 * width) + (size_t)queries * (1 + width / 2);
+}
 
 // 32 activations in 8 bits, and what products need to know of them beside.
 typedef struct {
@@ -50,7 +55,8 @@ typedef struct {
 } sigma_screen_state;
 
 // Keys (or values) of one head at successive positions, in tiles of 16. A tile of keys is [width][16], of values [16][width],
-// width = SIGMA_PADDED(head_dim), of f32, f16, or (q8_0) signed bytes, then [width / 32][16] fp16 scales. 64-byte aligned. There is memory
+// width = SIGMA_PADDED(head_dim), of f32 or f16. q8_0: signed bytes, keys as [width / 2][16][2], values as [8][width][2] (two components, or two
+// positions, beside each other), then [width / 32][16] fp16 scales. 64-byte aligned. There is memory
 // for whole blocks of SIGMA_ATTENTION_BLOCK positions: what lies behind the last visible position is read, and makes no difference.
 typedef struct {
     void *tiles;
@@ -101,7 +107,7 @@ typedef struct {
     void (*store_kv)(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows);
     // One split of a sequence: `queries` vectors q [queries, padded] (already scaled, padded = SIGMA_PADDED(head_dim), zeros behind
     // head_dim) against its first positions. Query i sees the first visible[i] >= 0 of them. Writes the softmax state of each query:
-    // maximum[i], sum[i] and the unnormalised output [queries, padded]. scratch holds SIGMA_ATTENTION_SCRATCH(head_dim) floats.
+    // maximum[i], sum[i] and the unnormalised output [queries, padded]. scratch holds sigma_attention_scratch(head_dim, queries) floats.
     void (*attend)(const sigma_kv_rows *keys, const sigma_kv_rows *values, int head_dim, const float *q, int queries,
                    const int32_t *visible, float *scratch, float *maximum, float *sum, float *output);
     // Adds one split's state to the state (maximum, sum, output [padded]) of the splits before it. Begin

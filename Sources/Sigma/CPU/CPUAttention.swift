@@ -31,15 +31,10 @@ extension CPUBackend {
 
     var headsPerGroup: Int { configuration.headCount / configuration.kvHeadCount }
 
-    /// Floats that one call of the kernel uses.
-    private static func kernelScratch(_ paddedHeadDim: Int) -> Int {
-        Int(SIGMA_ATTENTION_BLOCK) * (2 * paddedHeadDim + 8)
-    }
-
     static func attentionScratch(_ configuration: ModelConfiguration, paddedHeadDim: Int) -> Int {
         // The kernel's, then gathered queries, two outputs and four softmax numbers of each.
         let queries = max(queryTile, configuration.headCount / configuration.kvHeadCount)
-        return kernelScratch(paddedHeadDim) + queries * (3 * paddedHeadDim + 5)
+        return sigma_attention_scratch(Int32(configuration.headDim), Int32(queries)) + queries * (3 * paddedHeadDim + 5)
     }
 
     /// Cuts the batch's attention into items, head by head. A segment with few rows is split over positions, so that all members have work
@@ -269,7 +264,7 @@ extension CPUBackend {
 
         // The kernel's scratch, then queries, outputs of all splits and of one, sums and maxima, and how much each query sees.
         let kernelScratch = scratch(member)
-        let q = kernelScratch + Self.kernelScratch(padded)
+        let q = kernelScratch + sigma_attention_scratch(Int32(configuration.headDim), Int32(queries))
         let output = q + queries * padded
         let splitOutput = output + queries * padded
         let maximum = splitOutput + queries * padded

@@ -84,7 +84,7 @@ final class KVCache: SequenceState, @unchecked Sendable {
 extension KVCache {
     private static let tileLength = 16
 
-    var storedLayout: String { "tiles16" }
+    var storedLayout: String { kvType == .q8_0 ? "tiles16-pairs" : "tiles16" }
 
     func storedBlockSizes(length: Int) -> [Int] {
         stride(from: 0, to: length, by: Self.blockLength).map { start in
@@ -128,29 +128,31 @@ extension KVCache {
 
     /// Zeros a tile's positions from `first` on: what is there was forgotten, or never written.
     private func clear(_ tile: UnsafeMutableRawBufferPointer, from first: Int, isValue: Bool) {
+        // The tile as its kernels have it (sigma_kernels.h). A q8_0 row has 1/16 of its width in scales behind the tile's elements.
+        let length = Self.tileLength
         let elementBytes =
             switch kvType {
             case .f32: 4
             case .f16: 2
             case .q8_0: 1
             }
-        // A q8_0 row has 1/16 of its width in scales behind the tile's elements.
         let width = kvType == .q8_0 ? rowBytes * 16 / 17 : rowBytes / elementBytes
-        func zero(_ range: Range<Int>) { for byte in range { tile[byte] = 0 } }
-        if isValue {
-            zero(first * width * elementBytes..<Self.tileLength * width * elementBytes)
-        } else {
-            for component in 0..<width {
-                let row = component * Self.tileLength
-                zero((row + first) * elementBytes..<(row + Self.tileLength) * elementBytes)
-            }
+        func zero(element index: Int, bytes: Int) {
+            for byte in index * bytes..<(index + 1) * bytes { tile[byte] = 0 }
         }
-        if kvType == .q8_0 {
-            let scales = Self.tileLength * width
-            for group in 0..<width / 32 {
-                let row = group * Self.tileLength
-                zero(scales + (row + first) * 2..<scales + (row + Self.tileLength) * 2)
+        for position in first..<length {
+            for component in 0..<width {
+                let index =
+                    switch (kvType, isValue) {
+                    case (.q8_0, true): position / 2 * 2 * width + component * 2 + position % 2
+                    case (.q8_0, false): component / 2 * 2 * length + position * 2 + component % 2
+                    case (_, true): position * width + component
+                    case (_, false): component * length + position
+                    }
+                zero(element: index, bytes: elementBytes)
             }
+            guard kvType == .q8_0 else { continue }
+            for group in 0..<width / 32 { zero(element: length * width / 2 + group * length + position, bytes: 2) }
         }
     }
 
