@@ -1,8 +1,10 @@
 """The speed of llama.cpp and of Sigma on the same weights, on this machine.
 
-Makes a qwen3moe GGUF of a native model (as_qwen3moe.py) and a native model of that, so that both have the same bytes. First every setting of llama.cpp is tried
-once for each work (flash attention or not; plain and repacked weights, the latter with and without AMX; sizes of the physical batch) and the fastest kept; then
-rounds of llama.cpp and Sigma in turn. A round's value is the mean of its repetitions behind one that is not counted; results are medians of rounds.
+Makes a qwen3moe GGUF of a native model (as_qwen3moe.py) and a native model of that, so that both have the same bytes (ours has planes to screen the head
+beside them). First every setting of llama.cpp is tried once for each work (flash attention or not; plain and repacked weights, the latter with
+and without AMX; sizes of the physical batch) and the fastest kept; then rounds of llama.cpp and Sigma in turn. A round's value is the mean of its
+repetitions behind one that is not counted; results are medians of rounds. llama.cpp's copy of the weights takes the page cache from ours: before
+Sigma's turn its file is read once.
 
     sigma-convert --synthetic sigma-moe-tiny synthetic.gguf --type q4_0
     python compare_speed.py synthetic.gguf results
@@ -35,14 +37,14 @@ import as_qwen3moe  # noqa: E402
 WEIGHTS = ["repacked", "repacked, no AMX", "plain"]
 
 
-def llama(model, setting):
-    """Tokens per second, or None where the setting crashes or is refused."""
-    command = [sys.executable, str(HERE / "llama_speed.py"), str(model), json.dumps(setting)]
+def llama(model, weights, works):
+    """Tokens per second for each of `works`, in one process; or None where it crashes or refuses."""
+    command = [sys.executable, str(HERE / "llama_speed.py"), str(model), weights, json.dumps(works)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode == 0:
-        return json.loads(result.stdout.splitlines()[-1])["tps"]
+        return json.loads(result.stdout.splitlines()[-1])
     reason = f"signal {-result.returncode}" if result.returncode < 0 else result.stderr.strip().splitlines()[-1:]
-    print(f"  not measured ({reason}): {name_of(setting)}", file=sys.stderr)
+    print(f"  not measured ({reason}): {weights}", file=sys.stderr)
     return None
 
 
@@ -52,8 +54,15 @@ def name_of(setting):
 
 
 class Sigma:
-    def __init__(self, folder, model, threads):
-        self.command = [str(folder / "sigma-bench"), "--model", str(model), "--threads", str(threads), "--format", "json"]
+    def __init__(self, folder, model, arguments):
+        self.model = model
+        self.generate_count, self.repetitions = arguments.generate, arguments.repetitions
+        self.command = [str(folder / "sigma-bench"), "--backend", "cpu", "--model", str(model), "--threads", str(arguments.threads), "--format", "json"]
+
+    def warm(self):
+        with open(self.model, "rb", buffering=0) as file:
+            while file.read(1 << 24):
+                pass
 
     def run(self, *options):
         result = subprocess.run([*self.command, *map(str, options)], capture_output=True, text=True)
@@ -61,96 +70,114 @@ class Sigma:
             sys.exit(f"sigma-bench: {result.stderr}")
         return json.loads(result.stdout)
 
-    def prompt(self, count, kv, repetitions, seed):
-        rows = self.run("--prompt", count, "--generate", 0, "--kv-type", kv, "--repetitions", repetitions, "--seed", seed)
-        return rows[0]["prompt_tps"]
+    def prompt(self, count, kv, seed):
+        row = self.run("--prompt", count, "--generate", 0, "--kv-type", kv, "--repetitions", self.repetitions, "--seed", seed)[0]
+        return row["prompt_tps"], row["prompt_tps"] / row["prompt_ceiling_tps"]
 
-    def generate(self, count, depths, kv, repetitions, seed):
-        rows = self.run("--prompt", 0, "--generate", count, "--depth", ",".join(map(str, depths)), "--kv-type", kv,
-                        "--repetitions", repetitions, "--seed", seed)
-        return {str(row["depth"]): row["generate_tps"] for row in rows}
+    def generate(self, depths, kv, seed, *options):
+        rows = self.run("--prompt", 0, "--generate", self.generate_count, "--depth", ",".join(map(str, depths)), "--kv-type", kv,
+                        "--repetitions", self.repetitions, "--seed", seed, *options)
+        return {row["depth"]: (row["generate_tps"], row["generate_tps"] / row["ceiling_tps"]) for row in rows}
 
 
-def settings(arguments, kv, batches):
-    for weights, flash, ubatch in itertools.product(WEIGHTS, [True, False], batches):
+def settings(arguments, weights, kv, batches):
+    for flash, ubatch in itertools.product([True, False], batches):
         # llama.cpp reads quantized values by flash attention only.
         if flash or kv != "q8_0":
             yield {"weights": weights, "flash": flash, "ubatch": ubatch, "kv": kv, "threads": arguments.threads}
 
 
-def best(candidates, tried, key):
-    """The setting with the highest of the values that `key` finds."""
-    working = [(key(tps), setting) for setting, tps in zip(candidates, tried) if tps is not None]
-    if not working:
-        sys.exit("llama.cpp runs this model in no setting")
-    return max(working, key=lambda pair: pair[0])[1]
-
-
 def choose(model, arguments, kv):
     """The best setting for each prompt and for each depth, and what was tried."""
-    chosen, log = {}, []
-    for prompt in arguments.prompts:
-        candidates = list(settings(arguments, kv, [n for n in arguments.ubatch if n <= max(prompt, min(arguments.ubatch))]))
-        tried = [llama(model, {**s, "prompt": prompt, "repetitions": 1, "seed": 1000 + prompt}) for s in candidates]
-        log += [{"work": f"prompt {prompt}", "kv": kv, "setting": name_of(s), "tps": t} for s, t in zip(candidates, tried)]
-        chosen["prompt", prompt] = best(candidates, tried, lambda tps: tps)
-    candidates = list(settings(arguments, kv, [max(arguments.ubatch)]))
-    work = {"depths": arguments.depths, "generate": min(16, arguments.generate), "repetitions": 1, "seed": 999}
-    tried = [llama(model, {**s, **work}) for s in candidates]
-    log += [{"work": "generate", "kv": kv, "setting": name_of(s), "tps": t} for s, t in zip(candidates, tried)]
-    for depth in arguments.depths:
-        chosen["generate", depth] = best(candidates, tried, lambda tps: tps[str(depth)])
-    return chosen, log
+    tried = {}  # of each work: [(tokens per second, setting)]
+    for weights in arguments.weights:
+        works = []
+        for prompt in arguments.prompts:
+            sizes = [n for n in arguments.ubatch if n <= max(prompt, min(arguments.ubatch))]
+            works += [{**s, "prompt": prompt, "repetitions": 1, "seed": 1000 + prompt} for s in settings(arguments, weights, kv, sizes)]
+        for setting in settings(arguments, weights, kv, [max(arguments.ubatch)]):
+            works.append({**setting, "depths": arguments.depths, "generate": min(16, arguments.generate), "repetitions": 1, "seed": 999})
+        for work, tps in zip(works, llama(model, weights, works) or []):
+            for size, value in tps.items() if "depths" in work else [(work["prompt"], tps)]:
+                tried.setdefault(("generate" if "depths" in work else "prompt", int(size)), []).append((value, work))
+    if not tried:
+        sys.exit("llama.cpp runs this model in no setting")
+    log = [{"work": f"{work} {size}", "kv": kv, "setting": name_of(setting), "tps": value}
+           for (work, size), values in tried.items() for value, setting in values]
+    best = {key: max(values, key=lambda pair: pair[0])[1] for key, values in tried.items()}
+    keys = ["weights", "flash", "ubatch", "kv", "threads"]
+    return {key: {name: setting[name] for name in keys} for key, setting in best.items()}, log
+
+
+def llama_round(model, chosen, arguments, seed):
+    """Tokens per second of every work, each with its setting; works with the same weights in one process, depths with the same setting in one session."""
+    works = {}
+    for (work, size), setting in chosen.items():
+        common = {**setting, "repetitions": arguments.repetitions, "seed": seed}
+        if work == "prompt":
+            works["prompt", size] = {**common, "prompt": size}
+        else:
+            group = works.setdefault(("generate", name_of(setting)), {**common, "generate": arguments.generate, "depths": []})
+            group["depths"].append(size)
+    result = {}
+    for weights in {work["weights"] for work in works.values()}:
+        mine = [work for work in works.values() if work["weights"] == weights]
+        for work, tps in zip(mine, llama(model, weights, mine) or []):
+            if "prompt" in work:
+                result["prompt", work["prompt"]] = tps
+            else:
+                result.update({("generate", int(depth)): value for depth, value in tps.items()})
+    return result
 
 
 def measure(models, sigma, arguments):
-    """One row for each work and type of the cache."""
+    """One row for each work and type of the cache; generation with the full head apart."""
     rows, log = [], []
     for kv in arguments.kv:
         chosen, tried = choose(models["llama"], arguments, kv)
         log += tried
+        mine = {}
         for (work, size), setting in chosen.items():
-            rows.append({"work": work, "size": size, "kv": kv, "setting": name_of(setting), "llama": [], "sigma": []})
-        for round_number in range(arguments.rounds):
-            common = {"repetitions": arguments.repetitions, "seed": round_number + 1}
-            mine = [row for row in rows if row["kv"] == kv]
-            for row in (row for row in mine if row["work"] == "prompt"):
-                row["llama"].append(llama(models["llama"], {**chosen["prompt", row["size"]], **common, "prompt": row["size"]}))
-                row["sigma"].append(sigma.prompt(row["size"], kv, arguments.repetitions, round_number + 1))
-            # Depths with the same setting in one process, which reads the long prompt once.
-            by_setting = {}
-            for row in (row for row in mine if row["work"] == "generate"):
-                by_setting.setdefault(row["setting"], []).append(row)
-            for group in by_setting.values():
-                depths = [row["size"] for row in group]
-                setting = {**chosen["generate", depths[0]], **common, "depths": depths, "generate": arguments.generate}
-                theirs = llama(models["llama"], setting)
-                ours = sigma.generate(arguments.generate, depths, kv, arguments.repetitions, round_number + 1)
-                for row in group:
-                    row["llama"].append(theirs and theirs[str(row["size"])])
-                    row["sigma"].append(ours[str(row["size"])])
-            print(f"{kv}: round {round_number + 1} of {arguments.rounds}", file=sys.stderr)
+            for head in ["full", "screened"] if work == "generate" else [None]:
+                row = {"work": work, "size": size, "kv": kv, "head": head, "setting": name_of(setting), "llama": [], "sigma": [], "shares": []}
+                mine[work, size, head] = row
+        rows += mine.values()
+        for number in range(1, arguments.rounds + 1):
+            theirs = llama_round(models["llama"], chosen, arguments, number)
+            sigma.warm()
+            ours = {("prompt", size, None): sigma.prompt(size, kv, number) for size in arguments.prompts}
+            for head, options in [("full", ["--full-head"]), ("screened", [])]:
+                for depth, value in sigma.generate(arguments.depths, kv, number, *options).items():
+                    ours["generate", depth, head] = value
+            for (work, size, head), row in mine.items():
+                row["llama"].append(theirs.get((work, size)))
+                row["sigma"].append(ours[work, size, head][0])
+                row["shares"].append(ours[work, size, head][1])
+            print(f"{kv}: round {number} of {arguments.rounds}", file=sys.stderr)
+            for row in mine.values():
+                print(f"  {row['work']} {row['size']} {row['head'] or ''}: {row['llama'][-1]} {row['sigma'][-1]:.1f} {row['shares'][-1]:.2f}", file=sys.stderr)
     for row in rows:
-        for engine in ["llama", "sigma"]:
-            values = [value for value in row[engine] if value is not None]
-            if not values:
-                sys.exit(f"llama.cpp ran this setting once and never again: {row['setting']}")
-            row[engine + "_median"] = statistics.median(values)
+        values = [value for value in row["llama"] if value is not None]
+        if not values:
+            sys.exit(f"llama.cpp ran this setting once and never again: {row['setting']}")
+        row["llama_median"] = statistics.median(values)
+        row["sigma_median"] = statistics.median(row["sigma"])
+        row["share_median"] = statistics.median(row["shares"])
+        row["ratio_median"] = statistics.median(ours / theirs for ours, theirs in zip(row["sigma"], row["llama"]) if theirs is not None)
     return rows, log
 
 
 def markdown(report):
     lines = [f"`{report['model']}`, {report['threads']} threads, {report['processor']}, llama-cpp-python {report['llama_cpp']}; medians of "
-             f"{report['rounds']} rounds, lowest and highest in brackets; tokens/s", "",
-             "| work | cache | llama.cpp | Sigma | ratio | llama.cpp's setting |", "|---|---|---|---|---|---|"]
+             f"{report['rounds']} rounds, lowest and highest in brackets; tokens/s; share: of the ceiling that sigma-bench prints in the same run", "",
+             "| work | cache | llama.cpp | Sigma | median of the rounds' ratios | share | llama.cpp's setting |", "|---|---|---|---|---|---|---|"]
     for row in report["rows"]:
-        work = f"prompt of {row['size']}" if row["work"] == "prompt" else f"generation behind {row['size']}"
+        work = f"prompt of {row['size']}" if row["work"] == "prompt" else f"generation behind {row['size']}, {row['head']} head"
         cells = []
         for engine in ["llama", "sigma"]:
             values = [value for value in row[engine] if value is not None]
             cells.append(f"{row[engine + '_median']:.1f} ({min(values):.1f} to {max(values):.1f})")
-        ratio = row["sigma_median"] / row["llama_median"]
-        lines.append(f"| {work} | {row['kv']} | {cells[0]} | {cells[1]} | {ratio:.2f} | {row['setting']} |")
+        lines.append(f"| {work} | {row['kv']} | {cells[0]} | {cells[1]} | {row['ratio_median']:.2f} | {100 * row['share_median']:.0f} % | {row['setting']} |")
     return "\n".join(lines) + "\n"
 
 
@@ -165,7 +192,7 @@ def plot(report, path):
     for axis, work, title in zip(axes, ["prompt", "generate"], ["Prompt", "Generation"]):
         for engine, name, color in [("sigma", "Sigma", "#d1495b"), ("llama", "llama.cpp", "#30638e")]:
             for kv, style in [("f16", "-"), ("q8_0", "--"), ("f32", ":")]:
-                rows = [row for row in report["rows"] if row["work"] == work and row["kv"] == kv]
+                rows = [row for row in report["rows"] if row["work"] == work and row["kv"] == kv and row["head"] != "full"]
                 if rows:
                     places = range(len(rows))
                     axis.plot(places, [row[engine + "_median"] for row in rows], style, marker="o", color=color, label=f"{name}, {kv}")
@@ -201,6 +228,7 @@ if __name__ == "__main__":
     parser.add_argument("--depths", type=numbers, default=[0, 1024, 4096, 16384])
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--kv", type=lambda text: text.split(","), default=["f16", "q8_0"])
+    parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="of llama.cpp, to try")
     parser.add_argument("--ubatch", type=numbers, default=[512, 2048], help="of llama.cpp, tried for prompts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repetitions", type=int, default=1)
@@ -215,7 +243,7 @@ if __name__ == "__main__":
         as_qwen3moe.make(arguments.model, theirs, str(convert))
     if not ours.exists():
         subprocess.run([convert, theirs, ours], check=True)
-    rows, log = measure({"llama": theirs}, Sigma(arguments.sigma_bin, ours, arguments.threads), arguments)
+    rows, log = measure({"llama": theirs}, Sigma(arguments.sigma_bin, ours, arguments), arguments)
     report = {"model": arguments.model.name, "threads": arguments.threads, "processor": processor(), "llama_cpp": llama_cpp.__version__,
               "rounds": arguments.rounds, "repetitions": arguments.repetitions, "rows": rows, "tried": log}
     (arguments.folder / "speed.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -1,11 +1,11 @@
-"""Measures llama.cpp on one model and one setting, through its C API, as a process of its own: a setting may crash.
+"""Measures llama.cpp on one model, through its C API, as a process of its own: a setting may crash.
 
-    python llama_speed.py MODEL '{"prompt": 512, "repetitions": 2, "threads": 2, "kv": "f16", "flash": true, "weights": "repacked",
-                                  "ubatch": 512, "seed": 1}'
-    ... with "depths": [0, 1024] and "generate": 64 in place of "prompt"
+    python llama_speed.py MODEL repacked '[{"prompt": 512, "repetitions": 2, "threads": 2, "kv": "f16", "flash": true, "ubatch": 512, "seed": 1},
+                                           {"depths": [0, 1024], "generate": 64, ...}]'
 
-Weights are "plain" (ggml's rows), "repacked" (whatever llama.cpp makes of them for this processor), or "repacked, no AMX". Writes one JSON
-object: tokens per second, a number for a prompt, or one for each depth. Tokens are uniform over the vocabulary and never the same twice.
+Weights are "plain" (ggml's rows), "repacked" (whatever llama.cpp makes of them for this processor), or "repacked, no AMX". Writes a JSON
+list of tokens per second, for each piece of work: a number for a prompt, or one for each depth. Tokens are uniform over the vocabulary and never
+the same twice.
 """
 
 import ctypes
@@ -34,16 +34,20 @@ def refuse_amx():
     return memory
 
 
-class Session:
-    def __init__(self, path, setting, positions):
-        self.stack = refuse_amx() if setting["weights"] == "repacked, no AMX" else None
+class Model:
+    def __init__(self, path, weights):
+        self.stack = refuse_amx() if weights == "repacked, no AMX" else None
         llama_cpp.llama_log_set(silence, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        model = llama_cpp.llama_model_default_params()
-        model.use_extra_bufts = setting["weights"] != "plain"
-        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), model)
-        if not self.model:
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.use_extra_bufts = weights != "plain"
+        self.pointer = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        if not self.pointer:
             sys.exit(f"llama.cpp does not load {path}")
+
+
+class Session:
+    def __init__(self, model, setting, positions):
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = (positions + 255) // 256 * 256
         parameters.n_batch = max(setting["ubatch"], 2048)
@@ -52,14 +56,18 @@ class Session:
         parameters.type_k = parameters.type_v = KV[setting["kv"]]
         parameters.flash_attn_type = int(setting["flash"])
         parameters.no_perf = True
-        self.context = llama_cpp.llama_init_from_model(self.model, parameters)
+        self.context = llama_cpp.llama_init_from_model(model.pointer, parameters)
         if not self.context:
             sys.exit("llama.cpp makes no context of this setting")
         self.step = parameters.n_batch
         self.batch = llama_cpp.llama_batch_init(self.step, 0, 1)
-        self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+        self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model.pointer))
         self.random = np.random.default_rng(setting["seed"])
         self.length = 0
+
+    def close(self):
+        llama_cpp.llama_batch_free(self.batch)
+        llama_cpp.llama_free(self.context)
 
     def feed(self, count):
         """Random tokens behind those that are there, with the last one's logits."""
@@ -89,17 +97,18 @@ def timed(work):
     return time.perf_counter() - begin
 
 
-def measure(path, setting):
+def measure(model, setting):
     repetitions = setting["repetitions"]
     if "prompt" in setting:
         count = setting["prompt"]
-        session, speeds = Session(path, setting, count), []
+        session, speeds = Session(model, setting, count), []
         for _ in range(repetitions + 1):
             session.truncate(0)
             speeds.append(count / timed(lambda: session.feed(count)))
+        session.close()
         return float(np.mean(speeds[1:]))  # as sigma-bench: the first is not counted, and rounds are means
     generate, result = setting["generate"], {}
-    session = Session(path, setting, max(setting["depths"]) + generate)
+    session = Session(model, setting, max(setting["depths"]) + generate)
     for depth in sorted(setting["depths"]):
         if depth > session.length:
             session.feed(depth - session.length)
@@ -109,8 +118,10 @@ def measure(path, setting):
             speeds.append(generate / timed(lambda: [session.feed(1) for _ in range(generate)]))
         session.truncate(depth)
         result[str(depth)] = float(np.mean(speeds[1:]))
+    session.close()
     return result
 
 
 if __name__ == "__main__":
-    print(json.dumps({"tps": measure(sys.argv[1], json.loads(sys.argv[2]))}))
+    model = Model(sys.argv[1], sys.argv[2])
+    print(json.dumps([measure(model, setting) for setting in json.loads(sys.argv[3])]))
