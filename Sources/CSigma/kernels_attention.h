@@ -38,15 +38,8 @@ INLINE vs round_to_16(vf x) {
 // A query in 16 bits; returns their scale, which is not a number if a component isn't.
 INLINE float quantize_query(const float *q, int head_dim, int16_t *out) {
     vi most = {0};
-    for (int c = 0; c < head_dim; c += LANES) {
-        vi magnitude;
-        const vf value = load(q + c);
-        __builtin_memcpy(&magnitude, &value, sizeof magnitude);
-        most = integer_max(most, magnitude & 0x7fffffff);
-    }
-    const int32_t largest = largest_lane(most);
-    float amax;
-    __builtin_memcpy(&amax, &largest, sizeof amax);
+    for (int c = 0; c < head_dim; c += LANES) most = integer_max(most, magnitude(load(q + c)));
+    const float amax = largest_magnitude(most);
     const float inverse = amax > 1e-30f ? 32767.0f / amax : 0;
     for (int c = 0; c < head_dim; c += LANES) *(vs *)(out + c) = round_to_16(load(q + c) * inverse);
     return amax / 32767.0f;
@@ -252,15 +245,11 @@ INLINE void weigh_tile(const kv_block *k, int type, int ahead, int head_dim, con
 INLINE float largest_scale(const float *scales, int count) {
     vi most = {0};
     for (int j = 0; j < BLOCK; j += LANES) {
-        vi bits, index;
+        vi index;
         for (int lane = 0; lane < LANES; lane++) index[lane] = j + lane;
-        __builtin_memcpy(&bits, scales + j, sizeof bits);
-        most = integer_max(most, bits & 0x7fffffff & (index < count));
+        most = integer_max(most, magnitude(load(scales + j)) & (index < count));
     }
-    const int32_t bits = largest_lane(most);
-    float largest;
-    __builtin_memcpy(&largest, &bits, sizeof largest);
-    return largest;
+    return largest_magnitude(most);
 }
 
 // Their outputs.

@@ -127,19 +127,25 @@ INLINE int32_t integer_lane_sum(vi v) {
     return v[0];
 }
 
+// Magnitudes as integers have the same order, and not-a-number is above all: a scale made of the largest is so too.
+INLINE vi magnitude(vf x) {
+    vi bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    return bits & 0x7fffffff;
+}
+
+INLINE float largest_magnitude(vi magnitudes) {
+    const int32_t bits = largest_lane(magnitudes);
+    float x;
+    __builtin_memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 // 32 values to 8 bits, and the sums of their halves; returns their scale.
 INLINE float quantize_block(const float *x, int8_t *quants, int32_t halves[2]) {
-    // The maximum of magnitudes as integers has the same order, and not-a-number above all: it makes the scale so too.
     vi most = {0};
-    UNROLLED for (int i = 0; i < 32; i += LANES) {
-        vi magnitude;
-        const vf value = load(x + i);
-        __builtin_memcpy(&magnitude, &value, sizeof magnitude);
-        most = integer_max(most, magnitude & 0x7fffffff);
-    }
-    const int32_t largest = largest_lane(most);
-    float amax;
-    __builtin_memcpy(&amax, &largest, sizeof amax);
+    UNROLLED for (int i = 0; i < 32; i += LANES) most = integer_max(most, magnitude(load(x + i)));
+    const float amax = largest_magnitude(most);
     const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
     UNROLLED for (int half = 0; half < 2; half++) {
         vi sum = {0};
