@@ -10,7 +10,7 @@
 //   add_pairs(sums, w, pair)   vi: to each lane the sum of its two 16-bit numbers in w times the two in `pair`, exact
 
 // Queries whose scores are computed before any of them meets the values: keys, then values stay in the first cache meanwhile.
-enum { BLOCK = SIGMA_ATTENTION_BLOCK, QUERIES = 4, CHUNK = 32 };
+enum { BLOCK = SIGMA_ATTENTION_BLOCK, QUERIES = 4, CHUNK = SIGMA_ATTENTION_CHUNK };
 
 typedef int8_t vb2 __attribute__((vector_size(2 * LANES), aligned(1)));
 typedef int16_t vp __attribute__((vector_size(4 * LANES), aligned(2)));

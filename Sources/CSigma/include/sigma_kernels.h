@@ -15,8 +15,8 @@ enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q4_0 = 2, SIGMA_Q8_0 = 8, SIGMA_Q4_K 
 
 // Positions per block of attention's online softmax.
 enum { SIGMA_ATTENTION_BLOCK = 64 };
-// Most query vectors of one call.
-enum { SIGMA_ATTENTION_QUERIES = 1024 };
+// Most query vectors of one call, and those whose scores are kept at a time.
+enum { SIGMA_ATTENTION_QUERIES = 1024, SIGMA_ATTENTION_CHUNK = 32 };
 
 // Queries and outputs of attention lie at this distance: head_dim rounded up, the rest zero.
 #define SIGMA_PADDED(head_dim) (((head_dim) + 15) & ~15)
@@ -24,7 +24,7 @@ enum { SIGMA_ATTENTION_QUERIES = 1024 };
 // Floats of scratch that attention of so many queries uses: scores, keys and values of a block, queries in 16 bits and their scales.
 static inline size_t sigma_attention_scratch(int head_dim, int queries) {
     const size_t width = SIGMA_PADDED(head_dim);
-    return SIGMA_ATTENTION_BLOCK * (32 + 2 * width) + (size_t)queries * (1 + width / 2);
+    return SIGMA_ATTENTION_BLOCK * (SIGMA_ATTENTION_CHUNK + 2 * width) + (size_t)queries * (1 + width / 2);
 }
 
 // 32 activations in 8 bits, and what products need to know of them beside.
