@@ -20,7 +20,7 @@ public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never 
 }
 
 /// A wrong combination of arguments that the parser itself cannot see: exit code 64.
-public func usageError(_ message: String, remedy: String? = nil) -> SigmaError {
+public func usageError(_ message: String, remedy: Remedy? = nil) -> SigmaError {
     SigmaError(.usage, message, remedy: remedy)
 }
 
@@ -55,11 +55,11 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
     case let error as SigmaError:
         // What was written so far stands before the error even if both go to the same place.
         try? StandardOutput.flush()
-        StandardError.write(Terminal.red("error: ") + error.description + "\n")
-        endProcess(error.kind.rawValue)
+        StandardError.write(Terminal.red("error: ") + error.report + "\n")
+        endProcess(error.kind.exitCode)
     case is CancellationError:
         try? StandardOutput.flush()
-        endProcess(SigmaError.Kind.interrupted.rawValue)
+        endProcess(SigmaError.Kind.interrupted.exitCode)
     default:
         // --help and --version are errors to the parser, too.
         guard type.exitCode(for: error) != .success else {
@@ -73,7 +73,7 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
         StandardError.write(
             Terminal.red("error: ") + SigmaError.printable(type.message(for: error)) + "\n"
                 + "The options are listed by: \(name) --help\n")
-        endProcess(SigmaError.Kind.usage.rawValue)
+        endProcess(SigmaError.Kind.usage.exitCode)
     }
 }
 

@@ -271,7 +271,7 @@ struct ConfigReader {
         self.path = path
     }
 
-    func failure(_ key: String, _ message: String, remedy: String? = nil) -> SigmaError {
+    func failure(_ key: String, _ message: String, remedy: Remedy? = nil) -> SigmaError {
         SigmaError(.damaged, message, path: path, item: key, remedy: remedy)
     }
 

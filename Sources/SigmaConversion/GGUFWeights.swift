@@ -71,7 +71,7 @@ package struct GGUFWeights: WeightSources {
     }
 
     private static func failure(
-        _ file: GGUFFile, _ tensor: GGUFFile.Tensor, _ message: String, remedy: String? = nil
+        _ file: GGUFFile, _ tensor: GGUFFile.Tensor, _ message: String, remedy: Remedy? = nil
     ) -> SigmaError {
         SigmaError(
             .damaged, message, path: file.file.path, item: tensor.name, offset: UInt64(tensor.headerOffset),

@@ -38,7 +38,7 @@ package struct Overrides: Sendable {
             guard known.contains(key) else {
                 throw SigmaError(
                     .usage, "there is no override '\(key)'",
-                    remedy: "Known keys: " + known.sorted().joined(separator: ", "))
+                    remedy: "Known keys: \(known.sorted().joined(separator: ", "))")
             }
             guard values.updateValue(String(argument[argument.index(after: equals)...]), forKey: key) == nil else {
                 throw SigmaError(.usage, "the override '\(key)' is given twice")

@@ -102,8 +102,8 @@ struct TiktokenFile {
                 "the chat template uses <|im_start|>, which belongs to an older numbering of the specials, and added_tokens_decoder is empty",
                 path: settings.path, item: "chat_template",
                 remedy:
-                    "Give the numbering: --override 'tokenizer.specials={\"<|endoftext|>\":199999,\"<|im_start|>\":ID,\"<|im_end|>\":ID}', "
-                    + "or --override tokenizer.specials=sigma for the current one.")
+                    "Give the numbering: --override 'tokenizer.specials={\"<|endoftext|>\":199999,\"<|im_start|>\":ID,\"<|im_end|>\":ID}', or --override tokenizer.specials=sigma for the current one."
+            )
         }
         return table
     }

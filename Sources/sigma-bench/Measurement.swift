@@ -100,7 +100,7 @@ struct Measurement {
             guard isDone else { throw SigmaError(.interrupted, "interrupted") }
         }
         /// In as few pieces as the back end takes.
-        func read(_ tokens: [Int32], into sequence: any SequenceState, wantsLogits: Bool) throws -> Int {
+        func read(_ tokens: [Int32], into sequence: SequenceState, wantsLogits: Bool) throws -> Int {
             var start = 0
             var pieces = 0
             while start < tokens.count {

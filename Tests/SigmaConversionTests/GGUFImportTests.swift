@@ -116,7 +116,7 @@ import Testing
                 overrides: Overrides()))
         #expect(try checkpoint.read("direct.gguf") == checkpoint.read("plain.gguf"))
         let error = sigmaError { _ = try ModelFile(path: path("plain.gguf")) }
-        #expect(error?.kind == .damaged && error?.remedy?.contains("sigma-convert") == true)
+        #expect(error?.kind == .damaged && error?.remedy?.description.contains("sigma-convert") == true)
     }
 
     // MARK: types
@@ -310,7 +310,7 @@ import Testing
         func error(_ input: String = "m-00001-of-00003.gguf") -> SigmaError? {
             sigmaError { try convert(input, to: "refused.gguf") }
         }
-        #expect(error("m-00002-of-00003.gguf")?.remedy?.contains("first part") == true)
+        #expect(error("m-00002-of-00003.gguf")?.remedy?.description.contains("first part") == true)
         try part(2) { $0.set("split.no", UInt32(1)) }
         #expect(error()?.item == "split.no")
         try part(2) { $0.tensors.removeLast() }

@@ -285,7 +285,7 @@ import Testing
             "tokenizer_config.json", #"{"chat_template":"{{ '<|im_start|>' }}","added_tokens_decoder":{}}"#)
         expectRefused("chat_template")
         let error = sigmaError { _ = try read() }
-        #expect(error?.remedy?.contains("--override") == true)
+        #expect(error?.remedy?.description.contains("--override") == true)
         _ = try definition([#"tokenizer.specials={"<|endoftext|>":3}"#])
     }
 

@@ -30,14 +30,14 @@ import Testing
         var headRowLimit: Int { backend.headRowLimit }
         var rowsAreIndependent: Bool { false }
         var stepBytes: Int { 0 }
-        func makeSequence(kvType: KVType) throws -> any SequenceState { try backend.makeSequence(kvType: kvType) }
+        func makeSequence(kvType: KVType) throws -> SequenceState { try backend.makeSequence(kvType: kvType) }
         func begin(_ batch: Batch) throws { try backend.begin(batch) }
         func embed() { backend.embed() }
         func attend(layer: Int) { backend.attend(layer: layer) }
         func feedForward(layer: Int) throws { try backend.feedForward(layer: layer) }
         var expertStatistics: ExpertStatistics { backend.expertStatistics }
         func positionLimit(kvType: KVType) -> Int? { backend.positionLimit(kvType: kvType) }
-        func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
+        func hasRoom(for count: Int, in sequence: SequenceState) -> Bool {
             backend.hasRoom(for: count, in: sequence)
         }
         func layerRouting() -> LayerRouting? { backend.layerRouting() }

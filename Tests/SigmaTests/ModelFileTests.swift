@@ -61,21 +61,21 @@ import Testing
         let path = ReferenceFixture.folder + "/sigma-top1"
         let error = try #require(sigmaError { _ = try ModelFile(path: path) })
         #expect(error.kind == .damaged)
-        #expect(error.remedy?.contains("sigma-convert \(path) sigma-top1.gguf") == true)
+        #expect(error.remedy?.description.contains("sigma-convert \(path) sigma-top1.gguf") == true)
     }
 
     @Test func safetensorsFile() throws {
         let folder = ReferenceFixture.folder + "/sigma-top1"
         let error = try #require(sigmaError { _ = try ModelFile(path: folder + "/model.safetensors") })
         #expect(error.kind == .damaged)
-        #expect(error.remedy?.contains("sigma-convert \(folder) sigma-top1.gguf") == true)
+        #expect(error.remedy?.description.contains("sigma-convert \(folder) sigma-top1.gguf") == true)
     }
 
     @Test func foreignGGUF() throws {
         let error = try #require(try error(GGUFBytes.good.bytes))
         #expect(error.kind == .damaged)
         #expect(error.message.contains("'x'"))
-        #expect(error.remedy?.contains("sigma-convert /") == true)
+        #expect(error.remedy?.description.contains("sigma-convert /") == true)
     }
 
     @Test func noFile() { #expect(sigmaError { _ = try ModelFile(path: "/nonexistent.gguf") }?.kind == .noInput) }
@@ -88,7 +88,7 @@ import Testing
         bytes[try place(of: "sigma.format_version") + 20 + 4] = 9
         let error = try #require(try error(bytes))
         #expect(error.message == "expected format version 2, found 9")
-        #expect(error.remedy?.contains("sigma-convert") == true)
+        #expect(error.remedy?.description.contains("sigma-convert") == true)
     }
 
     @Test func missingTensor() throws {

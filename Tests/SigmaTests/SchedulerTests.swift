@@ -19,7 +19,7 @@ import Testing
         var headRowLimit: Int { backend.headRowLimit }
         var rowsAreIndependent: Bool { backend.rowsAreIndependent }
         var stepBytes: Int { backend.stepBytes }
-        func makeSequence(kvType: KVType) throws -> any SequenceState { try backend.makeSequence(kvType: kvType) }
+        func makeSequence(kvType: KVType) throws -> SequenceState { try backend.makeSequence(kvType: kvType) }
         func begin(_ batch: Batch) throws {
             largestBatch = max(largestBatch, batch.segments.count)
             onStep.withLock { $0 }?(batch)
@@ -34,7 +34,7 @@ import Testing
         func feedForward(layer: Int) throws { try backend.feedForward(layer: layer) }
         var expertStatistics: ExpertStatistics { backend.expertStatistics }
         func positionLimit(kvType: KVType) -> Int? { backend.positionLimit(kvType: kvType) }
-        func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
+        func hasRoom(for count: Int, in sequence: SequenceState) -> Bool {
             backend.hasRoom(for: count, in: sequence)
         }
         func layerRouting() -> LayerRouting? { backend.layerRouting() }

@@ -122,14 +122,15 @@ package final class Generation: StepWork, @unchecked Sendable {
         guard request.tokens.count <= engine.contextLength else {
             throw SigmaError(
                 .usage, "the prompt has \(request.tokens.count) tokens and the context is \(engine.contextLength)",
-                remedy: "Shorten the prompt, or raise --context if the model was made for more.")
+                remedy: .anyOf(["Shorten the prompt.", .raise(.contextLength, least: nil)]))
         }
         if let room = engine.backend.positionLimit(kvType: timeline.sequence.kvType), request.tokens.count > room {
             throw SigmaError(
                 .unavailable,
                 "the prompt has \(request.tokens.count) tokens, and the memory budget has room for the keys and values of \(room)",
-                remedy: "Use more memory (--memory), a shorter prompt"
-                    + (timeline.sequence.kvType == .q8_0 ? "." : ", or --kv-type q8_0."))
+                remedy: .anyOf(
+                    [.raise(.memory, least: nil), "Shorten the prompt."]
+                        + (timeline.sequence.kvType == .q8_0 ? [] : [.set(.kvType, to: "q8_0")])))
         }
         self.engine = engine
         self.timeline = timeline

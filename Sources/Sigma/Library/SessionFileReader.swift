@@ -171,10 +171,10 @@ final class SessionFileReader {
             at: offset, remedy: Self.copyRemedy)
     }
 
-    private static let copyRemedy = "Copy it again from where it came; what is lost cannot be restored."
+    private static let copyRemedy: Remedy = "Copy it again from where it came; what is lost cannot be restored."
 
     private func damaged(
-        _ message: String, at offset: Int? = nil, item: String? = nil, remedy: String? = nil
+        _ message: String, at offset: Int? = nil, item: String? = nil, remedy: Remedy? = nil
     ) -> SigmaError {
         SigmaError(.damaged, message, path: path, item: item, offset: offset.map { UInt64($0) }, remedy: remedy)
     }

@@ -122,7 +122,7 @@ package final class ModelFile: Sendable {
     }
 
     /// The command that makes a native model file of `input`.
-    private static func conversionRemedy(input: String) -> String {
+    private static func conversionRemedy(input: String) -> Remedy {
         var name = input
         while name.count > 1, name.hasSuffix("/") { name.removeLast() }
         name = name.split(separator: "/").last.map(String.init) ?? "model"
@@ -166,8 +166,9 @@ package final class ModelFile: Sendable {
             throw SigmaError(
                 .damaged, "expected format version \(ModelFileFormat.version), found \(version)", path: path,
                 item: ModelFileFormat.Key.version,
-                remedy: (version > Int(ModelFileFormat.version) ? "Update Sigma, or convert" : "Convert")
-                    + " the checkpoint again: sigma-convert CHECKPOINT_FOLDER \(shellQuoted(path))")
+                remedy:
+                    "\(version > Int(ModelFileFormat.version) ? "Update Sigma, or convert" : "Convert") the checkpoint again: sigma-convert CHECKPOINT_FOLDER \(shellQuoted(path))"
+            )
         }
         guard gguf.version == 3 else {
             throw SigmaError(.damaged, "expected GGUF version 3, found 2", path: path, offset: 4)

@@ -86,7 +86,7 @@ final class Chat {
             case .misunderstood(let text): say("There is no \(text). /help lists the commands.")
             }
         } catch let error as SigmaError {
-            device.write(Terminal.red("error: ") + error.description + "\n")
+            device.write(Terminal.red("error: ") + error.report + "\n")
         } catch {
             device.write(Terminal.red("error: ") + "\(error)\n")
         }
@@ -137,7 +137,7 @@ final class Chat {
             stops += 1
             if stops >= Self.patience {
                 device.leave()
-                endProcess(SigmaError.Kind.interrupted.rawValue)
+                endProcess(SigmaError.Kind.interrupted.exitCode)
             }
             session.stop()
         }
