@@ -135,13 +135,12 @@ struct BenchCommand: ParsableCommand {
         _ measured: inout Measured
     ) throws -> Subject {
         let backend = try SigmaModel.makeBackend(file, configuration)
-        if let backend = backend as? CUDABackend {
-            let device = try measured.device ?? backend.measureDevice()
+        if let measurable = backend as? any MeasurableDevice {
+            let device = try measured.device ?? measurable.measureDevice()
             measured.device = device
-            return Subject(backend, device)
+            return try Subject(backend, machine: Machine(device), busBandwidth: device.busBandwidth, file: file)
         }
-        guard let backend = backend as? CPUBackend else { preconditionFailure("there are two back ends") }
-        let threads = backend.threadCount
+        let threads = backend.report.threads ?? 1
         let machine = try measured.processors[threads] ?? Machine(threads: threads, instructionSet: instructionSet)
         measured.processors[threads] = machine
         return try Subject(backend, machine: machine, file: file)
@@ -150,15 +149,17 @@ struct BenchCommand: ParsableCommand {
     private func planText(_ subject: Subject, _ file: ModelFile) throws -> String {
         let type = kvType.elements[0]
         let blockBytes = file.configuration.kvBlockBytes(type)
-        if let backend = subject.backend as? CUDABackend {
-            return textTable(deviceMemoryRows(backend.memoryPlan, kvType: type, kvBlockBytes: blockBytes))
+        let plan: MemoryPlan
+        switch subject.memory {
+        case .device(let plan): return textTable(deviceMemoryRows(plan, kvType: type, kvBlockBytes: blockBytes))
+        case .host(let host): plan = host
         }
         return MemoryReport(
-            plan: subject.plan!, machine: subject.machine, disk: subject.disk,
+            plan: plan, machine: subject.machine, disk: subject.disk,
             computeSpeed: Physics(
                 machine: subject.machine, configuration: file.configuration, weights: file.weights,
                 screensHead: subject.screensHead,
-                kvRowBytes: type.rowBytes(headDim: file.configuration.headDim)
+                kvBlockBytes: file.configuration.kvBlockBytes(type)
             ).generationSpeed(tokens: 1, depth: 0), kvType: type, kvBlockBytes: blockBytes
         ).text
     }

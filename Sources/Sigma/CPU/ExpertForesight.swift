@@ -18,8 +18,7 @@ final class ExpertForesight {
     private(set) var isActive = false
 
     static let distance = 2
-    /// Steps with more rows find enough to read at once without foresight.
-    private static let rowLimit = 4
+    private static let rowLimit = StepPath.predictedRows
 
     init(_ cache: ExpertCache, _ configuration: ModelConfiguration, mode: PredictionMode) {
         self.cache = cache
@@ -74,20 +73,21 @@ final class ExpertForesight {
     }
 }
 
-extension CPUBackend {
+extension CPUExpertWaves {
     /// One row's choice in a layer to come, as if nothing were added to its state before.
     func foresee(_ item: Int, _ member: Int32) {
-        let target = foresight!.target(item, behind: layerIndex)
-        let c = configuration
-        let layer = layers[target.layer]
+        let target = foresight.target(item, behind: feedForward.layerIndex)
+        let c = context.configuration
+        let kernels = context.kernels
+        let layer = context.layers[target.layer]
         guard let router = layer.router else { return }
         // Scratch: marks [experts], scores [experts], weights [choices], the normalized state [hidden].
-        let marks = scratch(member)
+        let marks = context.scratch(member)
         let scores = marks + (c.expertCount + 3) / 4
         let choiceWeights = scores + c.expertCount
         let normed = choiceWeights + c.expertCount
         kernels.rms_norm(
-            workspace.residual.base + target.row * c.hiddenSize, layer.feedForwardNorm, c.rmsNormEpsilon,
+            context.activations.residual.base + target.row * c.hiddenSize, layer.feedForwardNorm, c.rmsNormEpsilon,
             normed, Int32(c.hiddenSize))
         var input = sigma_activations(
             values: UnsafePointer(normed), value_stride: c.hiddenSize, blocks: nil, block_stride: 0, index: nil)

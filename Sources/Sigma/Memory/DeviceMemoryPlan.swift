@@ -2,7 +2,7 @@
 ///
 /// Weights and activations are fixed. Keys and values take what is left when all experts are on the device; otherwise a part is kept for
 /// them, and slots of experts get the rest.
-package struct CUDAMemoryPlan: Sendable, Equatable {
+package struct DeviceMemoryPlan: Sendable, Equatable {
     /// What the device has free, less a margin; at most what the user allows.
     package var availableBytes: Int
     package var denseBytes: Int
@@ -44,7 +44,7 @@ package struct CUDAMemoryPlan: Sendable, Equatable {
 
     private var fixedBytes: Int { denseBytes + workspaceBytes }
     private func kvBytes(_ positions: Int) -> Int {
-        (min(positions, contextLength) + KVCache.blockLength - 1) / KVCache.blockLength * kvBlockBytes
+        (min(positions, contextLength) + KVBlockLayout.length - 1) / KVBlockLayout.length * kvBlockBytes
     }
 
     /// Whether all experts are on the device.
@@ -74,12 +74,5 @@ package struct CUDAMemoryPlan: Sendable, Equatable {
     }
 
     /// Positions that a sequence alone can have.
-    package func positionLimit(blockBytes: Int) -> Int { kvLimit / max(1, blockBytes) * KVCache.blockLength }
-
-    /// - Throws: `CUDAUnavailable.tooLittleMemory`.
-    package func check(device: String) throws(CUDAUnavailable) {
-        guard kvLimit >= kvBlockBytes, isResident || slotCount >= min(recordsPerToken, recordCount) else {
-            throw .tooLittleMemory(device: device, needed: leastBytes, available: availableBytes)
-        }
-    }
+    package func positionLimit(blockBytes: Int) -> Int { kvLimit / max(1, blockBytes) * KVBlockLayout.length }
 }

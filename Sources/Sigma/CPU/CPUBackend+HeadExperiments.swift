@@ -1,70 +1,59 @@
 import CSigma
 
-/// One state's largest logits by the full head and by the screen.
-package struct HeadComparison: Sendable {
-    package var full: [TokenLogit]
-    /// Nil: the screen left the state to the full head.
-    package var screened: [TokenLogit]?
-    /// Standard deviations that the margins had to be wide for every one of `full` to be found, by the threshold that was used.
-    package var neededDeviations: Double
-    /// Rows of the head that were looked at in the fine plane, and computed exactly.
-    package var fineRows: Int
-    package var exactRows: Int
-
-    package var isMiss: Bool { screened.map { $0 != full } ?? false }
-    /// Whether another token is the likeliest.
-    package var isMissOfTheFirst: Bool { screened.map { $0.first != full.first } ?? false }
-}
-
 // For measurements: the screen on any states.
-extension CPUBackend {
+extension CPUBackend: HeadExperiments {
+    package var screenDeviations: Float {
+        get { head.screened?.screen.deviations ?? HeadScreen.deviations }
+        set { head.screened?.screen.deviations = newValue }
+    }
+
     /// The step's rows after the final norm [rows, hidden]; to be called inside a step, after the last layer.
     package func finalStates(rows: Range<Int>) -> [Float] {
-        let hidden = configuration.hiddenSize
+        let hidden = context.configuration.hiddenSize
+        let kernels = context.kernels
         var states = [Float](repeating: 0, count: rows.count * hidden)
         for (index, row) in rows.enumerated() {
             states.withUnsafeMutableBufferPointer {
                 kernels.rms_norm(
-                    workspace.residual.base + row * hidden, weights.finalNorm.pointer, configuration.rmsNormEpsilon,
+                    context.activations.residual.base + row * hidden, context.weights.finalNorm.pointer, context.configuration.rmsNormEpsilon,
                     $0.baseAddress! + index * hidden, Int32(hidden))
             }
         }
         return states
     }
 
-    /// Both heads on states [at most headRowLimit, hidden]. Not inside a step, and only where there are planes.
-    ///
-    /// - Parameters:
-    ///   - allowed: tokens that count; empty: all.
-    ///   - deviations: how wide margins are; nil: as in generation.
-    /// - Throws: `SigmaError(.unavailable)` if memory ends.
     package func compareHeads(
-        _ states: [Float], largest count: Int, allowed: [Bool], deviations: Float? = nil
+        _ states: [Float], largest count: Int, mask: TokenMask, deviations: Float? = nil
     ) throws -> [HeadComparison] {
-        let screen = screen!
-        let rowCount = states.count / configuration.hiddenSize
-        precondition(rowCount <= headRowLimit && rowCount * configuration.hiddenSize == states.count)
+        let screened = head.screened!
+        let screen = screened.screen
+        let hidden = context.configuration.hiddenSize
+        let rowCount = states.count / hidden
+        precondition(rowCount <= headRowLimit && rowCount * hidden == states.count)
         precondition((1...HeadScreen.largestCount).contains(count))
-        try reserve(&workspace, rows: headRowLimit)
+        try reserveBuffers(StepShape(rows: headRowLimit))
         let before = screen.deviations
         screen.deviations = deviations ?? before
         defer { screen.deviations = before }
         states.withUnsafeBufferPointer {
             screen.givenStates = $0.baseAddress
-            findLargest(count, rows: 0..<rowCount, allowed: allowed, isCounted: false)
+            screened.begin()
+            for row in 0..<rowCount { screened.add(row: row, count: count, mask: mask) }
+            var counts = HeadStatistics()
+            screened.find(into: head.buffers.logits.base, isCounted: false, &counts)
             screen.givenStates = nil
         }
-        screen.fullRows = (0..<Int32(rowCount)).map { $0 }
-        run(.fullRows)
-        let logits = UnsafeBufferPointer(
-            start: workspace.logits.base, count: rowCount * configuration.vocabularySize)
+        let all = head.buffers.logits.base
+        head.full.run(normedRows: (0..<Int32(rowCount)).map { $0 }, into: all)
+        let logits = UnsafeBufferPointer(start: all, count: rowCount * context.configuration.vocabularySize)
+        var selection = LargestLogits()
         return (0..<rowCount).map { row in
-            fullSelection.select(count, of: logits.row(row, of: rowCount), allowed: allowed)
+            selection.select(count, of: logits.row(row, of: rowCount), mask: mask)
             let work = screen.rows[row]
             let probed = Set(screen.probes[row].list.map(\.id))
-            let missing = fullSelection.list.filter { !probed.contains($0.id) }
+            let missing = selection.list.filter { !probed.contains($0.id) }
             return HeadComparison(
-                full: fullSelection.list, screened: work.isFull ? nil : screen.results[row].list,
+                full: selection.list, screened: work.isFull ? nil : screen.results[row].list,
                 neededDeviations: work.isFull
                     ? 0 : missing.map { neededDeviations(Int($0.id), work, screen) }.max() ?? 0,
                 fineRows: work.fineRows, exactRows: work.exactRows)
@@ -93,7 +82,7 @@ extension CPUBackend {
 
     /// A row as the planes have it [hidden], rotated: the coarse one alone, and both.
     private func decodedPlanes(_ id: Int) -> (coarse: [Float], both: [Float]) {
-        let planes = screen!.planes
+        let planes = head.screened!.screen.planes
         let numbers = planes.numbers(id)
         let group = planes.group(of: id)
         let row = planes.fineRow(id)
@@ -111,16 +100,16 @@ extension CPUBackend {
         return (coarse, both)
     }
 
-    /// A row of the output head [hidden], exactly.
     package func headRow(_ id: Int) -> [Float] {
-        var row = [Float](repeating: 0, count: configuration.hiddenSize)
-        row.withUnsafeMutableBufferPointer { weights.head.copyRow(id, to: $0.baseAddress!, kernels) }
+        var row = [Float](repeating: 0, count: context.configuration.hiddenSize)
+        row.withUnsafeMutableBufferPointer {
+            context.weights.head.copyRow(id, to: $0.baseAddress!, context.kernels)
+        }
         return row
     }
 
-    /// What the coarse plane misses of a row [hidden]: the direction in which its estimate is worst.
     package func coarseError(_ id: Int) -> [Float] {
-        let planes = screen!.planes
+        let planes = head.screened!.screen.planes
         var row = headRow(id)
         for column in row.indices { row[column] -= planes.mean.values[column] }
         let coarse = decodedPlanes(id).coarse

@@ -1,39 +1,3 @@
-/// What the user allows.
-package struct MemoryLimits: Sendable {
-    package enum Cache: Sendable, Equatable {
-        /// What the budget leaves.
-        case auto
-        /// Every expert stays, mapped.
-        case all
-        case bytes(Int)
-    }
-
-    /// Everything that the process uses; nil: no limit is kept.
-    package var memory: Int?
-    package var cache: Cache
-    package var policy: EvictionPolicyKind
-    package var prediction: PredictionMode
-
-    package init(
-        memory: Int? = nil, cache: Cache = .auto, policy: EvictionPolicyKind = .lru, prediction: PredictionMode = .auto
-    ) {
-        self.memory = memory
-        self.cache = cache
-        self.policy = policy
-        self.prediction = prediction
-    }
-
-    /// Nothing is limited.
-    package static var none: MemoryLimits { MemoryLimits(cache: .all) }
-}
-
-/// Whether experts of the next layers are predicted and read ahead in generation.
-package enum PredictionMode: String, Sendable, CaseIterable {
-    /// Where it was measured to be faster.
-    case auto
-    case on, off
-}
-
 /// Which memory goes where: made once, when a model is loaded.
 ///
 /// Process, dense weights and the file's header are fixed. Keys and values, activations and expert slots share the rest: what the first two
@@ -53,9 +17,11 @@ package struct MemoryPlan: Sendable {
     package var recordsPerToken: Int
     /// A limit on the slots that `--expert-cache` sets.
     package var slotLimit: Int
-    /// Activations of a step with one row, and what each further row takes.
+    /// Activations of a step with one row at the begin of a sequence, what each further row takes, and what each further block of positions adds
+    /// to those of one row.
     package var activationBytes: Int
     package var activationRowBytes: Int
+    package var activationBlockBytes = 0
     /// One block of keys and values, of 256 positions, in 16 bits.
     package var kvBlockBytes: Int
     /// Positions that the model states.
@@ -89,6 +55,11 @@ package struct MemoryPlan: Sendable {
         return min(slotLimit, max(0, sharedBytes - kv - activations) / slotBytes)
     }
 
+    /// Slots that a step must leave: those of one token.
+    package var leastSlots: Int { isResident ? 0 : recordsPerToken }
+    /// Slots that a step of many rows should leave, so that a layer's experts are read while others are computed.
+    package var sweepSlots: Int { isResident ? 0 : min(slotLimit, max(recordsPerToken, 64)) }
+
     /// Slots at the begin of a short sequence.
     package var slotsAtStart: Int { slots(kv: kvBlockBytes, activations: activationBytes) }
 
@@ -114,8 +85,8 @@ package struct MemoryPlan: Sendable {
     /// - Parameter blockBytes: of 256 positions.
     package func positionLimit(blockBytes: Int) -> Int? {
         guard let sharedBytes, blockBytes > 0 else { return nil }
-        let least = isResident ? 0 : recordsPerToken * slotBytes
-        return max(0, sharedBytes - activationBytes - least) / blockBytes * KVCache.blockLength
+        let rest = sharedBytes - activationBytes - leastSlots * slotBytes
+        return max(0, rest) / (blockBytes + activationBlockBytes) * KVBlockLayout.length
     }
 
     /// - Throws: `SigmaError(.unavailable)` with the least size that works.
@@ -125,18 +96,13 @@ package struct MemoryPlan: Sendable {
             throw SigmaError(
                 .unavailable,
                 "the budget of \(text(budget)) is too small: the model needs \(text(leastBudget)) at least (process \(text(processBytes)), dense weights \(text(denseBytes)), activations \(text(activationBytes)), a block of keys and values \(text(kvBlockBytes)), experts \(text(isResident ? expertBytes : recordsPerToken * slotBytes)))",
-                path: path, remedy: "Use --memory \(text(leastBudget).replacing(" ")) or more.")
+                path: path, remedy: .raise(.memory, least: text(leastBudget)))
         }
         if !isResident, slotLimit < recordsPerToken {
             throw SigmaError(
                 .unavailable,
                 "an expert cache of \(slotLimit) experts is too small: one token uses \(recordsPerToken), and a smaller cache would hit nothing",
-                path: path, remedy: "Use --expert-cache \(text(recordsPerToken * slotBytes).replacing(" ")) or more.")
+                path: path, remedy: .raise(.expertCache, least: text(recordsPerToken * slotBytes)))
         }
     }
-}
-
-extension String {
-    /// Without `part`.
-    fileprivate func replacing(_ part: Character) -> String { filter { $0 != part } }
 }
