@@ -1,16 +1,5 @@
 import CSigma
 
-extension KVType {
-    /// The kernels' number for the type.
-    var kernelType: Int32 {
-        switch self {
-        case .f32: Int32(SIGMA_F32)
-        case .f16: Int32(SIGMA_F16)
-        case .q8_0: Int32(SIGMA_Q8_0)
-        }
-    }
-}
-
 extension KVBlockLayout {
     /// The blocks of the CPU's kernels (sigma_kv.h).
     init(host type: KVType, _ c: ModelConfiguration) {
