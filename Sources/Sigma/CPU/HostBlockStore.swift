@@ -2,7 +2,7 @@ import CSigma
 
 extension KVBlockLayout {
     /// The blocks of the CPU's kernels (sigma_kv.h).
-    init(host type: KVType, _ c: ModelConfiguration) {
+    package init(host type: KVType, _ c: ModelConfiguration) {
         let (kernelType, dim) = (type.kernelType, Int32(c.headDim))
         let offset: @Sendable (Bool, Int, Int) -> Int = { isValue, position, component in
             Int(sigma_kv_offset(kernelType, dim, isValue ? 1 : 0, Int32(position), Int32(component)))

@@ -221,8 +221,11 @@ final class Scheduler: @unchecked Sendable {
 
     /// One step.
     private func run() {
-        // Emptied again: a batch would keep sequences alive that nobody else wants.
-        defer { batch.removeAll() }
+        // Emptied again: they would keep sequences, and the engine, alive that nobody else wants.
+        defer {
+            batch.removeAll()
+            members.removeAll(keepingCapacity: true)
+        }
         batch.routing = members.contains { !$0.isRecomputed && $0.work.routingObserver != nil } ? routing : nil
         let before = monotonicTime()
         do {
