@@ -116,7 +116,9 @@ final class JSONLines: Presenter {
         json.field("expert_requests", statistics.expertRequests)
         json.field("expert_hits", statistics.expertHits)
         json.field("hit_rate", statistics.expertHitRate, decimals: 4)
-        json.field("foretold_experts", statistics.foretoldExperts)
+        json.field("prefetched_experts", statistics.prefetchedExperts)
+        // The old name of the field before, for one more version.
+        json.field("foretold_experts", statistics.prefetchedExperts)
         json.field("expert_bytes_read", statistics.expertBytesRead)
         json.field("stall_ms", statistics.expertStall * 1e3, decimals: 1)
         json.field("expert_predictions", statistics.expertPredictions)

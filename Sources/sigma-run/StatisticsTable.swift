@@ -57,7 +57,7 @@ private func expertRows(_ statistics: Statistics, engine: Engine) -> [TextTableR
         rows.append(
             (
                 "expert hits", percent(statistics.expertHits, of: statistics.expertRequests),
-                "\(statistics.foretoldExperts) more were being read when they were asked for, of \(statistics.expertRequests)"
+                "\(statistics.prefetchedExperts) more were being read when they were asked for, of \(statistics.expertRequests)"
             ))
         rows.append(
             (

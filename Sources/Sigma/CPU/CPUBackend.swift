@@ -14,7 +14,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
     var budget: MemoryBudget?
     var ownedWeights: OwnedWeights? { didSet { if let ownedWeights { use(ownedWeights.weights) } } }
     var expertCache: ExpertCache?
-    var foresight: ExpertForesight?
+    var prefetcher: ExpertPrefetcher?
     let residentRowLimit: Int
     /// Bytes of keys and values of a position, of the largest type of the sequences that were made.
     var kvPositionBytes = 0
@@ -131,7 +131,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
         try reserve(&workspace, rows: rowCount)
         layPlans()
         expertCache?.beginStep(rows: rowCount)
-        foresight?.beginStep(rows: rowCount)
+        prefetcher?.beginStep(rows: rowCount)
         for segment in batch.segments {
             for index in 0..<segment.count {
                 let offset = (segment.firstRow + index) * configuration.headDim / 2
@@ -162,7 +162,7 @@ package final class CPUBackend: Backend, @unchecked Sendable {
 
     package func end() throws {
         try model.checkIntact()
-        foresight?.endStep()
+        prefetcher?.endStep()
         for segment in batch.segments { cache(of: segment).advance(by: segment.count) }
     }
 

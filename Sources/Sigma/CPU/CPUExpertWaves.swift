@@ -8,7 +8,7 @@ struct FeedForwardWave {
     var isLast = false
     var failure: (any Error)?
     /// The experts that rows chose, in ascending order.
-    var chosen: [Int] = []
+    var chosen: [Expert] = []
 }
 
 /// A layer whose experts are not all in memory: they are computed in waves, each when its records are there, while others are read.
@@ -24,8 +24,8 @@ extension CPUBackend {
     func expertWavesBody(_ member: Int32) {
         let layer = layers[layerIndex]
         route(layer, member)
-        if let foresight, foresight.isActive {
-            while let item = team.take(5, of: foresight.items(behind: layerIndex), member) { foresee(item, member) }
+        if let prefetcher, prefetcher.isActive {
+            while let item = team.take(5, of: prefetcher.items(behind: layerIndex), member) { predict(item, member) }
             team.barrier(member)
         }
         let plan = plans + Int(member)
@@ -47,15 +47,15 @@ extension CPUBackend {
         endLayer(plan, member)
     }
 
-    /// Asks for the layer's experts, has the next layers' read, and takes what is there; with an MLP that every row goes through, nothing is
+    /// Asks for the layer's experts, prefetches the next layers', and takes what is there; with an MLP that every row goes through, nothing is
     /// waited for yet.
     private func requestExperts(_ plan: FeedForwardPlan, _ layer: CPULayer) {
         wave.chosen.removeAll(keepingCapacity: true)
         for expert in 0..<layer.experts!.count where plan.isChosen(expert) {
-            wave.chosen.append(expert)
+            wave.chosen.append(Expert(expert))
         }
         expertCache!.request(wave.chosen, layer: layerIndex)
-        foresight?.tell(layer: layerIndex, chosen: wave.chosen)
+        prefetcher?.prefetch(after: layerIndex, chosen: wave.chosen)
         wave.isFirst = true
         if let mlp = layer.alwaysOn { stepBytes += mlp.gate.byteCount + mlp.up.byteCount + mlp.down.byteCount }
         takeWave(layer, waits: layer.alwaysOn == nil)
@@ -85,7 +85,7 @@ extension CPUBackend {
         let layout = layer.experts!.layout
         plan.pointee.removeGroups()
         for (expert, record) in zip(wave.experts.experts, wave.experts.records) {
-            plan.pointee.add(expert: expert, at: record, layout)
+            plan.pointee.add(expert: expert.index, at: record, layout)
         }
         if wave.isFirst, let mlp = layer.alwaysOn {
             plan.pointee.add(mlp, behind: rowCount * plan.pointee.choices, rows: rowCount)

@@ -59,7 +59,7 @@ extension CPUBackend {
             table: ExpertRecordTable(model), reader: reader,
             slotCapacity: memoryPlan.slots(kv: 0, activations: memoryPlan.activationBytes), policy: limits.policy)
         expertCache = cache
-        foresight = ExpertForesight(cache, configuration, mode: limits.prediction)
+        prefetcher = ExpertPrefetcher(cache, configuration, mode: limits.prediction)
     }
 
     /// Bytes of the activations of a step.

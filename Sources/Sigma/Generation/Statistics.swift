@@ -51,7 +51,7 @@ public struct Statistics: Sendable, Equatable {
     /// and those that a prediction or a sweep had begun to read before.
     public var expertRequests = 0
     public var expertHits = 0
-    public var foretoldExperts = 0
+    public var prefetchedExperts = 0
     /// Bytes of experts that were read from disk, and seconds in which computation waited for them.
     public var expertBytesRead = 0
     public var expertStall = 0.0
@@ -81,7 +81,7 @@ public struct Statistics: Sendable, Equatable {
     mutating func setExperts(_ experts: ExpertStatistics) {
         expertRequests = experts.requests
         expertHits = experts.hits
-        foretoldExperts = experts.foretold
+        prefetchedExperts = experts.prefetched
         expertBytesRead = experts.bytesRead
         expertStall = experts.stall
         expertPredictions = experts.predictions
