@@ -230,7 +230,7 @@ import SystemLibrary
         let model = try await SigmaModel.load(from: path, configuration: configuration)
         let session = model.makeSession(options: GenerationOptions(temperature: 0, maximumTokens: 5))
         #expect(try await !session.respond(to: "What is 1 + 2?").isEmpty)
-        try FaultTests.truncate(path, to: UInt64(table.places[1]!.offset + 5000))
+        try FaultTests.truncate(path, to: UInt64(table.places[Record(1)]!.offset + 5000))
         for _ in 0..<2 {
             let error = await #expect(throws: SigmaError.self) { try await session.respond(to: "What is 3 + 4?") }
             #expect(error?.kind == .inputOutput && error?.path == path && error?.offset != nil)
