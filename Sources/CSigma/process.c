@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static int argument_count;
 static char *const *arguments;
@@ -20,6 +21,24 @@ __attribute__((constructor)) static void keep_arguments(int count, char **values
 
 int32_t sigma_argument_count(void) { return argument_count; }
 char *const *sigma_arguments(void) { return arguments; }
+
+int sigma_ensure_stacks(int64_t bytes) {
+#if defined(__GLIBC__)
+    // Its size is the limit that the process was started with.
+    pthread_attr_t attributes;
+    size_t size = 0;
+    if (pthread_getattr_default_np(&attributes) == 0) {
+        if (pthread_attr_getstacksize(&attributes, &size) == 0 && size < (size_t)bytes &&
+            pthread_attr_setstacksize(&attributes, (size_t)bytes) == 0)
+            pthread_setattr_default_np(&attributes);
+        pthread_attr_destroy(&attributes);
+    }
+#endif
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= (rlim_t)bytes) return 1;
+    limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max >= (rlim_t)bytes ? (rlim_t)bytes : limit.rlim_max;
+    return setrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur >= (rlim_t)bytes;
+}
 
 #if defined(__APPLE__)
 #include <crt_externs.h>

@@ -17,15 +17,17 @@ struct Subject {
     private let slots: Int
     private let recordsPerToken: Int
 
-    /// - Parameter machine: of the CPU, measured with these threads.
-    init(_ backend: CPUBackend, machine: Machine, file: ModelFile) throws {
+    /// - Parameters:
+    ///   - machine: of the CPU, measured with these threads.
+    ///   - disk: of the model file; nil where it has no experts, or where nobody asks for its speed.
+    init(_ backend: CPUBackend, machine: Machine, disk: DiskBandwidth?) {
         self.backend = backend
         self.machine = machine
         threads = backend.threadCount
         plan = backend.memoryPlan
         isResident = backend.memoryPlan.isResident
-        disk = isResident ? nil : try DiskBandwidth(file)
-        missBandwidth = disk?.bytesPerSecond
+        self.disk = isResident ? nil : disk
+        missBandwidth = self.disk?.bytesPerSecond
         slots = backend.memoryPlan.slotsAtStart
         recordsPerToken = backend.memoryPlan.recordsPerToken
     }

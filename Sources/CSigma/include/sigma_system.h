@@ -53,6 +53,10 @@ void sigma_keep_to_processors(void);
 int32_t sigma_argument_count(void);
 char *const *sigma_arguments(void);
 
+// Gives new threads stacks of at least `bytes`, and the calling process's first thread where its hard limit allows that. Returns whether the first
+// thread's stack may grow so far.
+int sigma_ensure_stacks(int64_t bytes);
+
 // Opens the first library that is there, while the environment has no variable that begins with one of the prefixes, but has the settings
 // ("NAME=value"). Lists end with NULL. The process's own environment stays as it is, and other threads may read it meanwhile. NULL: none is there.
 void *sigma_open_library(const char *const *names, const char *const *hidden_prefixes, const char *const *settings);
