@@ -4,7 +4,7 @@ import SystemLibrary
 /// What the machine, the control groups that the process is in, and its own limits have left.
 package enum AvailableMemory {
     /// Whose limit it is.
-    package enum Holder: Sendable, Equatable { case machine, controlGroup, addressSpace }
+    package enum Holder: Sendable, Equatable { case machine, controlGroup, process }
 
     /// One limit on the process's memory.
     package struct Limit: Sendable, Equatable {
@@ -42,8 +42,8 @@ package enum AvailableMemory {
             let kept = "\(text(margin)) that is kept free"
             switch limit.holder {
             case .machine: return "\(text(room)) that is available, less \(kept)"
-            case .addressSpace:
-                return "the process's limit of \(text(limit.bytes)) of addresses, less what is in use and \(kept)"
+            case .process:
+                return "the process's own limit of \(text(limit.bytes)), less what is in use and \(kept)"
             case .controlGroup:
                 let others = max(0, limit.bytes - room)
                 return "the control group's limit of \(text(limit.bytes)), less "
@@ -58,8 +58,8 @@ package enum AvailableMemory {
             let missing = AvailableMemory.room(for: least) - room
             switch limit.holder {
             case .machine: return .advice("Free \(text(missing)) of memory: close other programs.")
-            case .addressSpace:
-                return .advice("Raise the limit on the process's addresses (ulimit -v) by \(text(missing)) or more.")
+            case .process:
+                return .advice("Raise the process's limit on memory (ulimit -v or -d) by \(text(missing)) or more.")
             case .controlGroup:
                 return .advice(
                     "Raise the control group's memory limit of \(text(limit.bytes)) to \(text(limit.bytes + missing)) or more."
@@ -97,8 +97,7 @@ package enum AvailableMemory {
                 field("MemAvailable:", in: lines("/proc/meminfo")).map { $0 * 1024 }
                 ?? { $0 > 0 ? $0 * sysconf(Int32(_SC_PAGESIZE)) : nil }(sysconf(Int32(_SC_AVPHYS_PAGES)))
             if let machine { found.append(Limit(.machine, bytes: machine, left: machine)) }
-            if let addresses { found.append(addresses) }
-            return found
+            return found + processLimits
         #else
             var total: UInt64 = 0
             var size = MemoryLayout<UInt64>.size
@@ -156,19 +155,24 @@ package enum AvailableMemory {
 
     // MARK: - The process
 
-    #if os(Linux)
-        /// The limit on addresses, which mapped files and stacks take, too.
-        private static var addresses: Limit? {
-            var limit = rlimit()
-            // No limit is the largest number there is.
-            guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < 1 << 60 else {
-                return nil
+    /// Limits on addresses, which mapped files and stacks take, too, and on memory of the process's own.
+    package static var processLimits: [Limit] {
+        #if os(Linux)
+            let status = lines("/proc/self/status")
+            return [(RLIMIT_AS, "VmSize:"), (RLIMIT_DATA, "VmData:")].compactMap { resource, name in
+                var limit = rlimit()
+                // No limit is the largest number there is.
+                guard getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0, limit.rlim_cur < 1 << 60 else {
+                    return nil
+                }
+                let bytes = Int(clamping: limit.rlim_cur)
+                let used = field(name, in: status).map { $0 * 1024 } ?? bytes / 2
+                return Limit(.process, bytes: bytes, left: max(0, bytes - used))
             }
-            let bytes = Int(clamping: limit.rlim_cur)
-            let used = field("VmSize:", in: lines("/proc/self/status")).map { $0 * 1024 } ?? bytes / 2
-            return Limit(.addressSpace, bytes: bytes, left: max(0, bytes - used))
-        }
-    #endif
+        #else
+            return []
+        #endif
+    }
 
     /// Memory that the process has of its own by now: without what it maps of files.
     package static var ownBytes: Int {

@@ -29,7 +29,9 @@ package struct NativeThread {
         #endif
         guard status == 0, let thread else {
             argument.release()
-            throw SigmaError(.unavailable, "cannot start a thread: \(systemMessage(status))")
+            throw SigmaError(
+                .unavailable, "the system does not give this process another thread: \(systemMessage(status))",
+                remedy: "Raise the limits on processes and memory (ulimit -u, -v), or close other programs.")
         }
         self.thread = thread
     }
