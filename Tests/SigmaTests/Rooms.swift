@@ -80,7 +80,7 @@ struct RoomSources {
     func violations(_ table: RoomTable) -> [String] {
         files.flatMap { file -> [String] in
             guard let allowed = table.uses(of: file.room) else { return [] }
-            return Set(Self.words(file.code)).compactMap { word in
+            return Set(Self.words(file.code).map(String.init)).compactMap { word in
                 guard let owner = owners[word], owner != file.room, isVisible(owner, from: file.room),
                     !allowed.contains(owner)
                 else { return nil }
