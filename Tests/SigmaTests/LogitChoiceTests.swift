@@ -119,9 +119,10 @@ import Testing
         var kept = list.count
         if options.topP < 1 {
             let total = weights.reduce(0, +)
-            kept = list.indices.first { index in
-                index > 0 && !(weights[..<index].reduce(0, +) < options.topP * total)
-            } ?? list.count
+            kept =
+                list.indices.first { index in
+                    index > 0 && !(weights[..<index].reduce(0, +) < options.topP * total)
+                } ?? list.count
         }
         if options.minP > 0 { kept = weights[..<kept].lastIndex { $0 >= options.minP }.map { $0 + 1 } ?? 1 }
         var rest = random.nextUnit() * weights[..<kept].reduce(0, +)
@@ -148,5 +149,14 @@ import Testing
         // Both ways are compared only where they look for the same.
         #expect(wish(drawn, [:], showsAll: true) == .all(comparing: 20))
         #expect(wish(drawn, [3: -1], showsAll: true) == .all)
+    }
+
+    @Test func whatIsAddedMustBeANumberAsLogitsAre() throws {
+        try GenerationOptions(logitBias: [1: -1e30], frequencyPenalty: 1e30).check()
+        for value in [Double.nan, .infinity, -.infinity, 1e39, -1e39] {
+            #expect(throws: SigmaError.self) { try GenerationOptions(logitBias: [1: value]).check() }
+            #expect(throws: SigmaError.self) { try GenerationOptions(frequencyPenalty: value).check() }
+            #expect(throws: SigmaError.self) { try GenerationOptions(presencePenalty: value).check() }
+        }
     }
 }

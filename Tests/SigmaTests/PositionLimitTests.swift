@@ -7,7 +7,8 @@ import Testing
     private static let promptLengths = [1, 50, 300]
 
     /// From the least that works upwards, in steps that are no multiples of a block or a page.
-    @Test(arguments: 0..<10, [true, false]) func anAnswerAloneEndsExactlyAtTheLimit(step: Int, isResident: Bool) throws {
+    @Test(arguments: 0..<10, [true, false]) func anAnswerAloneEndsExactlyAtTheLimit(step: Int, isResident: Bool) throws
+    {
         let engine = try SmallModel.engine(budget: step * 60_001, isResident: isResident)
         let kvType = step % 3 == 2 ? KVType.q8_0 : .f16
         let limit = engine.positionLimit(kvType: kvType)
