@@ -65,7 +65,8 @@ import Testing
         }
     }
 
-    /// Biases and penalties, with whatever cuts: from all logits, from as many of the largest as were asked for, and from what `reference` says.
+    /// Biases and penalties, with whatever cuts: from all logits and from as many of the largest as were asked for, the choice is what
+    /// `choice` says.
     @Test(arguments: 1...30) func additionsDecideAlikeHoweverTheLogitsCame(seed: UInt64) throws {
         var random = SplitMix64(state: seed &* 977)
         var fromFew = 0

@@ -1,7 +1,8 @@
 import Sigma
 import Testing
 
-/// Sequences that share blocks, driven through random orders of operations on a store in memory, beside arrays that say what each must hold.
+/// Sequences that share blocks, driven through random orders of operations on a store in memory, beside arrays that say what each
+/// must hold.
 @Suite struct SequenceStateTests {
     @Test(arguments: 1...6) func sequencesNeverSeeEachOther(seed: UInt64) throws {
         try walk(seed: seed, failures: false)
