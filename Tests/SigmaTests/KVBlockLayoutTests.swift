@@ -1,10 +1,11 @@
+import SampleFiles
 import Sigma
 import Testing
 
 /// Blocks as they are stored, on the layout of the CPU's kernels.
 @Suite struct KVBlockLayoutTests {
     @Test(arguments: KVType.allCases) func unpackingIsTheInverseOfPacking(type: KVType) throws {
-        let layout = KVBlockLayout(host: type, try DemoModel.file().configuration)
+        let layout = KVBlockLayout(host: type, try SmallModel.file().configuration)
         let (all, known) = Self.elements(layout)
         // Every byte of a block is some position's, and no byte is two positions'.
         #expect(known == layout.byteCount && Set(all.joined()).count == known)
@@ -28,7 +29,7 @@ import Testing
     }
 
     @Test func sizesOfStoredBlocksFollowTheLength() throws {
-        let layout = KVBlockLayout(host: .f16, try DemoModel.file().configuration)
+        let layout = KVBlockLayout(host: .f16, try SmallModel.file().configuration)
         #expect(layout.storedSizes(length: 0).isEmpty)
         #expect(layout.storedSizes(length: 256) == [layout.byteCount])
         #expect(layout.storedSizes(length: 257) == [layout.byteCount, layout.byteCount / 16])

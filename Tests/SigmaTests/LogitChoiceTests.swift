@@ -65,7 +65,8 @@ import Testing
         }
     }
 
-    /// Biases and penalties, with whatever cuts: from all logits, from as many of the largest as were asked for, and from what `reference` says.
+    /// Biases and penalties, with whatever cuts: from all logits and from as many of the largest as were asked for, the choice is what
+    /// `choice` says.
     @Test(arguments: 1...30) func additionsDecideAlikeHoweverTheLogitsCame(seed: UInt64) throws {
         var random = SplitMix64(state: seed &* 977)
         var fromFew = 0
@@ -119,9 +120,10 @@ import Testing
         var kept = list.count
         if options.topP < 1 {
             let total = weights.reduce(0, +)
-            kept = list.indices.first { index in
-                index > 0 && !(weights[..<index].reduce(0, +) < options.topP * total)
-            } ?? list.count
+            kept =
+                list.indices.first { index in
+                    index > 0 && !(weights[..<index].reduce(0, +) < options.topP * total)
+                } ?? list.count
         }
         if options.minP > 0 { kept = weights[..<kept].lastIndex { $0 >= options.minP }.map { $0 + 1 } ?? 1 }
         var rest = random.nextUnit() * weights[..<kept].reduce(0, +)
@@ -148,5 +150,14 @@ import Testing
         // Both ways are compared only where they look for the same.
         #expect(wish(drawn, [:], showsAll: true) == .all(comparing: 20))
         #expect(wish(drawn, [3: -1], showsAll: true) == .all)
+    }
+
+    @Test func whatIsAddedMustBeANumberAsLogitsAre() throws {
+        try GenerationOptions(logitBias: [1: -1e30], frequencyPenalty: 1e30).check()
+        for value in [Double.nan, .infinity, -.infinity, 1e39, -1e39] {
+            #expect(throws: SigmaError.self) { try GenerationOptions(logitBias: [1: value]).check() }
+            #expect(throws: SigmaError.self) { try GenerationOptions(frequencyPenalty: value).check() }
+            #expect(throws: SigmaError.self) { try GenerationOptions(presencePenalty: value).check() }
+        }
     }
 }

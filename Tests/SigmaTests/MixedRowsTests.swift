@@ -67,8 +67,8 @@ import Testing
                 }
                 return found
             }
-            for round in 0..<24 {
-                let share = [2, 8, 64][round % 3]
+            for round in 0..<9 {
+                let share = [2, 8, 40][round % 3]
                 let requests = (0..<rowCount).filter { _ in Int(random.next() % 64) < share }.map { row in
                     LogitRequest(
                         row: row, wish: wishes[Int(random.next() % UInt64(wishes.count))],

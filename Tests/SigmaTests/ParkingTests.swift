@@ -14,7 +14,8 @@ import Testing
         return engine
     }
 
-    private static func requests(_ count: Int, on engine: Engine, promptTokens: Int, _ tokens: Int) -> [GenerationRequest]
+    private static func requests(_ count: Int, on engine: Engine, promptTokens: Int, _ tokens: Int)
+        -> [GenerationRequest]
     {
         (0..<count).map { index in
             engine.request(
@@ -110,6 +111,48 @@ import Testing
             outcome = AnswerOutcome()
             for event in slow { outcome.take(event) }
             #expect(outcome == expected[0])
+        }
+    }
+
+    @Test func conversationsInTurnsGoOnRightWhereOnlyOneFits() async throws {
+        func answers(_ engine: Engine) async throws -> [String] {
+            let model = SigmaModel(engine: engine, configuration: .init())
+            let sessions = (0..<3).map { index in
+                model.makeSession(instructions: "You are number \(index).", options: engine.endless(30, temperature: 0))
+            }
+            var answers: [String] = []
+            for round in 0..<3 {
+                for session in sessions { answers.append(try await session.respond(to: "Round \(round), and so on.")) }
+            }
+            return answers
+        }
+        let expected = try await answers(SmallModel.engine())
+        let engine = try Self.engine(blocks: 3, kvType: .f16)
+        #expect(try await answers(engine) == expected)
+        #expect(Set(expected).count > 3)
+    }
+
+    @Test func leavingOneOfThemLeavesTheOthersAlone() async throws {
+        let plenty = try SmallModel.engine()
+        let requests = Self.requests(4, on: plenty, promptTokens: 250, 200)
+        let expected = try requests.map { try AnswerOutcome($0, on: plenty) }
+        let engine = try Self.engine(blocks: 3, kvType: .f16)
+        // Each in turn: the oldest, which has the memory, and those that wait for it.
+        for left in requests.indices {
+            let gate = try EngineGate(engine)
+            var answers = try requests.map { Optional(try engine.answer($0, on: engine.makeTimeline(kvType: .f16))) }
+            gate.open()
+            if left % 2 == 0 {
+                answers[left]?.cancel()
+            } else {
+                _ = try answers[left]?.next()
+                answers[left] = nil
+            }
+            for index in requests.indices where index != left {
+                var outcome = AnswerOutcome()
+                while let event = try answers[index]?.next() { outcome.take(event) }
+                #expect(outcome == expected[index])
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 import Sigma
 import Testing
 
-/// Sequences that share blocks, driven through random orders of operations on a store in memory, beside arrays that say what each must hold.
+/// Sequences that share blocks, driven through random orders of operations on a store in memory, beside arrays that say what each
+/// must hold.
 @Suite struct SequenceStateTests {
     @Test(arguments: 1...6) func sequencesNeverSeeEachOther(seed: UInt64) throws {
         try walk(seed: seed, failures: false)
@@ -188,7 +189,8 @@ import Testing
             let prefix = sequence.prefix(count)
             let addresses = (0..<KVBlockLayout.count(count)).map { sequence.addresses[$0] }
             require(prefix.byteCount == addresses.count * Self.layout.byteCount, "the prefix has another size")
-            prefixes.append(Shared(prefix: prefix, stamps: Array(subjects[index].stamps[..<count]), addresses: addresses))
+            prefixes.append(
+                Shared(prefix: prefix, stamps: Array(subjects[index].stamps[..<count]), addresses: addresses))
             if prefixes.count > 4 { prefixes.remove(at: number(below: 5)) }
         }
 
@@ -258,8 +260,10 @@ import Testing
             }
             for shared in prefixes { held.formUnion(shared.addresses) }
             let live = Set(store.live.keys)
-            require(live.isSubset(of: held), "\(live.subtracting(held).count) blocks that nobody holds were not given back")
-            require(held.isSubset(of: live), "\(held.subtracting(live).count) blocks were given back that somebody holds")
+            require(
+                live.isSubset(of: held), "\(live.subtracting(held).count) blocks that nobody holds were not given back")
+            require(
+                held.isSubset(of: live), "\(held.subtracting(live).count) blocks were given back that somebody holds")
         }
 
         private mutating func check(_ number: Int, _ subject: Subject) {

@@ -22,6 +22,7 @@ final class CPUHead: @unchecked Sendable {
     // Indices of the requests of one call, by what computes them.
     private var screenedRequests: [Int] = []
     private var fullRequests: [Int] = []
+    private var comparedRequests: [Int] = []
     private var rows: [Int32] = []
 
     init(_ context: CPUContext) {
@@ -107,13 +108,14 @@ final class CPUHead: @unchecked Sendable {
         _ part: ArraySlice<Int>, of requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void
     ) {
         // Where both ways are to be compared, the screen comes first: it uses the same memory.
-        var compared: ScreenedHead?
-        if let screened, part.contains(where: { requests[$0].wish.comparison.map(screened.takes) ?? false }),
-            !(context.usesBLAS && part.count >= StepPath.blasMinimum)
-        {
-            find(part, of: requests, screened, isCounted: false)
-            compared = screened
+        comparedRequests.removeAll(keepingCapacity: true)
+        if let screened, !(context.usesBLAS && part.count >= StepPath.blasMinimum) {
+            for index in part where requests[index].wish.comparison.map(screened.takes) ?? false {
+                comparedRequests.append(index)
+            }
+            if !comparedRequests.isEmpty { find(comparedRequests[...], of: requests, screened, isCounted: false) }
         }
+        var comparedPlace = 0
         rows.removeAll(keepingCapacity: true)
         for index in part { rows.append(Int32(requests[index].row)) }
         let logits = logits(rows)
@@ -125,14 +127,21 @@ final class CPUHead: @unchecked Sendable {
                 selection.select(count, of: own, mask: request.mask)
                 selection.list.withUnsafeBufferPointer { body(index, .largest($0)) }
             case .all(let comparison):
-                if let comparison, let compared, compared.takes(comparison), !compared.screen.rows[place].isFull {
-                    selection.select(comparison, of: own, mask: request.mask)
-                    counts.comparedRows += 1
-                    if selection.list != compared.screen.results[place].list { counts.misses += 1 }
+                if comparedPlace < comparedRequests.count, comparedRequests[comparedPlace] == index {
+                    compare(place: comparedPlace, largest: comparison ?? 0, of: own, mask: request.mask)
+                    comparedPlace += 1
                 }
                 body(index, .all(own))
             }
         }
+    }
+
+    /// Counts whether the screen, where it decided, found the same as all logits say.
+    private func compare(place: Int, largest count: Int, of logits: UnsafeBufferPointer<Float>, mask: TokenMask) {
+        guard let screen = screened?.screen, !screen.rows[place].isFull else { return }
+        selection.select(count, of: logits, mask: mask)
+        counts.comparedRows += 1
+        if selection.list != screen.results[place].list { counts.misses += 1 }
     }
 }
 

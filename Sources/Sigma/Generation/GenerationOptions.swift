@@ -65,7 +65,8 @@ public struct GenerationOptions: Sendable, Equatable {
             !(closingPhrase ?? "").contains("<think>") && !(closingPhrase ?? "").contains("</think>"),
             "the closing phrase must not contain <think> or </think>: the end of thinking is put behind it")
         try require(
-            frequencyPenalty.isFinite && presencePenalty.isFinite && logitBias.values.allSatisfy(\.isFinite),
+            // As logits are.
+            ([frequencyPenalty, presencePenalty] + logitBias.values).allSatisfy { Float($0).isFinite },
             "penalties and biases must be numbers")
         try require(maximumTokens >= 0, "the number of tokens must be 0 or more, and is \(maximumTokens)")
     }

@@ -230,7 +230,8 @@ final class Scheduler: @unchecked Sendable {
         let before = monotonicTime()
         do {
             let completed = try forwardPass.run(
-                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }, progress: showProgress, readOut: readOut)
+                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }, progress: showProgress, readOut: readOut
+            )
             // Cancelled work ends before the next step.
             guard completed else { return }
         } catch {

@@ -88,7 +88,8 @@ package struct MemoryPlan: Sendable {
     package func positionLimit(blockBytes: Int) -> Int? {
         guard let sharedBytes, blockBytes > 0 else { return nil }
         let rest = sharedBytes - activationBytes - leastSlots * slotBytes
-        return max(0, rest) / (blockBytes + activationBlockBytes) * KVBlockLayout.length
+        // The activations of one row have those of the first block.
+        return max(0, rest + activationBlockBytes) / (blockBytes + activationBlockBytes) * KVBlockLayout.length
     }
 
     /// - Throws: `SigmaError(.unavailable)` with the least size that works.
