@@ -9,6 +9,7 @@ extension ExpertCacheWalk {
         checkThreads()
         checkCounts()
         checkStatistics()
+        checkWaiting()
         if operations % 16 == 0 { checkOrder() }
     }
 
@@ -135,6 +136,27 @@ extension ExpertCacheWalk {
 
     private mutating func checkStatistics() {
         if state.statistics != expected { fail("\(state.statistics) is not \(expected)") }
+    }
+
+    /// A thread that waits has nothing to do: a copy of the state says so, too.
+    private mutating func checkWaiting() {
+        var copy = state
+        if threads[0] == .waits {
+            let action =
+                switch phase {
+                case .limits: copy.nextForSlotLimit()
+                case .confirms: copy.nextForConfirm()
+                default: copy.nextForTake()
+                }
+            if case .wait = action { return }
+            return fail("computation waits, and could go on: \(action)")
+        }
+        // The computing thread reads a single requested record itself, and a failed step's prefetches are not wanted.
+        guard threads[1...].contains(.waits), !threads[1...].contains(.asks), !copy.hasSingleRequest,
+            phase != .stepBegins
+        else { return }
+        if case .wait = copy.nextForReader() { return }
+        fail("a reader waits, and could go on")
     }
 
     /// What the policy orders is what is idle: nothing else can be evicted. The copy is emptied, the cache is not.

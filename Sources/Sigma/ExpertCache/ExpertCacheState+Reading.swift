@@ -15,10 +15,9 @@ extension ExpertCacheState {
         return begin(record, slot, for: purpose)
     }
 
-    /// Never while a requested record has no slot, and never with the last slots.
+    /// Never with the last slots. Requested records had their turn before: there is none, or no slot for it.
     private mutating func beginPrefetch() -> CacheAction? {
-        guard queues.counts[Queue.requests] == 0, let record = queues.first(Queue.prefetches),
-            heldPrefetches < prefetchLimit, let slot = takeSlot()
+        guard let record = queues.first(Queue.prefetches), heldPrefetches < prefetchLimit, let slot = takeSlot()
         else { return nil }
         heldPrefetches += 1
         prefetchesRead += 1

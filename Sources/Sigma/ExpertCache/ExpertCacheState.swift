@@ -92,11 +92,12 @@ package struct ExpertCacheState: Sendable {
         outstanding = experts.count
         giveUpPrefetches(of: layer)
         if isSweep { prefetchSweep(after: layer) }
-        let waiting = queues.counts[Queue.requests]
-        // The computing thread does a single read itself: that saves waking another.
-        let isSingle = waiting == 1 && requestsInFlight == 0
-        return (waiting > 0 && !isSingle) || queues.counts[Queue.prefetches] > 0 ? .readers : []
+        let isReadersWork = queues.counts[Queue.requests] > 0 && !hasSingleRequest
+        return isReadersWork || queues.counts[Queue.prefetches] > 0 ? .readers : []
     }
+
+    /// One requested record is to be read, and none is being read. The computing thread does it: that saves waking another.
+    package var hasSingleRequest: Bool { queues.counts[Queue.requests] == 1 && requestsInFlight == 0 }
 
     private mutating func request(_ record: Record) {
         statistics.requests += 1
@@ -201,9 +202,7 @@ package struct ExpertCacheState: Sendable {
     /// What the computing thread does until `isStarved` is false.
     package mutating func nextForTake() -> CacheAction {
         guard isStarved else { return .done }
-        if queues.counts[Queue.requests] == 1, requestsInFlight == 0, let action = beginRequestedRead() {
-            return action
-        }
+        if hasSingleRequest, let action = beginRequestedRead() { return action }
         return .wait
     }
 
