@@ -71,7 +71,8 @@ struct Inspection {
         }
         try line("tokenizer", try tokenizer(file))
         if let chat = file.chatFormat {
-            let opens = chat.opensThinking ? "prompt opens <think>" : "model opens <think>"
+            let opens =
+                chat.opensThinking ? "prompt opens <think>" : chat.thinks ? "model opens <think>" : "no thinking"
             let stops = chat.stopTokens.map { "\($0)" }.joined(separator: " ")
             try line("chat", "\(chat.style.rawValue), \(opens), stop tokens: \(stops.isEmpty ? "none" : stops)")
         }
@@ -152,6 +153,7 @@ struct Inspection {
                 case .bool(let value): "\(value)"
                 case .string(let value): value.count > 60 ? value.prefix(60) + "..." : value
                 case .array(let array): "\(array.count) x \(array.kind.name)"
+                case .malformedText: entry.value.kindName
                 }
             try StandardOutput.write("\(SigmaError.printable(entry.key)) = \(SigmaError.printable(text))\n")
         }

@@ -24,7 +24,7 @@ import Testing
 
     @Test func sigma() throws {
         let read = try read("sigma-top1")
-        #expect(read.family == .sigma)
+        #expect(read.family.modelType == "sigma")
         #expect(read.warnings.isEmpty)
         let c = read.model
         #expect(c.vocabularySize == 96)
@@ -71,7 +71,7 @@ import Testing
 
     @Test func qwen() throws {
         let plain = try read("qwen3moe")
-        #expect(plain.family == .qwen3MoE)
+        #expect(plain.family.modelType == "qwen3_moe")
         #expect(plain.model.scoring == .softmax)
         #expect(plain.model.weightNormalization == .always)
         #expect(plain.model.qkNorm)

@@ -121,15 +121,9 @@ extension CPUBackend {
             let scores = plan.pointee.scores + row * c.expertCount
             scores.update(from: workspace.routerLogits.base + row * c.expertCount, count: c.expertCount)
             Routing.score(scores, count: c.expertCount, c.scoring)
-            let normalizes: Bool
-            switch c.weightNormalization {
-            case .never: normalizes = false
-            case .whenSeveral: normalizes = choices > 1
-            case .always: normalizes = true
-            }
             Routing.choose(
                 scores: scores, bias: layer.selectionBias, count: c.expertCount, choices: choices,
-                normalizes: normalizes, scalingFactor: c.routedScalingFactor,
+                normalizes: c.normalizesWeights(choices: choices), scalingFactor: c.routedScalingFactor,
                 chosen: plan.pointee.chosen + row * choices, weights: plan.pointee.weights + row * choices,
                 isTaken: UnsafeMutableRawPointer(scratch(member)).assumingMemoryBound(to: Bool.self))
         }

@@ -98,6 +98,7 @@ package final class ModelFile: Sendable {
 
     /// Maps the file, or says what to do about what was found instead.
     private static func map(_ path: String) throws -> MappedFile {
+        try checkPath(path)
         var status = stat()
         if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
             let isCheckpoint = access(path + "/config.json", F_OK) == 0
@@ -112,11 +113,9 @@ package final class ModelFile: Sendable {
         if bytes.count > 9, bytes[8] == UInt8(ascii: "{"),
             UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self)) <= UInt64(bytes.count - 8)
         {
-            let slash = path.lastIndex(of: "/")
-            let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
             throw SigmaError(
                 .damaged, "expected a native model file, found a safetensors file", path: path,
-                remedy: conversionRemedy(input: folder))
+                remedy: conversionRemedy(input: splitPath(path).folder))
         }
         return file
     }
@@ -131,23 +130,10 @@ package final class ModelFile: Sendable {
         return "Convert it first: sigma-convert \(shellQuoted(input)) \(shellQuoted(output))"
     }
 
-    private static func shellQuoted(_ text: String) -> String {
-        let isPlain = text.utf8.allSatisfy { byte in
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "."),
-                UInt8(ascii: "/"), UInt8(ascii: "+"), UInt8(ascii: ","), UInt8(ascii: "="), UInt8(ascii: ":"):
-                true
-            default: byte >= 0x80
-            }
-        }
-        if isPlain, !text.hasPrefix("-") { return text }
-        return "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
-    }
-
     /// That the file is ours, and of a version that we read.
     private static func checkKind(_ gguf: GGUFFile) throws {
         let path = gguf.file.path
+        try gguf.checkIsModel()
         let keys = KeyReader(file: gguf)
         let architecture = try keys.string("general.architecture")
         guard architecture == ModelFileFormat.architecture else {
