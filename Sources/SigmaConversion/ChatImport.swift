@@ -73,7 +73,9 @@ struct ChatImport {
     ) -> ChatFormat {
         var format = usual
         let isStyleGiven = overrides.text("chat.style") != nil
-        if let style = template?.style ?? template?.mentionedStyle, style != format.style { format = Facts.usual(style) }
+        if let style = template?.style ?? template?.mentionedStyle, style != format.style {
+            format = Facts.usual(style)
+        }
         if format.style == .sigma, specials["<|user|>"] == nil, specials["<|im_start|>"] != nil {
             format = Facts.usual(.chatml)
             if !isStyleGiven, template?.style != .chatml {
@@ -85,7 +87,8 @@ struct ChatImport {
         guard let template else { return format }
         let other: ChatFormat.Style = format.style == .chatml ? .sigma : .chatml
         if template.style == nil, !isStyleGiven {
-            let reason = template.obstacle.map { "cannot be evaluated (\($0))" } ?? "writes turns in a way that is not known"
+            let reason =
+                template.obstacle.map { "cannot be evaluated (\($0))" } ?? "writes turns in a way that is not known"
             warnings.append(
                 "the chat template \(reason): turns are written as \(format.style.rawValue)"
                     + " (--override chat.style=\(other.rawValue); or give prompts with their markup and --raw)")
@@ -121,7 +124,8 @@ struct ChatImport {
         for name in style.markup {
             guard let id = specials[name], definition.matching[id]?.contains(.singleWord) == true else { continue }
             throw SigmaError(
-                .damaged, "the token \(name) of the chat format is to be a word of its own, so text beside it would undo it",
+                .damaged,
+                "the token \(name) of the chat format is to be a word of its own, so text beside it would undo it",
                 item: "single_word", remedy: "Set single_word of this token to false in tokenizer.json.")
         }
     }

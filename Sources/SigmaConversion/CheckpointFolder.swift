@@ -112,31 +112,28 @@ struct CheckpointFolder {
     /// A folder without `config.json`: perhaps the folder that was meant lies in it.
     private func notACheckpoint() throws -> SigmaError {
         let names = try names()
-        let item = "config.json"
+        func failure(_ message: String, _ remedy: Remedy) -> SigmaError {
+            SigmaError(.noInput, message, path: file("config.json"), remedy: remedy)
+        }
         let inner = try innerCheckpoints(names)
         if inner.count == 1 || (inner.count > 1 && has("snapshots")) {
-            return SigmaError(
-                .noInput, "there is no config.json here, but in a folder of it", path: path, item: item,
-                remedy: "Name that folder: sigma-convert \(shellQuoted(inner[0])) OUTPUT")
+            return failure(
+                "there is no such file here, but in a folder of this one",
+                "Name that folder: sigma-convert \(shellQuoted(inner[0])) OUTPUT")
         }
         if inner.count > 1 {
-            return SigmaError(
-                .noInput, "there is no config.json here, but in folders of it", path: path, item: item,
-                remedy: "Name one of them: \(Self.list(inner)).")
+            return failure(
+                "there is no such file here, but in folders of this one", "Name one of them: \(Self.list(inner)).")
         }
         if let file = names.first(where: { $0.hasSuffix(".gguf") }) {
-            return SigmaError(
-                .noInput, "there is no config.json here, but a GGUF file", path: path, item: item,
-                remedy: "Name the file: sigma-convert \(shellQuoted(self.file(file))) OUTPUT")
+            return failure(
+                "there is no such file here, but a GGUF file",
+                "Name the file: sigma-convert \(shellQuoted(self.file(file))) OUTPUT")
         }
         if names.contains("adapter_config.json") {
-            return SigmaError(
-                .damaged, "an adapter (LoRA), not a model", path: path, item: "adapter_config.json",
-                remedy: "Merge it into its base model and save that.")
+            return failure("this is an adapter (LoRA), not a model", "Merge it into its base model and save that.")
         }
-        return SigmaError(
-            .noInput, "there is no config.json here", path: path, item: item,
-            remedy: "Name the folder that holds config.json and the safetensors files.")
+        return failure("there is no such file", "Name the folder that holds config.json and the safetensors files.")
     }
 
     /// Folders with a `config.json`, at most two below this one. In a cache of Hugging Face's the snapshot that `refs` names comes first.
@@ -195,7 +192,9 @@ struct ShardName {
         let parts = name.dropLast(".safetensors".count).split(separator: "-", omittingEmptySubsequences: false)
         guard parts.count >= 4, parts[parts.count - 2] == "of" else { return nil }
         let (number, total) = (parts[parts.count - 3], parts[parts.count - 1])
-        func isNumber(_ text: Substring) -> Bool { (1...5).contains(text.utf8.count) && text.utf8.allSatisfy { (48...57).contains($0) } }
+        func isNumber(_ text: Substring) -> Bool {
+            (1...5).contains(text.utf8.count) && text.utf8.allSatisfy { (48...57).contains($0) }
+        }
         guard isNumber(number), isNumber(total), let value = Int(number), let count = Int(total), count >= 1,
             (1...count).contains(value), number.utf8.count == total.utf8.count
         else { return nil }

@@ -63,9 +63,13 @@ struct ExpertTensors {
         let isFused = sister?.name.contains("gate_up_proj") ?? false
         let rows = isDown ? (isFused ? 2 * intermediate : intermediate) : hidden
         let columns = isDown ? hidden : intermediate
+        if let sister, rows != columns, sister.shape == [configuration.expertCount, columns, rows] {
+            throw transposedLayout(tensor, expected)
+        }
         guard let sister, rows != columns, sister.shape == [configuration.expertCount, rows, columns] else {
             throw tensor.failure(
-                "the shape \(expected) does not tell whether rows or columns come first, and no other tensor of the layer does")
+                "the shape \(expected) does not tell whether rows or columns come first, and no other tensor of the layer does"
+            )
         }
     }
 

@@ -36,17 +36,22 @@ struct RopeSettings {
             scaling = .none
             return
         }
+        // No scaling: that part of a head is not turned at all.
+        if let share = try section.number("partial_rotary_factor"), share != 1 {
+            throw section.failure("partial_rotary_factor", "expected 1, found \(share)")
+        }
+        guard applies || !isChosen else {
+            scaling = .none
+            return
+        }
         let kind = try section.string("rope_type") ?? section.string("type") ?? "default"
         if !applies {
             scaling = .none
-            if kind != "default", !isChosen {
+            if kind != "default" {
                 config.warnings.append(
                     "\(name) (\(kind)) is ignored, as in the authors' code (--override rope_scaling=on turns it on)")
             }
             return
-        }
-        if let share = try section.number("partial_rotary_factor"), share != 1 {
-            throw section.failure("partial_rotary_factor", "expected 1, found \(share)")
         }
         guard ["default", "linear", "yarn"].contains(kind) else {
             throw config.failure(
@@ -75,7 +80,8 @@ struct RopeSettings {
     }
 
     /// A section's settings. Of several types of attention full attention's: there is no other here.
-    private static func section(_ name: String, _ config: ConfigReader) throws -> (name: String, reader: ConfigReader)? {
+    private static func section(_ name: String, _ config: ConfigReader) throws -> (name: String, reader: ConfigReader)?
+    {
         guard let reader = try config.section(name) else { return nil }
         let nested = reader.config.keys.filter { reader.value($0)?.object != nil }
         if nested.isEmpty { return (name, reader) }

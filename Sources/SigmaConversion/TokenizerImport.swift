@@ -80,7 +80,8 @@ package struct TokenizerImport: Sendable {
         let consequence = "the model will only take and give token ids"
         if others.isEmpty { return "no tokenizer.json and no .tiktoken file: \(consequence)" }
         let place = "'" + folder.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "\\'") + "'"
-        return "no tokenizer.json; \(others.joined(separator: ", ")) alone \(others.count == 1 ? "is" : "are") not read: \(consequence)."
+        return
+            "no tokenizer.json; \(others.joined(separator: ", ")) alone \(others.count == 1 ? "is" : "are") not read: \(consequence)."
             + " To make tokenizer.json, in Python: from transformers import AutoTokenizer;"
             + " AutoTokenizer.from_pretrained(\(place)).save_pretrained(\(place))"
     }

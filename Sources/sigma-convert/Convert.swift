@@ -49,8 +49,8 @@ struct Convert: ParsableCommand {
     @Option(
         name: .customLong("override"),
         help: ArgumentHelp(
-            "Settle an open point: a key of config.json, chat.thinking_prompt, chat.opens_thinking, chat.closing_phrase, "
-                + "rope_scaling=on, tokenizer.specials, ... (repeatable).", valueName: "key=value"))
+            "Settle an open point: a key of config.json, chat.style, chat.thinks, chat.opens_thinking, chat.thinking_prompt, "
+                + "rope_scaling=on, unknown_tensors=ignore, ... (repeatable).", valueName: "key=value"))
     var overrides: [String] = []
     @Flag(
         name: .customLong("plain-gguf"),

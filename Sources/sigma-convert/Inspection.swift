@@ -23,11 +23,13 @@ struct Inspection {
         try listTensors(gguf)
     }
 
-    /// Nil for GGUF files of other architectures; damaged native files throw.
+    /// Nil for GGUF files of other architectures and for other things; damaged native files throw.
     private func nativeFile() throws -> ModelFile? {
         do {
             return try ModelFile(path: path)
-        } catch let error as SigmaError where error.item == "general.architecture" {
+        } catch let error as SigmaError
+            where ["general.architecture", "general.type", "split.no"].contains(error.item)
+        {
             return nil
         }
     }

@@ -55,45 +55,6 @@ package final class ModelFile: Sendable {
     /// - Throws: `SigmaError` (`.inputOutput`) if the file was truncated or could not be read since it was opened.
     package func checkIntact() throws { try gguf.file.checkIntact() }
 
-    /// Reads the whole file and compares every record's checksum.
-    ///
-    /// - Parameter progress: called with the share of bytes read, 0...1; returns false to stop.
-    /// - Throws: `SigmaError`: `.damaged` naming the tensor (and expert), `.interrupted` if `progress` said so.
-    package func verify(progress: (Double) -> Bool = { _ in true }) throws {
-        let total = gguf.tensors.reduce(0) { $0 + $1.byteCount }
-        var done = 0
-        var record = 0
-        for tensor in gguf.tensors.sorted(by: { $0.offset < $1.offset }) {
-            let experts = ModelFileFormat.isExperts(tensor.name) ? configuration.expertCount : 1
-            let size = tensor.byteCount / experts
-            for expert in 0..<experts {
-                let start = tensor.offset + expert * size
-                var crc: UInt32 = 0
-                // In pieces, so that a long tensor can be interrupted.
-                for piece in stride(from: start, to: start + size, by: 1 << 24) {
-                    let end = min(piece + 1 << 24, start + size)
-                    crc = CRC32C.checksum(
-                        UnsafeRawBufferPointer(rebasing: gguf.file.bytes[piece..<end]), continuing: crc)
-                    done += end - piece
-                    guard progress(Double(done) / Double(total)) else {
-                        throw SigmaError(.interrupted, "interrupted", path: path)
-                    }
-                }
-                try checkIntact()
-                let expected = UInt32(truncatingIfNeeded: checksums.integer(record)!)
-                guard crc == expected else {
-                    let which = experts > 1 ? "expert \(expert)'s record" : "the data"
-                    throw SigmaError(
-                        .damaged,
-                        "\(which) is damaged: expected checksum \(String(expected, radix: 16)), found \(String(crc, radix: 16))",
-                        path: path, item: tensor.name, offset: UInt64(start),
-                        remedy: "Copy the file again from where it came, or convert the checkpoint again.")
-                }
-                record += 1
-            }
-        }
-    }
-
     // MARK: checks of opening
 
     /// Maps the file, or says what to do about what was found instead.

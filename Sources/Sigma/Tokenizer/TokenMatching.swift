@@ -12,7 +12,9 @@ extension SpecialTokens.Match {
         }
         if matching.contains(.stripsLeft) {
             var place = start
-            while let before = text.scalar(before: place), before.value.properties.isWhitespace { place -= before.length }
+            while let before = text.scalar(before: place), before.value.properties.isWhitespace {
+                place -= before.length
+            }
             start = max(place, position)
         }
         if matching.contains(.stripsRight) {

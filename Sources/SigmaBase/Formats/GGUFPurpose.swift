@@ -39,7 +39,8 @@ extension GGUFFile {
         }
         switch purpose {
         case .adapter:
-            throw failure("an adapter (LoRA)", "Merge it into its base model, for example with llama.cpp's export-lora.")
+            throw failure(
+                "an adapter (LoRA)", "Merge it into its base model, for example with llama.cpp's export-lora.")
         case .projector:
             throw failure("the projector of a vision or audio model", "Name the file of the language model itself.")
         case .importance:
@@ -59,7 +60,8 @@ extension GGUFFile {
     private func firstPart(of count: Int) -> String? {
         let (folder, name) = splitPath(file.path)
         guard name.hasSuffix(".gguf") else { return nil }
-        var parts = name.dropLast(".gguf".count).split(separator: "-", omittingEmptySubsequences: false).map(String.init)
+        var parts = name.dropLast(".gguf".count).split(separator: "-", omittingEmptySubsequences: false).map(
+            String.init)
         guard parts.count >= 4, parts[parts.count - 2] == "of", Int(parts[parts.count - 1]) == count else { return nil }
         let digits = parts[parts.count - 3].utf8.count
         parts[parts.count - 3] = String(repeating: "0", count: max(0, digits - 1)) + "1"

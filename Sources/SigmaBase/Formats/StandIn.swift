@@ -16,7 +16,8 @@ package enum StandIn {
         // A page may begin with a byte-order mark, white space or a comment.
         let text = start.drop { $0 <= 0x20 || $0 == 0xef || $0 == 0xbb || $0 == 0xbf }
         let lower = text.map { (0x41...0x5a).contains($0) ? $0 | 0x20 : $0 }
-        guard ["<!doctype", "<html", "<head", "<?xml", "<!--", "<error"].contains(where: { lower.starts(with: $0.utf8) })
+        guard
+            ["<!doctype", "<html", "<head", "<?xml", "<!--", "<error"].contains(where: { lower.starts(with: $0.utf8) })
         else { return nil }
         self = .page
     }

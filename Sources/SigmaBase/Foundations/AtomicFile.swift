@@ -46,6 +46,10 @@ package final class AtomicFile {
             }
             replaced = status
         } else {
+            // Renaming would say so, after all the work.
+            guard errno != ENAMETOOLONG else {
+                throw SigmaError(.inputOutput, "cannot create the file: \(systemMessage(errno))", path: path)
+            }
             replaced = nil
         }
         guard stat(folder, &status) == 0 else {

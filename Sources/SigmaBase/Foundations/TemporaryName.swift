@@ -82,7 +82,9 @@ struct TemporaryName {
     private func isOurs(_ rest: Substring.UTF8View) -> Bool {
         let parts = rest.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
         return parts.count == 2
-            && parts.allSatisfy { !$0.isEmpty && $0.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) } }
+            && parts.allSatisfy {
+                !$0.isEmpty && $0.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+            }
     }
 
     /// Whether the path still names the open file.

@@ -1,25 +1,27 @@
 import Sigma
 
 /// What a model's chat template does, seen by what it makes of sample conversations: it is evaluated when a model is converted, and never again.
-struct ChatTemplate {
+package struct ChatTemplate {
+    package typealias SampleTurn = (role: String, text: String)
+
     /// The markup of turns that the template writes; nil where it is another one, or the template cannot be evaluated.
-    private(set) var style: ChatFormat.Style?
+    package private(set) var style: ChatFormat.Style?
     /// Whether a prompt that asks for thinking ends inside `<think>`; nil where that is not known.
-    private(set) var opensThinking: Bool?
+    package private(set) var opensThinking: Bool?
     /// Whether it knows thinking at all.
-    private(set) var thinks = false
+    package private(set) var thinks = false
     /// What it does that prompts here don't.
-    private(set) var differences: [String] = []
+    package private(set) var differences: [String] = []
     /// Why it cannot be evaluated.
-    private(set) var obstacle: String?
+    package private(set) var obstacle: String?
     /// The markup that it names, whatever it does with it.
-    private(set) var mentionedStyle: ChatFormat.Style?
+    package private(set) var mentionedStyle: ChatFormat.Style?
 
     private static let sizeLimit = 1 << 18
     private static let question = "Question of the sample"
 
     /// - Parameter bos: the text that templates know as `bos_token`.
-    init(_ text: String, bos: String) {
+    package init(_ text: String, bos: String) {
         thinks = text.contains("<think>")
         if text.contains("<|im_start|>") {
             mentionedStyle = .chatml
@@ -38,20 +40,14 @@ struct ChatTemplate {
     }
 
     private mutating func examine(_ nodes: [TemplateNode], _ bos: String) throws {
-        func render(_ turns: [(role: String, text: String)], thinks: Bool) throws -> String {
-            let messages = turns.map { turn -> TemplateValue in
-                .map([("role", .string(turn.role)), ("content", .string(turn.text))])
-            }
-            return try TemplateRenderer.render(
-                nodes,
-                [
-                    "messages": .list(messages), "add_generation_prompt": .bool(true), "bos_token": .string(bos),
-                    "eos_token": .string(""), "tools": .none, "enable_thinking": .bool(thinks),
-                    "thinking": .bool(thinks),
-                ])
+        func render(_ turns: [SampleTurn], thinks: Bool) throws -> String {
+            try Self.render(nodes, turns, bos: bos, thinks: thinks)
         }
         let thinking = try render([("user", Self.question)], thinks: true)
-        guard let style = ChatFormat.Style.allCases.first(where: { thinking.range(of: $0.turn("user", Self.question)) != nil })
+        guard
+            let style = ChatFormat.Style.allCases.first(where: {
+                thinking.range(of: $0.turn("user", Self.question)) != nil
+            })
         else { return }
         self.style = style
         let opening = Self.opening(of: thinking, style)
@@ -59,25 +55,56 @@ struct ChatTemplate {
         opensThinking = trimmed == "<think>"
         if !trimmed.isEmpty, trimmed != "<think>" {
             differences.append("it begins answers with '\(opening.prefix(80))', which is not written here")
+        } else if opensThinking == true, opening != style.thinkingOpening {
+            differences.append("it writes other line ends around <think> than prompts here")
         }
         let off = Self.opening(of: try render([("user", Self.question)], thinks: false), style)
         thinks = thinks || opening.contains("<think>") || off.contains("<think>")
         let first = thinking.range(of: style.turn("user", Self.question))!.lowerBound
         var before = String(thinking[..<first])
-        if !bos.isEmpty, before.utf8.starts(with: bos.utf8) { before = String(before.dropFirst(bos.count)) }
+        if !bos.isEmpty, before.utf8.starts(with: bos.utf8) {
+            before = String(before.unicodeScalars.dropFirst(bos.unicodeScalars.count))
+        }
         if let system = before.range(of: style.turnStart("system")) {
             let text = before[system.upperBound...].parts(separatedBy: style.turnEnd)[0]
-            differences.append("it gives conversations without a system prompt this one: '\(text.prefix(160))' (to do so: --system)")
+            differences.append(
+                "it gives conversations without a system prompt this one: '\(text.prefix(160))' (to do so: --system)")
         } else if !before.allSatisfy(\.isWhitespace) {
             differences.append("it begins conversations with '\(before.prefix(80))', which is not written here")
         }
-        let turns = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", Self.question)]
-        let whole = try render(turns.map { (role: $0.0, text: $0.1) }, thinks: true)
+        let turns: [SampleTurn] = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", Self.question)]
+        let whole: String
+        do { whole = try render(turns, thinks: true) } catch {
+            differences.append("it does not take a system prompt")
+            return
+        }
         for (role, text) in turns.dropLast() where role != "assistant" {
             if whole.range(of: style.turn(role, text)) == nil {
                 differences.append("it writes a turn of the \(role)'s otherwise")
             }
         }
+    }
+
+    /// The prompt that a template makes of a conversation. Its variables are those that Hugging Face's renderer gives it.
+    ///
+    /// - Throws: an error that says why it cannot be evaluated.
+    package static func render(
+        _ template: String, _ turns: [SampleTurn], bos: String = "", thinks: Bool? = nil
+    ) throws -> String { try render(TemplateParser.nodes(template), turns, bos: bos, thinks: thinks) }
+
+    private static func render(
+        _ nodes: [TemplateNode], _ turns: [SampleTurn], bos: String, thinks: Bool?
+    ) throws -> String {
+        let messages = turns.map { turn -> TemplateValue in
+            .map([("role", .string(turn.role)), ("content", .string(turn.text))])
+        }
+        var variables: [String: TemplateValue] = [
+            "messages": .list(messages), "add_generation_prompt": .bool(true), "bos_token": .string(bos),
+            "eos_token": .string(""), "tools": .none, "documents": .none,
+        ]
+        // Families call the switch differently.
+        for name in ["enable_thinking", "thinking"] { variables[name] = thinks.map { .bool($0) } }
+        return try TemplateRenderer.render(nodes, variables)
     }
 
     /// What a prompt ends with, behind the assistant's header.
@@ -102,6 +129,8 @@ extension ChatFormat.Style: CaseIterable {
         case .sigma: "<|end|>"
         }
     }
+    /// What a prompt that opens thinking ends with.
+    fileprivate var thinkingOpening: String { self == .chatml ? "<think>\n" : "<think>" }
     fileprivate func turn(_ role: String, _ text: String) -> String { turnStart(role) + text + turnEnd }
 
     /// The control tokens of the markup.

@@ -48,7 +48,9 @@ enum TemplateFunctions {
 
     static func range(_ values: [TemplateValue]) throws -> TemplateValue {
         let numbers = try values.map { value in
-            guard case .integer(let number) = value, number.magnitude < 10_000 else { throw TemplateError("a range of no numbers") }
+            guard case .integer(let number) = value, number.magnitude < 10_000 else {
+                throw TemplateError("a range of no numbers")
+            }
             return number
         }
         switch numbers.count {
@@ -75,7 +77,7 @@ enum TemplateFunctions {
             case "+": return .integer(a + b)
             case "-": return .integer(a - b)
             case "*": return .integer(a * b)
-            case "//" where b != 0: return .integer(Int((Double(a) / Double(b)).rounded(.down)))
+            case "//" where b != 0: return .integer((a - (a % b + b) % b) / b)
             case "%" where b != 0: return .integer((a % b + b) % b)
             case "<": return .bool(a < b)
             case ">": return .bool(a > b)
@@ -172,7 +174,8 @@ enum TemplateFunctions {
         case ("endswith", .string(let text)): return .bool(text.utf8.reversed().starts(with: first.utf8.reversed()))
         case ("upper", .string(let text)): return .string(text.uppercased())
         case ("lower", .string(let text)): return .string(text.lowercased())
-        case ("capitalize", .string(let text)): return .string(text.prefix(1).uppercased() + text.dropFirst().lowercased())
+        case ("capitalize", .string(let text)):
+            return .string(text.prefix(1).uppercased() + text.dropFirst().lowercased())
         case ("title", .string(let text)):
             return .string(
                 text.parts(separatedBy: " ").map { $0.prefix(1).uppercased() + $0.dropFirst().lowercased() }.joined(
@@ -191,7 +194,7 @@ enum TemplateFunctions {
             return .string(try joined(text.parts(separatedBy: first), arguments[1].text))
         case ("join", .string(let text)):
             return .string(try joined(items(of: arguments.first ?? .undefined).map(\.text), text))
-        case ("get", .map): 
+        case ("get", .map):
             if case .undefined = value.member(first) { return arguments.count > 1 ? arguments[1] : .none }
             return value.member(first)
         case ("items", .map(let members)):

@@ -14,6 +14,8 @@ enum TemplateLexer {
         case symbol(String)
     }
 
+    private static let tokenLimit = 1024
+
     static func segments(_ template: String) throws -> [Segment] {
         var text = Array(template.unicodeScalars)
         // A line end at the end is no part of a template.
@@ -37,7 +39,8 @@ enum TemplateLexer {
             pending = []
         }
         while position < text.count {
-            guard text[position] == "{", position + 1 < text.count, "{%#".unicodeScalars.contains(text[position + 1]) else {
+            guard text[position] == "{", position + 1 < text.count, "{%#".unicodeScalars.contains(text[position + 1])
+            else {
                 if trims, text[position].properties.isWhitespace {
                     position += 1
                     continue
@@ -87,8 +90,12 @@ enum TemplateLexer {
         var tokens: [Token] = []
         var depth = 0
         while position < text.count {
+            // A tree is as deep as its tag is long.
+            guard tokens.count < tokenLimit else { throw TemplateError("a tag that is too long") }
             let scalar = text[position]
-            func next(_ offset: Int) -> Unicode.Scalar? { position + offset < text.count ? text[position + offset] : nil }
+            func next(_ offset: Int) -> Unicode.Scalar? {
+                position + offset < text.count ? text[position + offset] : nil
+            }
             if depth == 0 {
                 if scalar == closing, next(1) == "}" {
                     position += 2
@@ -106,8 +113,9 @@ enum TemplateLexer {
                 tokens.append(.string(try quoted(text, &position)))
             } else if scalar.properties.isAlphabetic || scalar == "_" {
                 var name: [Unicode.Scalar] = []
-                while position < text.count, text[position].properties.isAlphabetic || text[position] == "_"
-                    || ("0"..."9").contains(text[position])
+                while position < text.count,
+                    text[position].properties.isAlphabetic || text[position] == "_"
+                        || ("0"..."9").contains(text[position])
                 {
                     name.append(text[position])
                     position += 1
@@ -119,7 +127,9 @@ enum TemplateLexer {
                     digits.append(text[position])
                     position += 1
                 }
-                guard digits.count < 18, let value = Int(string(digits)) else { throw TemplateError("a number too large") }
+                guard digits.count < 18, let value = Int(string(digits)) else {
+                    throw TemplateError("a number too large")
+                }
                 tokens.append(.integer(value))
             } else {
                 let pair = next(1).map { string([scalar, $0]) } ?? ""

@@ -2,7 +2,7 @@
 struct TemplateRenderer {
     /// Of nodes, values, and pieces of 64 bytes of text.
     private static let costLimit = 500_000
-    private static let depthLimit = 48
+    private static let depthLimit = 100
 
     private enum Flow { case normal, breaks, continues }
 
@@ -158,7 +158,9 @@ struct TemplateRenderer {
             return .bool(try TemplateFunctions.test(name, evaluate(base), values(arguments)))
         case .not(let base): return .bool(!(try evaluate(base).isTrue))
         case .negative(let base):
-            guard case .integer(let value) = try evaluate(base) else { throw TemplateError("the negative of no number") }
+            guard case .integer(let value) = try evaluate(base) else {
+                throw TemplateError("the negative of no number")
+            }
             return .integer(-value)
         case .binary("and", let left, let right):
             let first = try evaluate(left)

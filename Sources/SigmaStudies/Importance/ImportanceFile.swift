@@ -1,4 +1,5 @@
 import Sigma
+
 /// The file of an importance matrix: a GGUF file; `docs/quantization.md` specifies it.
 extension ImportanceMatrix {
     private static let architecture = "sigma-importance"
