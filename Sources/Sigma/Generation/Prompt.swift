@@ -47,15 +47,16 @@ package struct Prompt: Sendable, Equatable {
             if let bos = tokenizer.bos { builder.add(id: bos) }
             if !instructions.isEmpty { try builder.addSigma("system", instructions) }
             // The history of an answer is the same whether it was thought about or not.
-            let opening = tokenizer.encode(Self.noThinking, recognizingSpecials: false)
+            let noThinking = format.thinks ? Self.noThinking : ""
+            let opening = tokenizer.encode(noThinking, recognizingSpecials: false)
             for turn in turns {
                 if let ids = turn.tokens(opening: opening, keepsThinking: keepsThinking) {
                     try builder.add(special: "<|assistant|>")
                     builder.add(ids: ids)
                     try builder.add(special: "<|end|>")
                 } else if turn.role == .assistant {
-                    let thinking = turn.thinking(keepsThinking) ?? Self.noThinking
-                    try builder.addSigma("assistant", thinking + turn.text)
+                    let thinking = turn.thinking(keepsThinking) ?? noThinking
+                    try builder.addSigma("assistant", thinking + turn.answer)
                 } else {
                     try builder.addSigma("user", turn.text)
                 }
@@ -64,7 +65,7 @@ package struct Prompt: Sendable, Equatable {
             try builder.add(special: "<|assistant|>")
             answerStart = builder.tokens.count
             if !thinks {
-                builder.add(text: Self.noThinking)
+                builder.add(text: noThinking)
             } else if format.opensThinking {
                 builder.add(text: "<think>")
             }
@@ -79,23 +80,23 @@ package struct Prompt: Sendable, Equatable {
                     try builder.add(special: "<|im_end|>")
                     builder.add(text: "\n")
                 } else {
-                    try builder.addChatML(turn.role.rawValue, (turn.thinking(keepsThinking) ?? "") + turn.text)
+                    try builder.addChatML(turn.role.rawValue, turn.chatML(keepsThinking))
                 }
             }
             guard asksForAnswer else { break }
             try builder.add(special: "<|im_start|>")
             builder.add(text: "assistant\n")
             // Where the tags are text they are encoded together with the header, and no token begins between them.
-            if start == .undetermined || tokenizer.idOfSpecial(named: "<think>") != nil {
+            if start == .undetermined || !format.thinks || tokenizer.idOfSpecial(named: "<think>") != nil {
                 builder.flush()
                 answerStart = builder.tokens.count
             }
-            if !thinks {
+            if !thinks && format.thinks {
                 try builder.addTag("<think>")
                 builder.add(text: "\n\n")
                 try builder.addTag("</think>")
                 builder.add(text: "\n\n")
-            } else if format.opensThinking {
+            } else if thinks && format.opensThinking {
                 try builder.addTag("<think>")
                 builder.add(text: "\n")
             }
@@ -109,17 +110,23 @@ package struct Prompt: Sendable, Equatable {
         let tokenizer: Tokenizer
         var tokens: [Int32] = []
         var text = ""
+        /// Whether white space at the text's begin belongs to the token before it.
+        private var stripsStart = false
 
         init(tokenizer: Tokenizer) { self.tokenizer = tokenizer }
 
         mutating func add(id: Int32) {
+            let matching = tokenizer.matching(of: id)
+            if matching.contains(.stripsLeft) { text.removeTrailingSpace() }
             flush()
             tokens.append(id)
+            stripsStart = matching.contains(.stripsRight)
         }
 
         mutating func add(ids: [Int32]) {
             flush()
             tokens += ids
+            stripsStart = ids.last.map { tokenizer.matching(of: $0).contains(.stripsRight) } ?? stripsStart
         }
 
         mutating func add(text more: String) { text += more }
@@ -154,6 +161,11 @@ package struct Prompt: Sendable, Equatable {
         }
 
         mutating func flush() {
+            if stripsStart {
+                text.removeLeadingSpace()
+                // White space goes on into the next text, where this one was nothing else.
+                stripsStart = text.isEmpty
+            }
             if !text.isEmpty { tokens += tokenizer.encode(text, recognizingSpecials: false) }
             text = ""
         }
@@ -175,8 +187,32 @@ extension Turn {
         return written.opening + written.generated
     }
 
+    /// The answer's text without the line ends that models write between `</think>` and the answer.
+    fileprivate var answer: String {
+        guard !reasoning.isEmpty, role == .assistant else { return text }
+        return String(text.unicodeScalars.drop { $0 == "\n" })
+    }
+
+    /// As Qwen's templates write a turn: kept thinking stands alone on its lines.
+    fileprivate func chatML(_ keepsThinking: Bool) -> String {
+        guard role == .assistant, keepsThinking, !reasoning.isEmpty else { return answer }
+        var thinking = reasoning.unicodeScalars[...]
+        thinking = thinking.drop { $0 == "\n" }
+        while thinking.last == "\n" { thinking.removeLast() }
+        return "<think>\n\(String(thinking))\n</think>\n\n" + answer
+    }
+
     /// The thinking with its tags, if it is there and to be kept.
     fileprivate func thinking(_ isKept: Bool) -> String? {
         isKept && !reasoning.isEmpty ? "<think>\(reasoning)</think>" : nil
+    }
+}
+
+extension String {
+    fileprivate mutating func removeLeadingSpace() {
+        self = String(unicodeScalars.drop { $0.properties.isWhitespace })
+    }
+    fileprivate mutating func removeTrailingSpace() {
+        while unicodeScalars.last?.properties.isWhitespace == true { unicodeScalars.removeLast() }
     }
 }
