@@ -26,7 +26,9 @@ package struct AnswerSettings: Sendable, Equatable {
         cacheSalt = try fields.name("cache_salt")
         streams = try fields.bool("stream") ?? false
         if let value = fields.take("stream_options") {
-            guard streams else { throw RequestError.invalid("stream_options", "is for streams, and stream is not true") }
+            guard streams else {
+                throw RequestError.invalid("stream_options", "is for streams, and stream is not true")
+            }
             var options = try FieldReader(value, at: "stream_options")
             includesUsage = try options.bool("include_usage") ?? false
             options.ignore("include_obfuscation")
@@ -81,10 +83,12 @@ package struct AnswerSettings: Sendable, Equatable {
         for (key, value) in zip(biases.keys, biases.values) {
             // Only one way to write an id, so that none is there twice.
             guard let id = Int32(key), id >= 0, String(id) == key else {
-                throw RequestError.invalid("logit_bias", "expected token ids as names, found \(JSONValue.string(key).kind)")
+                throw RequestError.invalid(
+                    "logit_bias", "expected token ids as names, found \(JSONValue.string(key).kind)")
             }
             guard let bias = value.double, bias.magnitude <= 100 else {
-                throw RequestError.invalid("logit_bias", "expected a bias from -100 to 100 for token \(id), found \(value.kind)")
+                throw RequestError.invalid(
+                    "logit_bias", "expected a bias from -100 to 100 for token \(id), found \(value.kind)")
             }
             options.logitBias[id] = bias
         }
@@ -95,7 +99,8 @@ package struct AnswerSettings: Sendable, Equatable {
         let old = try fields.integer("max_tokens", in: limits)
         let new = try fields.integer("max_completion_tokens", in: limits)
         if let old, let new, old != new {
-            throw RequestError.invalid("max_completion_tokens", "is \(new), and max_tokens, which means the same, is \(old)")
+            throw RequestError.invalid(
+                "max_completion_tokens", "is \(new), and max_tokens, which means the same, is \(old)")
         }
         if let limit = new ?? old { options.maximumTokens = limit }
 

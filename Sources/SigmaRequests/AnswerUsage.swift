@@ -8,6 +8,8 @@ package struct AnswerUsage: Sendable, Equatable {
     package var completionTokens = 0
     package var reasoningTokens = 0
 
+    package init() {}
+
     /// - Parameter countsPrompt: false for further answers to the same prompt.
     mutating func add(_ statistics: Statistics, countsPrompt: Bool) {
         if countsPrompt {

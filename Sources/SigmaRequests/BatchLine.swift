@@ -19,7 +19,7 @@ package struct BatchLine: Sendable, Equatable {
     /// - Parameter bytes: the line without its end.
     package init(bytes: UnsafeRawBufferPointer) throws(Refusal) {
         var customID: String?
-        do {
+        do throws(RequestError) {
             // The body lies one level deep.
             let value = try JSONValue.request(bytes, nesting: RequestLimits.nesting + 1)
             var fields = try FieldReader(value)

@@ -23,7 +23,8 @@ package struct ChatCompletionBody: Sendable, Equatable {
         let continuesLast = messages.last?.role == .assistant
         try fields.allow(
             "continue_final_message", only: .bool(continuesLast),
-            otherwise: continuesLast ? "an assistant's last message is always continued" : "the last message is not the assistant's")
+            otherwise: continuesLast
+                ? "an assistant's last message is always continued" : "the last message is not the assistant's")
         try fields.allow("add_generation_prompt", only: .bool(!continuesLast))
         try ThinkingFields(&fields).apply(to: &settings.options)
         try readLogProbabilities(&fields)

@@ -128,7 +128,8 @@ package struct ChatCompletionWriter: Sendable {
 
     // MARK: - Log-probabilities
 
-    private func writeLogProbabilities(_ tokens: [AnswerToken], orNull isNull: Bool = false, to json: inout JSONWriter) {
+    private func writeLogProbabilities(_ tokens: [AnswerToken], orNull isNull: Bool = false, to json: inout JSONWriter)
+    {
         json.key("logprobs")
         guard wantsLogProbabilities, !isNull else { return json.null() }
         json.object { json in

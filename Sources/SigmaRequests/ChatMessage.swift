@@ -17,7 +17,8 @@ package struct ChatMessage: Sendable, Equatable {
         guard let role = Role(rawValue: word) else {
             throw RequestError.invalid(
                 fields.path("role"),
-                "expected \(Role.allCases.map(\.rawValue).joined(separator: ", ")), found \(JSONValue.string(word).kind)")
+                "expected \(Role.allCases.map(\.rawValue).joined(separator: ", ")), found \(JSONValue.string(word).kind)"
+            )
         }
         self.role = role
         let content = fields.take("content")

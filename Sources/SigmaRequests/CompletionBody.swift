@@ -2,7 +2,7 @@ import Sigma
 
 /// The body of `POST /v1/completions`, checked. docs/requests.md lists its fields.
 package struct CompletionBody: Sendable, Equatable {
-    package enum Prompt: Sendable, Equatable {
+    package enum GivenPrompt: Sendable, Equatable {
         /// Text as it is: no template, but bos if the tokenizer asks for one; special tokens in it are recognised.
         case text(String)
         /// Nothing is added.
@@ -10,7 +10,7 @@ package struct CompletionBody: Sendable, Equatable {
     }
 
     package var settings: AnswerSettings
-    package var prompts: [Prompt]
+    package var prompts: [GivenPrompt]
     /// Whether the body has a list of prompts.
     package var isList: Bool
     /// Whether the answer's text begins with the prompt, and its log-probabilities with the prompt's.
@@ -39,14 +39,14 @@ package struct CompletionBody: Sendable, Equatable {
     func path(ofPrompt index: Int) -> String { isList ? "prompt[\(index)]" : "prompt" }
 
     /// A string, token ids, or a list of either.
-    private static func prompts(_ value: JSONValue) throws(RequestError) -> ([Prompt], isList: Bool) {
+    private static func prompts(_ value: JSONValue) throws(RequestError) -> ([GivenPrompt], isList: Bool) {
         if let text = value.string { return ([.text(text)], false) }
         guard let list = value.array, let first = list.first else {
             throw RequestError.invalid(
                 "prompt", "expected a string, token ids, or a list of them that is not empty, found \(value.kind)")
         }
         if first.double != nil { return ([.tokens(try ids(list, at: "prompt"))], false) }
-        var prompts: [Prompt] = []
+        var prompts: [GivenPrompt] = []
         for (index, element) in list.enumerated() {
             let path = "prompt[\(index)]"
             switch (first, element) {

@@ -25,7 +25,7 @@ struct EchoedPrompt {
     /// [tokens]: Unicode scalars of the text before each.
     let offsets: [Int]
 
-    init(_ prompt: CompletionBody.Prompt, tokens: [Int32], _ names: TokenNames, addsBos: Bool) {
+    init(_ prompt: CompletionBody.GivenPrompt, tokens: [Int32], _ names: TokenNames, addsBos: Bool) {
         self.tokens = tokens
         switch prompt {
         case .tokens: (text, offsets) = names.text(of: tokens)

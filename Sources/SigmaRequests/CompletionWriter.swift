@@ -24,7 +24,8 @@ package struct CompletionWriter: Sendable {
         includesUsage = body.settings.includesUsage
         choices = []
         for (index, prompt) in body.prompts.enumerated() {
-            let echoed = body.echoes
+            let echoed =
+                body.echoes
                 ? EchoedPrompt(
                     prompt, tokens: requests[index * count].tokens, names, addsBos: context.tokenizer?.addsBos ?? false)
                 : nil

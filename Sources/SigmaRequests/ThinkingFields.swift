@@ -71,14 +71,16 @@ struct ThinkingFields {
     private mutating func readBudget(_ fields: inout FieldReader, _ key: String) throws(RequestError) {
         guard let value = try fields.integer(key, in: 0...Int64(Int32.max)) else { return }
         if let budget, budget != value {
-            throw RequestError.invalid(fields.path(key), "is \(value), and another field that means the same is \(budget)")
+            throw RequestError.invalid(
+                fields.path(key), "is \(value), and another field that means the same is \(budget)")
         }
         budget = value
     }
 
     private mutating func set(_ value: Bool, _ path: String) throws(RequestError) {
         if let thinks, thinks != value {
-            throw RequestError.invalid(path, "switches thinking \(value ? "on" : "off"), and another field does the opposite")
+            throw RequestError.invalid(
+                path, "switches thinking \(value ? "on" : "off"), and another field does the opposite")
         }
         thinks = value
     }

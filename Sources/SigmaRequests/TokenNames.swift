@@ -16,7 +16,9 @@ package struct TokenNames: Sendable {
     /// The token's text; `bytes:\xE2\x80` where it is not UTF-8; `token_id:7` for an id without a token.
     package func name(of id: Int32) -> String {
         guard let bytes = bytes(of: id) else { return Self.plainName(of: id) }
-        if let text = String(validating: bytes, as: UTF8.self), !text.hasPrefix("bytes:\\x"), !text.hasPrefix("token_id:") {
+        if let text = String(validating: bytes, as: UTF8.self), !text.hasPrefix("bytes:\\x"),
+            !text.hasPrefix("token_id:")
+        {
             return text
         }
         var name = "bytes:"
@@ -30,7 +32,7 @@ package struct TokenNames: Sendable {
     private static func plainName(of id: Int32) -> String { "token_id:\(id)" }
 
     /// Tokens by their names, as JSON needs them for keys: where two have the same bytes, the later one is called by its id.
-    func named(_ tokens: [TokenLogProbability]) -> [(name: String, logProbability: Double)] {
+    package func named(_ tokens: [TokenLogProbability]) -> [(name: String, logProbability: Double)] {
         var seen: Set<ByteKey> = []
         return tokens.map { token in
             let name = name(of: token.id)
@@ -41,7 +43,7 @@ package struct TokenNames: Sendable {
 
     /// The text of prompt tokens, special tokens by their names.
     /// - Returns: the text, and for each token how many Unicode scalars of it stand before what the token completes.
-    func text(of tokens: some Sequence<Int32>) -> (text: String, offsets: [Int]) {
+    package func text(of tokens: some Sequence<Int32>) -> (text: String, offsets: [Int]) {
         guard let tokenizer else { return ("", tokens.map { _ in 0 }) }
         var decoder = StreamingDecoder(tokenizer)
         var text = ""
