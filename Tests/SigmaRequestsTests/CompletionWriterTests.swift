@@ -168,7 +168,7 @@ import Testing
                     let joined = own.flatMap { $0["logprobs"]![key]?.array ?? [] }
                     #expect(joined == choice["logprobs"]![key]!.array)
                 }
-                let prompt = choice["index"]!.integer! < 2 ? "a\u{fffd}" : "Hello<|end|>"
+                let prompt = choice["index"]!.integer! < 2 ? "a\u{fffd}" : "Hello<|bos|>"
                 #expect(choice["text"]!.string!.hasPrefix(prompt) == echoes)
             }
             #expect(chunks.last?["usage"] == answer["usage"] && chunks.last?["choices"]?.array?.isEmpty == true)

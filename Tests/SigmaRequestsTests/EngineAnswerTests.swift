@@ -62,7 +62,8 @@ import Testing
         #expect(message?["content"]?.string == "347 + 586 = 933.")
         #expect(message?["reasoning_content"]?.string?.contains("5+1=9") == true)
         // A request that begins with the answer's begin goes on with its end.
-        let request = #"{"messages":[{"role":"user","content":"What is 347 + 586?"},{"role":"assistant","content":"347 + 586 ="}],"temperature":0,"max_tokens":12}"#
+        let request =
+            #"{"messages":[{"role":"user","content":"What is 347 + 586?"},{"role":"assistant","content":"347 + 586 ="}],"temperature":0,"max_tokens":12}"#
         let continued = try chat(request)["choices"]?.array?[0]["message"]
         #expect(continued?["reasoning_content"] == nil)
         #expect(continued?["content"]?.string?.isEmpty == false)
@@ -73,12 +74,14 @@ import Testing
         let prompt = context.tokenizer!.encode("What is 12 + 7?", recognizingSpecials: false)
         let generated = try complete(#"{"prompt":\#(prompt),"temperature":0,"max_tokens":8,"logprobs":1}"#)[0]
         let made = generated["logprobs"]!["token_logprobs"]!.array!
-        let request = try CompletionBody(text: #"{"prompt":\#(prompt),"temperature":0,"max_tokens":8}"#).resolve(in: context)[0]
+        let request = try CompletionBody(text: #"{"prompt":\#(prompt),"temperature":0,"max_tokens":8}"#).resolve(
+            in: context)[0]
         let ids = try events(request).compactMap { event in
             if case .token(let token) = event { token.id } else { nil }
         }
         let all = prompt + ids
-        let echo = try complete(#"{"prompt":[\#(all),\#(prompt)],"temperature":0,"max_tokens":1,"logprobs":1,"echo":true}"#)
+        let echo = try complete(
+            #"{"prompt":[\#(all),\#(prompt)],"temperature":0,"max_tokens":1,"logprobs":1,"echo":true}"#)
         for (choice, count) in zip(echo, [all.count, prompt.count]) {
             let scores = choice["logprobs"]!
             for key in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
@@ -104,7 +107,8 @@ import Testing
             let request = #"{"prompt":"What is 12 + 7? ","max_tokens":24,\#(options)"#
             let plain = try complete(request + "}")[0]["text"]!.string!
             #expect(try complete(request + #","logprobs":3}"#)[0]["text"]!.string == plain)
-            #expect(try complete(request + #","logprobs":3,"echo":true}"#)[0]["text"]!.string == "What is 12 + 7? " + plain)
+            #expect(
+                try complete(request + #","logprobs":3,"echo":true}"#)[0]["text"]!.string == "What is 12 + 7? " + plain)
         }
     }
 
@@ -118,7 +122,9 @@ import Testing
         let stops = engine.stopTokens.map { TokenNames(context.tokenizer).name(of: $0) }
         #expect(stops.contains(tokens.last!.string!))
         #expect(choice["logprobs"]!["token_logprobs"]!.array!.allSatisfy { $0.double! <= 0 })
-        #expect(choice["logprobs"]!["text_offset"]!.array!.last?.integer == Int64(choice["text"]!.string!.unicodeScalars.count))
+        #expect(
+            choice["logprobs"]!["text_offset"]!.array!.last?.integer
+                == Int64(choice["text"]!.string!.unicodeScalars.count))
     }
 
     /// Choice i is what seed + i gives alone.

@@ -4,7 +4,7 @@ import Testing
 
 /// A vocabulary of the 256 bytes, some words, the format's specials, and rows without a token.
 enum Vocabulary {
-    static let words = ["He", "llo", " wor", "ld"]
+    static let words = ["He", "llo", " wor", "ld", "lo"]
     static let specials = ["<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
     static let chatMLSpecials = ["<|im_start|>", "<|im_end|>"]
     static let count = 300

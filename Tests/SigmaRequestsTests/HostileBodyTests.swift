@@ -22,10 +22,10 @@ import Testing
     /// Some changes: bytes, pieces of JSON, parts left out, put twice, or taken from another body.
     private func mutated(_ seed: [UInt8], with other: [UInt8], _ random: inout SplitMix64) -> [UInt8] {
         var bytes = seed
-        for _ in 0..<Int.random(in: 1...3, using: &random) {
+        for _ in 0..<Int.random(in: 1...2, using: &random) {
             let start = Int.random(in: 0...bytes.count, using: &random)
             let end = min(bytes.count, start + Int.random(in: 0...8, using: &random))
-            switch Int.random(in: 0..<6, using: &random) {
+            switch Int.random(in: 0..<9, using: &random) {
             case 0 where start < bytes.count: bytes[start] = UInt8.random(in: 0...255, using: &random)
             case 1: bytes.removeSubrange(start..<end)
             case 2: bytes.insert(contentsOf: Array(Self.pieces.randomElement(using: &random)!.utf8), at: start)
@@ -37,6 +37,19 @@ import Testing
                 let stop = bytes[(colon + 1)...].firstIndex { $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: "}") }
                 bytes.replaceSubrange(
                     colon + 1..<(stop ?? bytes.count), with: Array(Self.pieces.randomElement(using: &random)!.utf8))
+            case 5, 6:
+                guard
+                    let digit = bytes.indices.filter({ (0x30...0x39).contains(bytes[$0]) }).randomElement(
+                        using: &random)
+                else { continue }
+                bytes[digit] = UInt8.random(in: 0x30...0x39, using: &random)
+            case 7:
+                // Inside the texts, mostly.
+                guard
+                    let letter = bytes.indices.filter({ (0x61...0x7a).contains(bytes[$0]) }).randomElement(
+                        using: &random)
+                else { continue }
+                bytes[letter] = UInt8.random(in: 0x20...0x7e, using: &random)
             default:
                 let from = Int.random(in: 0...other.count, using: &random)
                 let to = min(other.count, from + Int.random(in: 0...40, using: &random))

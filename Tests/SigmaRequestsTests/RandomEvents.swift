@@ -27,7 +27,9 @@ struct RandomEvents {
     }
 
     private mutating func top() -> [TokenLogProbability] {
-        (0..<(logProbabilityCount ?? 0)).map { _ in TokenLogProbability(id: id(), logProbability: logProbability()) }
+        var ids: Set<Int32> = []
+        while ids.count < logProbabilityCount ?? 0 { ids.insert(id()) }
+        return ids.sorted().map { TokenLogProbability(id: $0, logProbability: logProbability()) }
     }
 
     private mutating func token(_ phase: AnswerToken.Phase) -> AnswerToken {
