@@ -46,6 +46,7 @@ extension BackendTests {
             let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
             let sequence = try backend.makeSequence(kvType: .f32)
             let batch = Batch()
+            let all = TokenMask(all: model.configuration.vocabularySize)
             var next = try expected.values("tokens", as: Int32.self)
             var compared = 0
             for (token, margin) in zip(greedy, margins) {
@@ -54,7 +55,8 @@ extension BackendTests {
                 batch.append(next[...], to: sequence)
                 var best: TokenLogit?
                 _ = try pass.run(batch, isCancelled: { false }) { backend in
-                    backend.forEachRow(of: next.count - 1..<next.count, largest: 1, allowed: []) { best = $1.first }
+                    let request = LogitRequest(row: next.count - 1, wish: .largest(1), mask: all)
+                    backend.readLogits([request]) { if case .largest(let list) = $1 { best = list.first } }
                 }
                 #expect(best?.id == token)
                 next = [token]
@@ -140,9 +142,9 @@ extension BackendTests {
             let backend = try Device.get().backend(model)
             let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
             let width = model.configuration.vocabularySize
-            // More rows than the head takes at once; ids of which some are not allowed, or all are.
+            // More rows than the head takes at once; all ids are allowed, or some are not.
             let tokens = randomTokens(70, model)
-            for allowed in [[], (0..<width).map { $0 % 3 != 1 }] {
+            for mask in [TokenMask(all: width), TokenMask(vocabularySize: width, where: { $0 % 3 != 1 })] {
                 let sequence = try backend.makeSequence(kvType: .f16)
                 let batch = Batch()
                 batch.append(tokens[...], to: sequence)
@@ -151,11 +153,16 @@ extension BackendTests {
                     var expected: [[TokenLogit]] = []
                     backend.forEachRow(of: 0..<tokens.count) { _, logits in
                         var largest = LargestLogits()
-                        largest.select(count, of: logits, allowed: allowed)
+                        largest.select(count, of: logits, mask: mask)
                         expected.append(largest.list)
                     }
-                    backend.forEachRow(of: 0..<tokens.count, largest: count, allowed: allowed) { row, largest in
-                        #expect(Array(largest) == expected[row])
+                    let requests = tokens.indices.map { LogitRequest(row: $0, wish: .largest(count), mask: mask) }
+                    backend.readLogits(requests) { index, logits in
+                        guard case .largest(let largest) = logits else {
+                            Issue.record("row \(index) has all its logits")
+                            return
+                        }
+                        #expect(Array(largest) == expected[index])
                         rows += 1
                     }
                 }

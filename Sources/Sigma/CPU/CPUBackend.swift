@@ -60,7 +60,7 @@ package final class CPUBackend: @unchecked Sendable {
                 slotCapacity: plan.slots(kv: 0, activations: plan.activationBytes), policy: limits.policy)
             expertWaves = CPUExpertWaves(
                 context, parts.feedForward, cache,
-                ExpertForesight(cache, model.configuration, mode: limits.prediction))
+                ExpertPrefetcher(cache, model.configuration, mode: limits.prediction))
         }
     }
 

@@ -8,7 +8,7 @@ struct FeedForwardWave {
     var isLast = false
     var failure: (any Error)?
     /// The experts that rows chose, in ascending order.
-    var chosen: [Int] = []
+    var chosen: [Expert] = []
 }
 
 /// A layer whose experts are not all in memory: they are computed in waves, each when its records are there, while others are read. One operation
@@ -17,22 +17,22 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
     let context: CPUContext
     let feedForward: CPUFeedForward
     let cache: ExpertCache
-    let foresight: ExpertForesight
+    let prefetcher: ExpertPrefetcher
     private var wave = FeedForwardWave()
 
-    init(_ context: CPUContext, _ feedForward: CPUFeedForward, _ cache: ExpertCache, _ foresight: ExpertForesight) {
+    init(_ context: CPUContext, _ feedForward: CPUFeedForward, _ cache: ExpertCache, _ prefetcher: ExpertPrefetcher) {
         self.context = context
         self.feedForward = feedForward
         self.cache = cache
-        self.foresight = foresight
+        self.prefetcher = prefetcher
     }
 
     func beginStep() {
         cache.beginStep(rows: context.rowCount)
-        foresight.beginStep(rows: context.rowCount)
+        prefetcher.beginStep(rows: context.rowCount)
     }
 
-    func endStep() { foresight.endStep() }
+    func endStep() { prefetcher.endStep() }
 
     /// - Throws: `SigmaError` as `ExpertCache.take` and `confirm`.
     func compute(layer index: Int) throws {
@@ -48,9 +48,9 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
         let layer = feedForward.layer
         let team = context.team
         feedForward.route(layer, member)
-        if foresight.isActive {
-            while let item = team.take(5, of: foresight.items(behind: feedForward.layerIndex), member) {
-                foresee(item, member)
+        if prefetcher.isActive {
+            while let item = team.take(5, of: prefetcher.items(behind: feedForward.layerIndex), member) {
+                predict(item, member)
             }
             team.barrier(member)
         }
@@ -73,15 +73,15 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
         feedForward.endLayer(plan, member)
     }
 
-    /// Asks for the layer's experts, has the next layers' read, and takes what is there; with an MLP that every row goes through, nothing is
+    /// Asks for the layer's experts, prefetches the next layers', and takes what is there; with an MLP that every row goes through, nothing is
     /// waited for yet.
     private func requestExperts(_ plan: FeedForwardPlan, _ layer: CPULayer) {
         wave.chosen.removeAll(keepingCapacity: true)
         for expert in 0..<layer.experts!.count where plan.isChosen(expert) {
-            wave.chosen.append(expert)
+            wave.chosen.append(Expert(expert))
         }
         cache.request(wave.chosen, layer: feedForward.layerIndex)
-        foresight.tell(layer: feedForward.layerIndex, chosen: wave.chosen)
+        prefetcher.prefetch(after: feedForward.layerIndex, chosen: wave.chosen)
         wave.isFirst = true
         if let mlp = layer.alwaysOn { context.stepBytes += mlp.gate.byteCount + mlp.up.byteCount + mlp.down.byteCount }
         takeWave(layer, waits: layer.alwaysOn == nil)
@@ -111,7 +111,7 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
         let layout = layer.experts!.layout
         plan.pointee.removeGroups()
         for (expert, record) in zip(wave.experts.experts, wave.experts.records) {
-            plan.pointee.add(expert: expert, at: record, layout)
+            plan.pointee.add(expert: expert.index, at: record, layout)
         }
         if wave.isFirst, let mlp = layer.alwaysOn {
             plan.pointee.add(mlp, behind: context.rowCount * plan.pointee.choices, rows: context.rowCount)

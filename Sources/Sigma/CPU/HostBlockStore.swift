@@ -1,19 +1,8 @@
 import CSigma
 
-extension KVType {
-    /// The kernels' number for the type.
-    var kernelType: Int32 {
-        switch self {
-        case .f32: Int32(SIGMA_F32)
-        case .f16: Int32(SIGMA_F16)
-        case .q8_0: Int32(SIGMA_Q8_0)
-        }
-    }
-}
-
 extension KVBlockLayout {
     /// The blocks of the CPU's kernels (sigma_kv.h).
-    init(host type: KVType, _ c: ModelConfiguration) {
+    package init(host type: KVType, _ c: ModelConfiguration) {
         let (kernelType, dim) = (type.kernelType, Int32(c.headDim))
         let offset: @Sendable (Bool, Int, Int) -> Int = { isValue, position, component in
             Int(sigma_kv_offset(kernelType, dim, isValue ? 1 : 0, Int32(position), Int32(component)))

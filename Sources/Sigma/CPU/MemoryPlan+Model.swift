@@ -5,7 +5,8 @@ extension MemoryPlan {
         // The header is read while the model is loaded, and stays in the page cache; the tokenizer's tables are made of it.
         self.init(
             budget: nil, isResident: true,
-            processBytes: AvailableMemory.ownBytes + Self.growthBytes + 2 * model.gguf.dataOffset,
+            processBytes: limits.processBytes
+                ?? AvailableMemory.ownBytes + Self.growthBytes + 2 * model.gguf.dataOffset,
             denseBytes: OwnedWeights.byteCount(weights), expertBytes: table.totalBytes,
             expertCount: table.presentCount, slotBytes: table.slotBytes, recordsPerToken: table.recordsPerToken,
             slotLimit: table.presentCount, activationBytes: 0, activationRowBytes: 0,

@@ -10,6 +10,8 @@ package struct MemoryLimits: Sendable {
 
     /// Everything that the process uses; nil: no limit is kept.
     package var memory: Int?
+    /// What the process itself takes of it; nil: what it uses now, and what it is expected to.
+    package var processBytes: Int?
     package var cache: Cache
     package var policy: EvictionPolicyKind
     package var prediction: PredictionMode

@@ -2,7 +2,7 @@
 /// memory.
 ///
 /// The engine's thread writes; the reader is a task or a thread. A writer never waits: while there is no room, the answer has no step.
-final class AnswerChannel: @unchecked Sendable {
+package final class AnswerChannel: @unchecked Sendable {
     private enum State {
         /// The answer is being made; the reader that waits, if one does.
         case open(CheckedContinuation<AnswerEvent?, any Error>?)
@@ -13,7 +13,7 @@ final class AnswerChannel: @unchecked Sendable {
     }
 
     /// Events that wait before the answer pauses. A step adds a few more.
-    private static let capacity = 64
+    package static let capacity = 64
 
     private let lock = ConditionLock()
     private let arrival: Condition
@@ -25,7 +25,7 @@ final class AnswerChannel: @unchecked Sendable {
     /// Tells the writer that there is room again.
     private let wake: @Sendable () -> Void
 
-    init(wake: @escaping @Sendable () -> Void) {
+    package init(wake: @escaping @Sendable () -> Void) {
         self.wake = wake
         arrival = Condition(lock)
     }
@@ -33,7 +33,7 @@ final class AnswerChannel: @unchecked Sendable {
     // MARK: - The writer
 
     /// Whether the answer may go on.
-    func hasRoom() -> Bool {
+    package func hasRoom() -> Bool {
         lock.with {
             if case .open = state, events.count - first >= Self.capacity {
                 isPaused = true
@@ -44,7 +44,7 @@ final class AnswerChannel: @unchecked Sendable {
         }
     }
 
-    func write(_ event: AnswerEvent) {
+    package func write(_ event: AnswerEvent) {
         let reader = lock.with { () -> CheckedContinuation<AnswerEvent?, any Error>? in
             guard case .open(let reader) = state else { return nil }
             if let reader {
@@ -63,7 +63,7 @@ final class AnswerChannel: @unchecked Sendable {
         reader?.resume(returning: event)
     }
 
-    func end(_ result: Result<Void, any Error>) {
+    package func end(_ result: Result<Void, any Error>) {
         let error: (any Error)? =
             switch result {
             case .success: nil
@@ -82,7 +82,7 @@ final class AnswerChannel: @unchecked Sendable {
 
     /// The next event; nil at the end.
     /// - Throws: what ended the answer.
-    func read() async throws -> AnswerEvent? {
+    package func read() async throws -> AnswerEvent? {
         try await withCheckedThrowingContinuation { reader in
             lock.lock()
             if first < events.count {
@@ -106,7 +106,7 @@ final class AnswerChannel: @unchecked Sendable {
     }
 
     /// The same on a thread, which waits.
-    func readOnThread() throws -> AnswerEvent? {
+    package func readOnThread() throws -> AnswerEvent? {
         lock.lock()
         while true {
             if first < events.count {
@@ -131,8 +131,9 @@ final class AnswerChannel: @unchecked Sendable {
     private func takeFirst() -> AnswerEvent {
         let event = events[first]
         first += 1
-        if first == events.count {
-            events.removeAll(keepingCapacity: true)
+        // A reader that never quite catches up must not keep all that it has read.
+        if first == events.count || first == Self.capacity {
+            events.removeFirst(first)
             first = 0
         }
         return event
@@ -147,7 +148,7 @@ final class AnswerChannel: @unchecked Sendable {
     }
 
     /// Nobody will read any more.
-    func abandon() {
+    package func abandon() {
         let reader = lock.with { () -> CheckedContinuation<AnswerEvent?, any Error>? in
             var reader: CheckedContinuation<AnswerEvent?, any Error>?
             if case .open(let waiting) = state { reader = waiting }

@@ -67,7 +67,7 @@ struct ActivityMeter {
         let experts = reporter.expertStatistics - experts
         activity.expertRequests = experts.requests
         activity.expertHits = experts.hits
-        activity.prefetchedExperts = experts.foretold
+        activity.prefetchedExperts = experts.prefetched
         activity.expertReads = experts.reads
         activity.expertBytesRead = experts.bytesRead
         activity.expertStall = experts.stall

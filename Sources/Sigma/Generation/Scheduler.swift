@@ -93,7 +93,8 @@ final class Scheduler: @unchecked Sendable {
     /// Waits while there is nothing to do.
     /// - Returns: false when the engine is gone.
     private func receive() -> Bool {
-        let canGoOn = live.contains { !$0.isParked && !$0.work.isPaused || $0.work.isCancelled }
+        // Parked work is looked at in every round: who holds its memory may have ended.
+        let canGoOn = live.contains { !$0.work.isPaused || $0.work.isCancelled }
         lock.lock()
         defer { lock.unlock() }
         while incoming.isEmpty, !isWoken, !isClosed, !canGoOn { hasNews.wait() }
@@ -125,7 +126,7 @@ final class Scheduler: @unchecked Sendable {
 
     /// Parked work goes on, the oldest first, where there is room for all its keys and values and one block more; or where nobody else runs.
     private func unpark() {
-        for job in live.filter(\.isParked).sorted(by: { $0.arrival < $1.arrival }) {
+        for job in live.filter({ $0.isParked && !$0.work.isPaused }).sorted(by: { $0.arrival < $1.arrival }) {
             let isAlone = !live.contains { !$0.isParked && !$0.work.isPaused }
             let positions = job.work.timeline.tokens.count + 1 + KVBlockLayout.length
             guard isAlone || memory.hasRoom(for: job.sequence, positions: positions) else { return }
@@ -144,7 +145,7 @@ final class Scheduler: @unchecked Sendable {
         if timelines.giveUpOldestIdle() { return true }
         let others = live.filter { $0 !== job && !$0.isParked }.sorted { $0.arrival > $1.arrival }
         if let paused = others.first(where: { $0.work.isPaused && $0.sequence.byteCount > 0 }) {
-            paused.work.timeline.giveUpBlocks()
+            park(paused)
             return true
         }
         guard let youngest = others.first(where: { !$0.work.isPaused }) else { return false }
@@ -173,12 +174,12 @@ final class Scheduler: @unchecked Sendable {
         let limit = forwardPass.backend.rowsAreIndependent ? waiting : 1
         for job in live where !job.isParked && !job.work.isPaused {
             guard members.count < limit, batch.tokens.count < rowLimit else { break }
-            let missing = job.work.timeline.missing
             let pending = job.work.pendingCount()
             guard pending > 0 else {
                 end(job)
                 continue
             }
+            let missing = job.work.timeline.missing
             let wanted = min(missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count)
             let count = memory.room(for: job.sequence, limit: wanted, beside: batch)
             guard count > 0 else {
@@ -220,8 +221,11 @@ final class Scheduler: @unchecked Sendable {
 
     /// One step.
     private func run() {
-        // Emptied again: a batch would keep sequences alive that nobody else wants.
-        defer { batch.removeAll() }
+        // Emptied again: they would keep sequences, and the engine, alive that nobody else wants.
+        defer {
+            batch.removeAll()
+            members.removeAll(keepingCapacity: true)
+        }
         batch.routing = members.contains { !$0.isRecomputed && $0.work.routingObserver != nil } ? routing : nil
         let before = monotonicTime()
         do {

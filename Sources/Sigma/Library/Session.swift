@@ -98,7 +98,7 @@ public final class Session: Sendable {
                 turns: state.turns, system: state.instructions, options: options, asksForAnswer: false)
             let timeline = try makeTimeline(&state)
             guard !prompt.tokens.isEmpty, prompt.tokens.count <= engine.positionLimit(kvType: timeline.sequence.kvType),
-                !timeline.tokens.starts(with: prompt.tokens)
+                timeline.sequence.length < prompt.tokens.count || !timeline.tokens.starts(with: prompt.tokens)
             else { return nil }
             let request = GenerationRequest(
                 tokens: prompt.tokens, start: .answer, options: options, routingObserver: observer)

@@ -2,8 +2,8 @@
 ///
 /// One piece of work at a time has the session: an answer, the history computed ahead, or a change by its owner. Work that nobody wants any more
 /// still has it until its step ends; one request may wait for that.
-struct SessionRequests: Equatable {
-    enum State: Equatable {
+package struct SessionRequests: Equatable, Sendable {
+    package enum State: Equatable, Sendable {
         case idle
         /// The request's answer is being made. Once stopped, what there is of it stays.
         case answering(Request)
@@ -16,12 +16,12 @@ struct SessionRequests: Equatable {
     }
 
     /// Requests have numbers, so that a stream that ends late cannot be taken for another.
-    struct Request: Equatable {
-        var number: Int
-        var isStopped = false
+    package struct Request: Equatable, Sendable {
+        package var number: Int
+        package var isStopped = false
     }
 
-    enum Action: Equatable {
+    package enum Action: Equatable, Sendable {
         case nothing
         /// Refuse: the session is busy.
         case refuse
@@ -31,16 +31,18 @@ struct SessionRequests: Equatable {
         case cancel
     }
 
-    private(set) var state = State.idle
+    package private(set) var state = State.idle
     private var lastNumber = 0
 
-    var isIdle: Bool { state == .idle }
+    package init() {}
+
+    package var isIdle: Bool { state == .idle }
 
     // MARK: - Requests
 
     /// A request comes.
     /// - Returns: its number, and what to do. A request that neither begins nor is refused waits for the end of what is cancelled.
-    mutating func request() -> (number: Int, action: Action) {
+    package mutating func request() -> (number: Int, action: Action) {
         switch state {
         case .idle:
             lastNumber += 1
@@ -59,7 +61,7 @@ struct SessionRequests: Equatable {
     }
 
     /// Nobody reads the request's answer any more.
-    mutating func abandon(_ number: Int) -> Action {
+    package mutating func abandon(_ number: Int) -> Action {
         switch state {
         case .answering(let request) where request.number == number:
             state = .ending(next: nil)
@@ -72,7 +74,7 @@ struct SessionRequests: Equatable {
     }
 
     /// The owner stops the newest request: what there is of its answer stays.
-    mutating func stop() -> Action {
+    package mutating func stop() -> Action {
         switch state {
         case .answering(var request):
             request.isStopped = true
@@ -87,7 +89,7 @@ struct SessionRequests: Equatable {
     }
 
     /// Whether the request that begins was stopped, or abandoned, before it could be cancelled.
-    func mustCancel(_ number: Int) -> Bool {
+    package func mustCancel(_ number: Int) -> Bool {
         if case .answering(let request) = state, request.number == number { return request.isStopped }
         return true
     }
@@ -96,7 +98,7 @@ struct SessionRequests: Equatable {
 
     /// The work that had the session has ended.
     /// - Returns: the request whose answer it was, if somebody still wants it; and the request that begins now.
-    mutating func end() -> (answered: Request?, action: Action) {
+    package mutating func end() -> (answered: Request?, action: Action) {
         switch state {
         case .answering(let request):
             state = .idle
@@ -114,8 +116,8 @@ struct SessionRequests: Equatable {
     // MARK: - Other work
 
     /// - Returns: false on a busy session.
-    mutating func beginPrewarming() -> Bool { take(.prewarming) }
-    mutating func beginChange() -> Bool { take(.changing) }
+    package mutating func beginPrewarming() -> Bool { take(.prewarming) }
+    package mutating func beginChange() -> Bool { take(.changing) }
 
     private mutating func take(_ new: State) -> Bool {
         guard state == .idle else { return false }

@@ -63,7 +63,7 @@ public final class SigmaModel: Sendable {
     }
 
     package let engine: Engine
-    private let loadConfiguration: Configuration
+    let loadConfiguration: Configuration
 
     package init(engine: Engine, configuration: Configuration) {
         self.engine = engine

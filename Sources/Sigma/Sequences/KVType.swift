@@ -1,3 +1,5 @@
+import CSigma
+
 /// Element type of the key-value cache.
 public enum KVType: String, Sendable, CaseIterable {
     /// 16 bit: the default.
@@ -14,5 +16,14 @@ public enum KVType: String, Sendable, CaseIterable {
             .unavailable,
             "an 8-bit key-value cache needs a head_dim that is a multiple of 32, and this model's is \(headDim)",
             remedy: "Use --kv-type f16.")
+    }
+
+    /// The kernels' number for the type: GGUF's.
+    package var kernelType: Int32 {
+        switch self {
+        case .f32: Int32(SIGMA_F32)
+        case .f16: Int32(SIGMA_F16)
+        case .q8_0: Int32(SIGMA_Q8_0)
+        }
     }
 }

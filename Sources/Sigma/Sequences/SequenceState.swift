@@ -77,14 +77,17 @@ package final class SequenceState: @unchecked Sendable {
 
     // MARK: - Shrinking
 
-    /// Forgets everything from position `newLength` on. Memory is kept for what comes next, unless it is shared.
+    /// Forgets everything from position `newLength` on. Memory is kept for what comes next, unless it is shared: a spare block is written without
+    /// being asked for, so none may be another's, wherever it lies.
     package func truncate(to newLength: Int) {
         guard newLength < length else { return }
         length = max(0, newLength)
-        while blocks.count > KVBlockLayout.count(length), !isKnownUniquelyReferenced(&blocks[blocks.count - 1]) {
-            blocks.removeLast()
+        let needed = KVBlockLayout.count(length)
+        for index in (needed..<blocks.count).reversed() where !isKnownUniquelyReferenced(&blocks[index]) {
+            blocks.remove(at: index)
             addressVersion += 1
         }
+        for index in needed..<blocks.count { storeAddress(index) }
     }
 
     /// Gives back what no stored position lies in.

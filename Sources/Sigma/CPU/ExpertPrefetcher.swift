@@ -4,7 +4,7 @@ import CSigma
 ///
 /// The disk then works while this layer's experts and the next layer's attention are computed. The members do the products beside the routing of the
 /// rows; what they choose is told to the cache once this layer's own experts were asked for.
-final class ExpertForesight {
+final class ExpertPrefetcher {
     private let cache: ExpertCache
     private let choices: [Int]
     private let largestChoice: Int
@@ -14,7 +14,7 @@ final class ExpertForesight {
     /// Layers ahead: [distance - 1, row, choice].
     private let chosen: UnsafeMutablePointer<Int32>
     /// [layers]: what was predicted last for each; empty: nothing.
-    private var predicted: [[Int]]
+    private var predicted: [[Expert]]
     private(set) var isActive = false
 
     static let distance = 2
@@ -52,8 +52,8 @@ final class ExpertForesight {
         return (row, layer + 1 + distance, chosen + item * largestChoice)
     }
 
-    /// The layer's experts were asked for: counts what was right, and has the next layers' read.
-    func tell(layer: Int, chosen actual: [Int]) {
+    /// The layer's experts were asked for: counts what was right, and prefetches the next layers'.
+    func prefetch(after layer: Int, chosen actual: [Expert]) {
         guard isActive else { return }
         if !predicted[layer].isEmpty {
             cache.countPredictions(
@@ -64,19 +64,19 @@ final class ExpertForesight {
             predicted[next].removeAll(keepingCapacity: true)
             for row in 0..<rowCount {
                 for choice in 0..<choices[next] {
-                    let expert = Int(chosen[(distance * rowCount + row) * largestChoice + choice])
+                    let expert = Expert(Int(chosen[(distance * rowCount + row) * largestChoice + choice]))
                     if !predicted[next].contains(expert) { predicted[next].append(expert) }
                 }
             }
-            if !predicted[next].isEmpty { cache.foretell(predicted[next], layer: next) }
+            if !predicted[next].isEmpty { cache.prefetch(predicted[next], layer: next) }
         }
     }
 }
 
 extension CPUExpertWaves {
     /// One row's choice in a layer to come, as if nothing were added to its state before.
-    func foresee(_ item: Int, _ member: Int32) {
-        let target = foresight.target(item, behind: feedForward.layerIndex)
+    func predict(_ item: Int, _ member: Int32) {
+        let target = prefetcher.target(item, behind: feedForward.layerIndex)
         let c = context.configuration
         let kernels = context.kernels
         let layer = context.layers[target.layer]
