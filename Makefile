@@ -11,13 +11,14 @@ DEMO := Models/demo.gguf
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance install format clean
+.PHONY: help demo converter test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO) ## build everything, convert the demo model and ask it something
+demo: $(DEMO) ## build what it runs, convert the demo model and ask it something
+	swift build -c release --product sigma-run
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
 
 test: packages $(DEMO) ## all tests, and a package that depends on this one
@@ -43,7 +44,7 @@ fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 	.venv/bin/python Models/reference/make_fixtures.py
 	.venv/bin/python Models/reference/make_routing_fixtures.py
 
-load-balance: $(DEMO) .venv/ready ## measure the demo model's routing again, for docs/load-balance.md
+load-balance: build $(DEMO) .venv/ready ## measure the demo model's routing again, for docs/load-balance.md
 	.venv/bin/python Models/demo/load_balance.py
 
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
@@ -60,7 +61,7 @@ clean: ## remove what was built and converted
 	rm -rf .build .venv $(DEMO)
 
 # Converted again when the checkpoint or the model file's format has changed.
-$(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | build
+$(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | converter
 	$(BIN)/sigma-convert Models/demo/checkpoint $@ --type q8_0
 
 # The address sanitizer sees what the three checks without it would; they triple the time to compile. lld: gold warns about each of the
@@ -89,16 +90,19 @@ CUDA_CHECK_OBJECTS := $(patsubst %,.build/check-cuda-kernels/%.o,$(wildcard Test
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 $(CUDA_CHECK) -c $< -o $@
 
-# What the package links or loads beside Swift itself: OpenBLAS and LLVM's OpenMP runtime.
+converter: packages
+	swift build -c release --product sigma-convert
+
+# What the package needs beside Swift itself: OpenBLAS, for float products.
 packages:
 	@command -v swift > /dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install" >&2; exit 69; }
 	@command -v apt-get > /dev/null || exit 0; \
 	missing=; \
-	for package in libopenblas-dev libomp-dev; do \
+	for package in libopenblas-dev; do \
 	    dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \
-	echo "installing:$$missing"; \
+	echo "This will be installed with apt-get, as the package needs it:$$missing"; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
 

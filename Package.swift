@@ -49,7 +49,8 @@ let package = Package(
         .target(
             name: "SigmaCommand",
             dependencies: [
-                "Sigma", "SystemLibrary", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Sigma", "SigmaTerminal", "SystemLibrary", "CSigma",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         // A person at a terminal: keys, line editing, history.
         .target(name: "SigmaTerminal", dependencies: ["SigmaBase", "SystemLibrary"]),

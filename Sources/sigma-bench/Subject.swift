@@ -16,8 +16,13 @@ struct Subject {
     private let slots: Int
     private let recordsPerToken: Int
 
-    /// - Parameter machine: of the CPU, measured with the back end's threads; or of the device.
-    init(_ backend: any EngineBackend, machine: Machine, busBandwidth: Double? = nil, file: ModelFile) throws {
+    /// - Parameters:
+    ///   - machine: of the CPU, measured with the back end's threads; or of the device.
+    ///   - disk: of the model file; nil where it has no experts, or where nobody asks for its speed.
+    ///   - busBandwidth: bytes per second from the host to the device.
+    init(
+        _ backend: any EngineBackend, machine: Machine, disk: DiskBandwidth? = nil, busBandwidth: Double? = nil
+    ) {
         let report = backend.report
         self.backend = backend
         self.machine = machine
@@ -26,13 +31,13 @@ struct Subject {
         switch report.memory {
         case .host(let plan):
             isResident = plan.isResident
-            disk = isResident ? nil : try DiskBandwidth(file)
-            missBandwidth = disk?.bytesPerSecond
+            self.disk = isResident ? nil : disk
+            missBandwidth = self.disk?.bytesPerSecond
             slots = plan.slotsAtStart
             recordsPerToken = plan.recordsPerToken
         case .device(let plan):
             isResident = plan.isResident
-            disk = nil
+            self.disk = nil
             missBandwidth = isResident ? nil : busBandwidth
             slots = plan.slotCount
             recordsPerToken = plan.recordsPerToken

@@ -78,8 +78,7 @@ final class JSONLines: Presenter {
             $0.field("event", event)
             body(&$0)
         }
-        try StandardOutput.write(json.text)
-        try StandardOutput.write("\n")
+        try StandardOutput.writeJSON(json.text + "\n")
         try StandardOutput.flush()
     }
 

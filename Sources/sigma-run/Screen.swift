@@ -54,9 +54,9 @@ final class Screen: Presenter {
             lastThought = last
             switch thinkingPlace {
             case .none: break
-            case .stderr: StandardError.write(Terminal.dim(text))
+            case .stderr: StandardError.write(text, .dim)
             case .stdout:
-                try StandardOutput.write(Terminal.dimOnOutput(text))
+                try StandardOutput.write(text, .dim)
                 try StandardOutput.flush()
             }
         }

@@ -13,9 +13,10 @@ final class ChatProcess {
     /// Everything that was written, control sequences and all.
     private(set) var output: [UInt8] = []
 
+    /// - Parameter command: another command than `sigma-run`.
     init(
-        _ arguments: [String], columns: Int = 80, height: Int = 24, environment: [String: String] = [:],
-        stateFolder: String? = nil
+        _ arguments: [String], command: String = "sigma-run", columns: Int = 80, height: Int = 24,
+        environment: [String: String] = [:], stateFolder: String? = nil
     ) throws {
         screen = VirtualTerminal(columns: columns, height: height)
         // Another process that is started meanwhile would hold both ends open.
@@ -57,7 +58,7 @@ final class ChatProcess {
         posix_spawnattr_setsigmask(&attributes, &noSignals)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | Self.newSession)
         defer { posix_spawnattr_destroy(&attributes) }
-        let path = try Subprocess.path(of: "sigma-run")
+        let path = try Subprocess.path(of: command)
         var argv = ([path] + arguments).map { strdup($0) } + [nil]
         var envp = variables.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for pointer in argv + envp { free(pointer) } }

@@ -23,10 +23,7 @@ extension MemoryPlan {
             budget = limits.memory
             return
         }
-        var available: Int?
-        if limits.memory == nil, limits.cache == .auto {
-            available = AvailableMemory.bytes.map(AvailableMemory.afterMargin)
-        }
+        let offer = limits.memory == nil && limits.cache == .auto ? AvailableMemory.offer : nil
         // With a limit of the user's, resident experts must leave room for a long sequence; without, the system pages what nobody uses.
         let positions = min(contextLength, limits.memory == nil ? 4096 : 32768)
         let sequence = (positions / KVBlockLayout.length + 1) * kvBlockBytes
@@ -39,9 +36,10 @@ extension MemoryPlan {
         case .bytes, .all: budget = limits.memory
         case .auto:
             budget = limits.memory
-            if let size = limits.memory ?? available, size < resident {
+            if let size = limits.memory ?? offer?.budget, size < resident {
                 isResident = false
                 budget = size
+                self.offer = offer
             }
         }
     }

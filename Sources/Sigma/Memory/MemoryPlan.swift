@@ -26,6 +26,8 @@ package struct MemoryPlan: Sendable {
     package var kvBlockBytes: Int
     /// Positions that the model states.
     package var contextLength = 0
+    /// Where the budget comes from if nobody has set one.
+    package var offer: AvailableMemory.Offer?
 
     package init(
         budget: Int?, isResident: Bool, processBytes: Int, denseBytes: Int, expertBytes: Int, expertCount: Int,
@@ -95,8 +97,10 @@ package struct MemoryPlan: Sendable {
         if let budget, budget < leastBudget {
             throw SigmaError(
                 .unavailable,
-                "the budget of \(text(budget)) is too small: the model needs \(text(leastBudget)) at least (process \(text(processBytes)), dense weights \(text(denseBytes)), activations \(text(activationBytes)), a block of keys and values \(text(kvBlockBytes)), experts \(text(isResident ? expertBytes : recordsPerToken * slotBytes)))",
-                path: path, remedy: .raise(.memory, least: text(leastBudget)))
+                "the budget of \(text(budget))\(offer.map { " (\($0.reason))" } ?? "") is too small: the model needs \(text(leastBudget)) at least (process \(text(processBytes)), dense weights \(text(denseBytes)), activations \(text(activationBytes)), a block of keys and values \(text(kvBlockBytes)), experts \(text(isResident ? expertBytes : recordsPerToken * slotBytes)))",
+                path: path,
+                remedy: (offer ?? AvailableMemory.offer)?.remedy(least: leastBudget)
+                    ?? .raise(.memory, least: text(leastBudget)))
         }
         if !isResident, slotLimit < recordsPerToken {
             throw SigmaError(
