@@ -66,13 +66,14 @@ package struct RequestError: Error, Sendable, Equatable {
 extension RequestError {
     /// A field with a value that makes no sense. The message need not name the field.
     static func invalid(_ param: String, _ message: String) -> RequestError {
-        guard !param.isEmpty else { return RequestError(status: 400, message, code: "invalid_value") }
-        return RequestError(status: 400, "\(param): \(message)", code: "invalid_value", param: param)
+        let message = SigmaError.printable(param.isEmpty ? message : "\(param): \(message)")
+        return RequestError(status: 400, message, code: "invalid_value", param: param.isEmpty ? nil : param)
     }
 
     /// A field that would change the answer, and cannot be honoured.
     static func unsupported(_ param: String, _ message: String = "is not supported") -> RequestError {
-        RequestError(status: 400, "\(param): \(message)", code: "unsupported_parameter", param: param)
+        RequestError(
+            status: 400, SigmaError.printable("\(param): \(message)"), code: "unsupported_parameter", param: param)
     }
 
     package static func unknownModel(_ name: String) -> RequestError {

@@ -176,6 +176,13 @@ import Testing
         #expect(refusal { _ = try ChatCompletionBody(text: long) }?.status == 413)
     }
 
+    @Test func errorsForgeNoLines() throws {
+        for members in [#""thinking":{"type":"a\nb"}"#, #""a\nb":1"#, #""temperature":"\u001b[2J""#] {
+            let error = try #require(refusal { _ = try ChatCompletionBody.asking(members) })
+            #expect(error.message.unicodeScalars.allSatisfy { $0.value >= 0x20 })
+        }
+    }
+
     @Test func errorsAsJSON() throws {
         let error = try #require(refusal { _ = try ChatCompletionBody.asking(#""top_p":7"#) })
         #expect(

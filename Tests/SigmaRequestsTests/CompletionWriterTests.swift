@@ -68,6 +68,16 @@ import Testing
         #expect(try JSONValue.parse(tokens.answer())["choices"]!.array![0]["text"]!.string == "é<|user|>\u{fffd}")
     }
 
+    @Test func anEchoWhosePromptWasNotScored() throws {
+        var writer = try writer(#"{"prompt":"Hello","echo":true,"logprobs":1}"#, Vocabulary.context())
+        writer.take(.prefill(done: 0, total: 2), choice: 0)
+        writer.take(.finished(.ended(.interrupted), remainder: nil), choice: 0)
+        #expect(
+            writer.answer().contains(
+                #""text":"Hello","logprobs":{"tokens":[],"token_logprobs":[],"top_logprobs":[],"text_offset":[]},"finish_reason":"interrupted""#
+            ))
+    }
+
     @Test func offsetsInsideCharacters() throws {
         let names = TokenNames(try Vocabulary.tokenizer())
         let ids = Array("a🙂b".utf8).map(Int32.init) + [Vocabulary.id("<|end|>"), 0xe2]

@@ -56,6 +56,15 @@ import Testing
 
     static let question = #"{"messages":[{"role":"user","content":"What is 347 + 586?"}],"temperature":0"#
 
+    /// The engine is asked for what `sigma-run` asks it for.
+    @Test func aQuestionIsThePromptOfSigmaRun() throws {
+        let request = try ChatCompletionBody(text: Self.question + "}").resolve(in: context)[0]
+        let prompt = try engine.prompt(turns: [Turn(.user, "What is 347 + 586?")], system: "", thinks: true)
+        #expect(request.tokens == prompt.tokens && request.start == prompt.start)
+        let raw = try CompletionBody(text: #"{"prompt":"What is"}"#).resolve(in: context)[0]
+        #expect(raw.tokens == (try engine.rawPrompt("What is")).tokens && raw.start == .answer)
+    }
+
     @Test func aChat() throws {
         let answer = try chat(Self.question + "}")
         let message = answer["choices"]?.array?[0]["message"]

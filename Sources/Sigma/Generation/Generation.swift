@@ -8,7 +8,7 @@ package struct GenerationRequest: Sendable {
     package var options: GenerationOptions
     /// Log-probabilities of this many tokens at each step; nil: none. With no tokens to generate, of every prompt position.
     package var logProbabilityCount: Int?
-    /// Whether log-probabilities are of every prompt position and of the answer.
+    /// Whether the log-probabilities are also those of every prompt position, before the answer's.
     package var scoresPrompt: Bool
     /// Sees how the tokens are routed, on the engine's thread; nil: nothing is recorded.
     package var routingObserver: (any RoutingObserver)?
