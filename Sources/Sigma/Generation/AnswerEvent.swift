@@ -9,7 +9,17 @@ public struct AnswerToken: Sendable, Equatable {
     /// In the model's own distribution, before temperature and cuts; nil: not asked for.
     public var logProbability: Double?
     /// The likeliest tokens there, as many as were asked for.
-    public var top: [TokenLogProbability] = []
+    public var top: [TokenLogProbability]
+
+    package init(
+        id: Int32, phase: Phase, text: String, logProbability: Double? = nil, top: [TokenLogProbability] = []
+    ) {
+        self.id = id
+        self.phase = phase
+        self.text = text
+        self.logProbability = logProbability
+        self.top = top
+    }
 }
 
 /// A prompt position's distribution over what follows it.
@@ -17,6 +27,11 @@ public struct PromptPosition: Sendable, Equatable {
     /// The token that follows and its log-probability; nil at the last position.
     public var next: TokenLogProbability?
     public var top: [TokenLogProbability]
+
+    package init(next: TokenLogProbability?, top: [TokenLogProbability]) {
+        self.next = next
+        self.top = top
+    }
 }
 
 /// What happens while an answer is made, in this order.

@@ -24,8 +24,7 @@ extension Engine {
     /// - Throws: `SigmaError(.damaged)` for a model file without tokenizer.
     package func rawPrompt(_ text: String) throws -> Prompt {
         guard let tokenizer else { throw missingTokenizer }
-        let bos = tokenizer.addsBos ? tokenizer.bos.map { [$0] } ?? [] : []
-        return Prompt(tokens: bos + tokenizer.encode(text, recognizingSpecials: true), start: .answer)
+        return Prompt(raw: text, tokenizer: tokenizer)
     }
 
     package var missingTokenizer: SigmaError {

@@ -8,17 +8,20 @@ package struct GenerationRequest: Sendable {
     package var options: GenerationOptions
     /// Log-probabilities of this many tokens at each step; nil: none. With no tokens to generate, of every prompt position.
     package var logProbabilityCount: Int?
+    /// Whether the log-probabilities are also those of every prompt position, before the answer's.
+    package var scoresPrompt: Bool
     /// Sees how the tokens are routed, on the engine's thread; nil: nothing is recorded.
     package var routingObserver: (any RoutingObserver)?
 
     package init(
         tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil,
-        routingObserver: (any RoutingObserver)? = nil
+        scoresPrompt: Bool = false, routingObserver: (any RoutingObserver)? = nil
     ) {
         self.tokens = tokens
         self.start = start
         self.options = options
         self.logProbabilityCount = logProbabilityCount
+        self.scoresPrompt = scoresPrompt
         self.routingObserver = routingObserver
     }
 }
@@ -107,8 +110,10 @@ package final class Generation: StepWork, @unchecked Sendable {
         return piece
     }
 
+    /// Whether every row of the prompt, which is not read yet, has its distribution shown.
     private var wantsPromptPositions: Bool {
-        request.options.maximumTokens == 0 && request.logProbabilityCount != nil
+        !hasChosen && request.logProbabilityCount != nil
+            && (request.scoresPrompt || request.options.maximumTokens == 0)
     }
 
     /// All rows where every prompt position is asked for, else the last one, once it has all tokens before it.
@@ -119,12 +124,13 @@ package final class Generation: StepWork, @unchecked Sendable {
     }
 
     func wish(row: Int) -> (wish: LogitRequest.Wish, mask: TokenMask) {
-        if wantsPromptPositions { return (.all, engine.choosable) }
+        if wantsPromptPositions, !isChosenFrom(row) { return (.all, engine.choosable) }
         return (sampler.wish(additions, showsAll: request.logProbabilityCount != nil), engine.choosable)
     }
 
     func take(row: Int, _ logits: RowLogits) {
-        if wantsPromptPositions { return takePromptPosition(row, logits) }
+        if wantsPromptPositions { takePromptPosition(row, logits) }
+        guard isChosenFrom(row) else { return }
         guard let id = sampler.sample(logits, mask: engine.choosable, additions: additions) else { return }
         var token = AnswerToken(id: id, phase: .answer, text: "")
         if let count = request.logProbabilityCount, case .all(let all) = logits {
@@ -135,11 +141,18 @@ package final class Generation: StepWork, @unchecked Sendable {
         next = token
     }
 
+    /// Whether a token is chosen from the row of the piece: it has all tokens before it.
+    private func isChosenFrom(_ row: Int) -> Bool {
+        request.options.maximumTokens > 0 && row == pending.count - 1
+    }
+
     /// Reads the distribution of what follows a row of the prompt.
     private func takePromptPosition(_ row: Int, _ logits: RowLogits) {
         guard case .all(let all) = logits else { return }
         let distribution = LogProbabilities(all)
         let index = piece.startIndex + row
+        // Rows behind the prompt's are what was put in to end the thinking.
+        guard index < request.tokens.count else { return }
         let next = index + 1 < request.tokens.count ? request.tokens[index + 1] : nil
         if promptPositions.isEmpty { promptPositions = Array(repeating: nil, count: request.tokens.count) }
         promptPositions[index] = PromptPosition(
@@ -175,10 +188,11 @@ package final class Generation: StepWork, @unchecked Sendable {
             statistics.timeToFirstToken = monotonicTime() - startTime
             promptExpertReads = meter?.expertReads ?? 0
         }
-        if request.options.maximumTokens == 0 {
-            if wantsPromptPositions { onEvent(.promptLogProbabilities(promptPositions.compactMap { $0 })) }
-            return finish(.length)
+        if wantsPromptPositions {
+            onEvent(.promptLogProbabilities(promptPositions.compactMap { $0 }))
+            promptPositions = []
         }
+        if request.options.maximumTokens == 0 { return finish(.length) }
         if timeline.tokens.count >= positionLimit { return finish(.context) }
         guard let next else {
             throw SigmaError(
@@ -220,7 +234,10 @@ package final class Generation: StepWork, @unchecked Sendable {
     /// Takes the chosen token into the sequence and decides how it goes on.
     private func accept(_ chosen: AnswerToken) -> Bool {
         hasChosen = true
-        if engine.stopTokens.contains(chosen.id) { return finish(.stop) }
+        if engine.stopTokens.contains(chosen.id) {
+            statistics.stopToken = chosen
+            return finish(.stop)
+        }
         penalize(chosen.id)
         let isStopped = text.append(chosen) { give($0) }
         pending = [chosen.id]

@@ -33,15 +33,19 @@ package struct Prompt: Sendable, Equatable {
     /// - Parameters:
     ///   - keepsThinking: whether earlier thinking stays in the history.
     ///   - asksForAnswer: whether the assistant's header follows the turns; without it the tokens are the history alone.
+    ///   - continuesLast: whether the last turn is an answer that generation continues: its end is left out.
     /// - Throws: `SigmaError(.damaged)` if the tokenizer lacks one of the format's special tokens.
     package init(
         turns: [Turn], system: String, thinks: Bool, keepsThinking: Bool = false, asksForAnswer: Bool = true,
-        format: ChatFormat, tokenizer: Tokenizer
+        continuesLast: Bool = false, format: ChatFormat, tokenizer: Tokenizer
     ) throws {
+        let continued = continuesLast ? turns.last : nil
+        precondition(!continuesLast || continued?.role == .assistant, "only an answer can be continued")
+        let turns = continuesLast ? turns.dropLast() : turns[...]
         var builder = Builder(tokenizer: tokenizer)
         // Paper, Table 5: the thinking prompt is appended to the system prompt.
         let instructions = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }.joined(separator: " ")
-        start = thinks ? (format.opensThinking ? .thinking : .undetermined) : .answer
+        start = thinks && !continuesLast ? (format.opensThinking ? .thinking : .undetermined) : .answer
         switch format.style {
         case .sigma:
             if let bos = tokenizer.bos { builder.add(id: bos) }
@@ -58,11 +62,15 @@ package struct Prompt: Sendable, Equatable {
                     let thinking = turn.thinking(keepsThinking) ?? noThinking
                     try builder.addSigma("assistant", thinking + turn.answer)
                 } else {
-                    try builder.addSigma("user", turn.text)
+                    try builder.addSigma(turn.role.rawValue, turn.text)
                 }
             }
             guard asksForAnswer else { break }
             try builder.add(special: "<|assistant|>")
+            if let continued {
+                builder.add(text: (continued.thinking(true) ?? noThinking) + continued.text)
+                break
+            }
             answerStart = builder.tokens.count
             if !thinks {
                 builder.add(text: noThinking)
@@ -86,22 +94,36 @@ package struct Prompt: Sendable, Equatable {
             guard asksForAnswer else { break }
             try builder.add(special: "<|im_start|>")
             builder.add(text: "assistant\n")
+            if let continued {
+                if continued.reasoning.isEmpty {
+                    if format.thinks { try builder.addChatMLWithoutThinking() }
+                } else {
+                    try builder.addTag("<think>")
+                    builder.add(text: (format.opensThinking ? "\n" : "") + continued.reasoning)
+                    try builder.addTag("</think>")
+                }
+                builder.add(text: continued.text)
+                break
+            }
             // Where the tags are text they are encoded together with the header, and no token begins between them.
             if start == .undetermined || !format.thinks || tokenizer.idOfSpecial(named: "<think>") != nil {
                 builder.flush()
                 answerStart = builder.tokens.count
             }
             if !thinks && format.thinks {
-                try builder.addTag("<think>")
-                builder.add(text: "\n\n")
-                try builder.addTag("</think>")
-                builder.add(text: "\n\n")
+                try builder.addChatMLWithoutThinking()
             } else if thinks && format.opensThinking {
                 try builder.addTag("<think>")
                 builder.add(text: "\n")
             }
         }
         tokens = builder.finish()
+    }
+
+    /// Text without a template: bos if the tokenizer asks for one, and the specials that the text names.
+    package init(raw text: String, tokenizer: Tokenizer) {
+        let bos = tokenizer.addsBos ? tokenizer.bos.map { [$0] } ?? [] : []
+        self.init(tokens: bos + tokenizer.encode(text, recognizingSpecials: true), start: .answer)
     }
 
     private static let noThinking = "<think></think>"
@@ -158,6 +180,14 @@ package struct Prompt: Sendable, Equatable {
             add(text: role + "\n" + content)
             try add(special: "<|im_end|>")
             add(text: "\n")
+        }
+
+        /// Thinking that is over before it began.
+        mutating func addChatMLWithoutThinking() throws {
+            try addTag("<think>")
+            add(text: "\n\n")
+            try addTag("</think>")
+            add(text: "\n\n")
         }
 
         mutating func flush() {

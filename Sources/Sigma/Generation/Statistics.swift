@@ -13,6 +13,8 @@ public enum FinishReason: String, Sendable {
 /// What one answer did and what it cost. Times in seconds.
 public struct Statistics: Sendable, Equatable {
     public var reason: FinishReason = .stop
+    /// The token that ended the answer, which is no part of it; nil: something else ended it.
+    public var stopToken: AnswerToken?
     /// The thinking budget ended the thinking.
     public var thinkingWasCut = false
     /// The seed that was used: with it the same answer comes again.
