@@ -23,29 +23,38 @@ let package = Package(
             name: "COpenBLAS",
             providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
 
-        // The engine: formats, tokenizer, model, back ends, generation, and the public library.
+        // The system's C library under one name.
+        .target(name: "SystemLibrary"),
+        // What knows nothing of models: errors, files, threads, memory, JSON and GGUF.
+        .target(name: "SigmaBase", dependencies: ["CSigma", "SystemLibrary"]),
+        // The engine: tokenizer, model, back ends, generation, and the public library.
         .target(
             name: "Sigma",
             dependencies: [
-                "CSigma", "CCUDA",
+                "SigmaBase", "SystemLibrary", "CSigma", "CCUDA",
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
+        // What no answer needs: traces, simulations, importance, surveys, scoring.
+        .target(name: "SigmaStudies", dependencies: ["Sigma", "SystemLibrary"]),
         // The search for scales when weights are quantized: SIMD with run-time dispatch, and no part of what runs a model.
         .target(name: "CQuantization", dependencies: ["CSigma"]),
         // Checkpoint (or GGUF) -> native model file.
-        .target(name: "SigmaConversion", dependencies: ["Sigma", "CSigma", "CQuantization"]),
+        .target(
+            name: "SigmaConversion", dependencies: ["Sigma", "SigmaStudies", "SystemLibrary", "CSigma", "CQuantization"]),
 
         // What the commands share: exit codes, sizes, progress bars, where the default model is.
         .target(
             name: "SigmaCommand",
-            dependencies: ["Sigma", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+            dependencies: [
+                "Sigma", "SystemLibrary", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
         // A person at a terminal: keys, line editing, history.
-        .target(name: "SigmaTerminal", dependencies: ["Sigma"]),
-        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand", "SigmaTerminal"]),
+        .target(name: "SigmaTerminal", dependencies: ["SigmaBase", "SystemLibrary"]),
+        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
-        .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand"]),
-        .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "CMachine"]),
+        .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand", "SigmaStudies"]),
+        .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "SigmaStudies", "CMachine"]),
         // Loops that only read, or only multiply: the machine's ceilings.
         .target(name: "CMachine"),
 
@@ -57,7 +66,7 @@ let package = Package(
         .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
-        .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaConversion", "SampleFiles", "CSigma"]),
+        .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaStudies", "SigmaConversion", "SampleFiles", "SystemLibrary", "CSigma"]),
         // Small model files made on the spot, and damaged ones; the long run of the latter.
         .target(name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion"], path: "Tests/SampleFiles"),
         .executableTarget(
@@ -65,14 +74,16 @@ let package = Package(
             path: "Tests/FuzzHeaders"),
         // A CUDA driver and compiler on the host's memory, for tests.
         .target(name: "EmulatedDevice", path: "Tests/EmulatedDevice"),
-        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SampleFiles", "CSigma"]),
+        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SigmaStudies", "SampleFiles", "SystemLibrary", "CSigma"]),
         // The CUDA kernels and back end on an emulated device, and NVIDIA's compiler where it is installed.
         .testTarget(
-            name: "CUDATests", dependencies: ["CCUDA", "Sigma", "CSigma", "SigmaConversion", "EmulatedDevice"]),
+            name: "CUDATests",
+            dependencies: ["CCUDA", "Sigma", "SigmaStudies", "CSigma", "SigmaConversion", "SystemLibrary", "EmulatedDevice"]),
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "SigmaCommand", "SigmaConversion", "SigmaTerminal", "SampleFiles", "EmulatedDevice", "sigma-run",
+                "SigmaCommand", "SigmaConversion", "SigmaStudies", "SigmaTerminal", "SampleFiles", "SystemLibrary",
+                "EmulatedDevice", "sigma-run",
                 "sigma-convert",
                 "sigma-eval",
                 "sigma-bench",

@@ -7,13 +7,7 @@ import CBenchmarkSupport
 import Dispatch
 import Sigma
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 

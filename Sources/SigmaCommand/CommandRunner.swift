@@ -1,13 +1,6 @@
 import ArgumentParser
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// What a command's `main.swift` consists of: parses the arguments, runs the command and ends the process with the exit code that
 /// `docs` and scripts rely on (0, 64, 65, 66, 69, 74, 130), with `error: ...` on stderr.

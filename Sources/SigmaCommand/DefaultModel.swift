@@ -1,13 +1,6 @@
 import ArgumentParser
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// `--model`, the same in every command: `@OptionGroup var model: ModelOption`, then `try model.path`.
 public struct ModelOption: ParsableArguments {

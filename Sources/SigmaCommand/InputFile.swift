@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Reading what users give to commands: a file, a pipe (`<(...)`), or standard input as `-`.
 public enum InputFile {

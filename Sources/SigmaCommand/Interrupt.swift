@@ -1,13 +1,6 @@
 import Sigma
 import Synchronization
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Ctrl-C (SIGINT), SIGTERM and SIGHUP as a flag, so that work can stop at a point of its choice and clean up.
 public enum Interrupt {

@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Standard output: the result of a command and nothing else. Buffered; `flush` after each piece that a reader waits for.
 /// One thread at a time.
@@ -50,13 +43,7 @@ private func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> I
     var rest = bytes[...]
     while !rest.isEmpty {
         let slice = UnsafeRawBufferPointer(rebasing: rest)
-        #if canImport(Darwin)
-            let written = Darwin.write(descriptor, slice.baseAddress, slice.count)
-        #elseif canImport(Musl)
-            let written = Musl.write(descriptor, slice.baseAddress, slice.count)
-        #else
-            let written = Glibc.write(descriptor, slice.baseAddress, slice.count)
-        #endif
+        let written = SystemLibrary.write(descriptor, slice.baseAddress, slice.count)
         if written < 0 {
             // A non-blocking descriptor (inherited from a terminal program) is waited for.
             if errno == EINTR { continue }

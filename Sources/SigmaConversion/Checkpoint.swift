@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A Hugging Face checkpoint folder: `config.json` and the tensors of its safetensors files, whatever their number.
 package final class Checkpoint: Sendable {

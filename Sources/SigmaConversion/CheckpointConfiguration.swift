@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// What `config.json` (with overrides) and the tensors' shapes say about a model, with every open point settled.
 package struct CheckpointConfiguration: Sendable {

@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// What a conversion starts from, opened and understood: a checkpoint folder, a plain GGUF file, or a native model file.
 package struct ConversionInput: Sendable {

@@ -1,12 +1,6 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SigmaStudies
+import SystemLibrary
 
 /// Makes model files: native ones, and plain GGUF files for other tools.
 package struct Converter {

@@ -1,14 +1,6 @@
 import Sigma
 import Synchronization
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
-
 /// Work that several threads do side by side and one uses in order: while a result is used, the next ones are being made.
 package enum OrderedPipeline {
     /// Calls `produce` for 0..<count on threads of its own, and `consume` for each in order on the calling thread once it is produced.
@@ -44,10 +36,10 @@ package enum OrderedPipeline {
         private let count: Int
         private let slots: Int
         private let produce: @Sendable (Int, Int) throws -> Void
-        private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-        /// Signalled at every change.
-        private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-        // Under the mutex:
+        private let lock = ConditionLock()
+        /// Broadcast at every change.
+        private let changed: Condition
+        // Under the lock:
         private var next = 0
         private var consumed = 0
         /// [slots]: what is in them.
@@ -59,24 +51,12 @@ package enum OrderedPipeline {
             self.slots = slots
             self.produce = produce
             results = Array(repeating: nil, count: slots)
-            pthread_mutex_init(mutex, nil)
-            pthread_cond_init(changed, nil)
-        }
-
-        deinit {
-            pthread_cond_destroy(changed)
-            pthread_mutex_destroy(mutex)
-            changed.deallocate()
-            mutex.deallocate()
+            changed = Condition(lock)
         }
 
         private func locked<T>(_ body: () throws -> T) rethrows -> T {
-            pthread_mutex_lock(mutex)
-            defer {
-                pthread_cond_broadcast(changed)
-                pthread_mutex_unlock(mutex)
-            }
-            return try body()
+            defer { changed.broadcast() }
+            return try lock.with(body)
         }
 
         func work() {
@@ -92,20 +72,20 @@ package enum OrderedPipeline {
 
         /// The next index whose slot is free; nil at the end.
         private func take() -> Int? {
-            pthread_mutex_lock(mutex)
-            defer { pthread_mutex_unlock(mutex) }
-            while !isStopped, next < count, next - consumed >= slots { pthread_cond_wait(changed, mutex) }
+            lock.lock()
+            defer { lock.unlock() }
+            while !isStopped, next < count, next - consumed >= slots { changed.wait() }
             guard !isStopped, next < count else { return nil }
             next += 1
             return next - 1
         }
 
         func waitForResult(_ index: Int) throws {
-            pthread_mutex_lock(mutex)
-            defer { pthread_mutex_unlock(mutex) }
+            lock.lock()
+            defer { lock.unlock() }
             while true {
                 if let result = results[index % slots] { return try result.get() }
-                pthread_cond_wait(changed, mutex)
+                changed.wait()
             }
         }
 

@@ -1,13 +1,6 @@
 import CSigma
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Writes a file's weights piece by piece: while one is written, several threads make the next ones, and the disk reads what those that
 /// follow need.
@@ -118,7 +111,7 @@ struct PieceWriter {
             var rest = UnsafeRawBufferPointer(buffer.slot(slot, piece.totalBytes))[...]
             for part in piece.parts {
                 let bytes = UnsafeRawBufferPointer(rebasing: rest.prefix(part.byteCount))
-                checksums[part.record] = ModelFileFormat.checksum(bytes, continuing: checksums[part.record])
+                checksums[part.record] = CRC32C.checksum(bytes, continuing: checksums[part.record])
                 try file.write(bytes, at: part.offset)
                 rest = rest.dropFirst(part.byteCount)
             }

@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// The tokenizer and the chat format of a checkpoint folder, from whichever files it has.
 package struct TokenizerImport: Sendable {

@@ -1,4 +1,5 @@
 import Sigma
+import SigmaStudies
 
 /// A model's weights with the importance of their columns, which quantizers weigh errors by.
 struct WeightedSources: WeightSources {

@@ -1,12 +1,5 @@
-import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SigmaBase
+import SystemLibrary
 
 /// Messages of this and earlier chats, oldest first, in a file that only its owner reads: one a line, line ends as `\n` and backslashes as `\\`.
 ///

@@ -1,12 +1,5 @@
 import Synchronization
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// The terminal at standard input and output: its modes, its size, its bytes, and the signals that concern it.
 ///
@@ -104,13 +97,7 @@ public final class TerminalDevice: @unchecked Sendable {
     public func write(_ text: String) {
         var rest = Array(text.utf8)[...]
         while !rest.isEmpty {
-            #if canImport(Glibc)
-                let count = rest.withUnsafeBytes { Glibc.write(1, $0.baseAddress, $0.count) }
-            #elseif canImport(Musl)
-                let count = rest.withUnsafeBytes { Musl.write(1, $0.baseAddress, $0.count) }
-            #else
-                let count = rest.withUnsafeBytes { Darwin.write(1, $0.baseAddress, $0.count) }
-            #endif
+            let count = rest.withUnsafeBytes { SystemLibrary.write(1, $0.baseAddress, $0.count) }
             if count < 0 {
                 if errno == EINTR { continue }
                 guard errno == EAGAIN else { return }
@@ -165,13 +152,7 @@ public final class TerminalDevice: @unchecked Sendable {
         let descriptor = signalOutput.load(ordering: .sequentiallyConsistent)
         let savedError = errno
         var byte = UInt8(truncatingIfNeeded: number)
-        #if canImport(Glibc)
-            _ = Glibc.write(descriptor, &byte, 1)
-        #elseif canImport(Musl)
-            _ = Musl.write(descriptor, &byte, 1)
-        #else
-            _ = Darwin.write(descriptor, &byte, 1)
-        #endif
+        _ = SystemLibrary.write(descriptor, &byte, 1)
         errno = savedError
     }
 }

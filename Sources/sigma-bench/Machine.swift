@@ -1,14 +1,7 @@
 import CMachine
 import Sigma
 import Synchronization
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// What computes can do at most, measured: of the processor with the threads and the instruction set that the engine uses, or of a device.
 struct Machine {

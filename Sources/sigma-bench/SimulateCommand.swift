@@ -1,6 +1,7 @@
 import ArgumentParser
 import Sigma
 import SigmaCommand
+import SigmaStudies
 
 extension TraceReplay.Policy: ExpressibleByArgument {}
 

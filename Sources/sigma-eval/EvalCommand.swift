@@ -1,6 +1,7 @@
 import ArgumentParser
 import Sigma
 import SigmaCommand
+import SigmaStudies
 
 struct EvalCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,13 +1,6 @@
 import Sigma
 import SigmaCommand
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A report on routing as JSON and as tables.
 struct RoutingSummary {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Sigma
 import SigmaCommand
+import SigmaStudies
 
 /// What is to be answered.
 struct PromptArguments: ParsableArguments {

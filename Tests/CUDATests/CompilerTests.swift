@@ -1,12 +1,7 @@
 import CCUDA
 import Foundation
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#endif
 
 /// NVIDIA's own run-time compiler makes a program of the kernels for every architecture that is supported. It needs no GPU.
 @Suite(.serialized) struct CUDACompilerTests {

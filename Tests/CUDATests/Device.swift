@@ -8,13 +8,7 @@ import Testing
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// An emulated device of the back end's tests alone: their failures and memory are nobody else's. Tests that use it run one after the other.
 struct Device: @unchecked Sendable {

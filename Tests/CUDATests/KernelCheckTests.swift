@@ -1,14 +1,7 @@
 import EmulatedDevice
 import Foundation
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
 
 /// Every kernel against a scalar twin (`Tests/CUDAKernelCheck`): on the emulated device, and on a real one where there is one.
 @Suite(.serialized) struct CUDAKernelCheckTests {

@@ -1,5 +1,6 @@
 import Sigma
 import SigmaConversion
+import SigmaStudies
 import Testing
 
 extension BackendTests {

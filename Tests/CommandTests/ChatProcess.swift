@@ -1,13 +1,6 @@
 import Foundation
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
 
 /// A `sigma-run` at a pseudo-terminal, with a person's keys and what the screen shows.
 final class ChatProcess {

@@ -1,13 +1,6 @@
 import Foundation
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
 
 /// The chat as a person sees it, through a pseudo-terminal.
 @Suite struct ChatTests {

@@ -1,5 +1,6 @@
 import Foundation
 import Sigma
+import SigmaStudies
 import Testing
 
 /// The screened output head in the commands: which head decided, and what is told of it.

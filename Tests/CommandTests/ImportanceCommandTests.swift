@@ -1,6 +1,7 @@
 import Foundation
 import Sigma
 import SigmaConversion
+import SigmaStudies
 import Testing
 
 @Suite struct ImportanceCommandTests {

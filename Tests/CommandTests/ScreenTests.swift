@@ -1,13 +1,6 @@
 import Foundation
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
 
 /// What people and pipes see; interrupts and readers that go away.
 @Suite struct ScreenTests {

@@ -1,13 +1,6 @@
 import Foundation
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
 
 /// The built commands (or a program by its path) as processes. Tests may run side by side.
 struct Subprocess {
@@ -93,13 +86,7 @@ struct Subprocess {
     func read() -> [UInt8] {
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         while true {
-            #if canImport(Glibc)
-                let count = Glibc.read(output, &buffer, buffer.count)
-            #elseif canImport(Musl)
-                let count = Musl.read(output, &buffer, buffer.count)
-            #else
-                let count = Darwin.read(output, &buffer, buffer.count)
-            #endif
+            let count = SystemLibrary.read(output, &buffer, buffer.count)
             if count < 0 && errno == EINTR { continue }
             return Array(buffer.prefix(max(0, count)))
         }

@@ -1,14 +1,7 @@
 import Foundation
 import Sigma
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
 
 /// `sigma-convert --synthetic`: the real width, few layers.
 @Suite struct SyntheticTests {

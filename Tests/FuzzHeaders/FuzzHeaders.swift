@@ -1,14 +1,7 @@
 import CBenchmarkSupport
 import SampleFiles
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// `fuzz-headers [ROUNDS] [SEED] [FIRST]`: damages headers of model files and opens them in this process. Ends with 1 and the round's number at
 /// the first finding: a crash, a round that takes seconds, an error that is none, or memory beyond the file's size.

@@ -1,13 +1,6 @@
 import Sigma
 import SigmaConversion
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Opens files whose headers were damaged at random, as the commands would: native model files, plain GGUF files as sources of a
 /// conversion, and GGUF files of importance matrices. Anything but success or a `SigmaError` that names the file is a finding.

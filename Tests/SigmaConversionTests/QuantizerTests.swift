@@ -8,11 +8,7 @@ import Testing
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#endif
+import SystemLibrary
 
 /// The quantizers against the best that any scales could do, and on what no checkpoint should have.
 @Suite struct QuantizerTests {

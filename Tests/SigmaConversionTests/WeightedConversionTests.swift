@@ -1,6 +1,7 @@
 import CSigma
 import Sigma
 import SigmaConversion
+import SigmaStudies
 import Testing
 
 /// Conversion with an importance matrix: every matrix gets the importance of its own inputs.

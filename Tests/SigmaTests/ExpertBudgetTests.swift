@@ -7,9 +7,7 @@ import Testing
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#endif
+import SystemLibrary
 
 /// Models under a byte budget: the same bytes out, whatever is in memory.
 @Suite struct ExpertBudgetTests {

@@ -61,7 +61,7 @@ struct ScriptedExperts {
             ExpertRecordTable.Place(
                 offset: record * size, byteCount: size,
                 checksum: bytes[(record * size)..<((record + 1) * size)].withUnsafeBytes {
-                    ModelFileFormat.checksum(UnsafeRawBufferPointer(rebasing: $0[...]))
+                    CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[...]))
                 })
         }
         table = ExpertRecordTable(

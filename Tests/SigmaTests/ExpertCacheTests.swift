@@ -1,14 +1,8 @@
 import Sigma
+import SigmaStudies
 import Synchronization
+import SystemLibrary
 import Testing
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
 
 /// The cache of experts against its own promises, on records without a model.
 @Suite struct ExpertCacheTests {

@@ -1,4 +1,5 @@
 import Sigma
+import SigmaStudies
 import Testing
 
 #if canImport(FoundationEssentials)

@@ -7,9 +7,7 @@ import Testing
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#endif
+import SystemLibrary
 
 /// A model file that is lost while it is in use: a clear error, and everything else goes on.
 @Suite struct FaultTests {

@@ -1,5 +1,6 @@
 import Sigma
 import SigmaConversion
+import SigmaStudies
 import Testing
 
 #if canImport(FoundationEssentials)
@@ -7,11 +8,7 @@ import Testing
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#endif
+import SystemLibrary
 
 /// Importance matrices: gathered from a model, kept in a file, and what quantizers get of them.
 @Suite struct ImportanceTests {

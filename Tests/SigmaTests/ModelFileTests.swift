@@ -1,10 +1,8 @@
 import Sigma
 import SigmaConversion
+import SystemLibrary
 import Testing
 
-#if canImport(Glibc)
-    import Glibc
-#endif
 #if canImport(FoundationEssentials)
     import FoundationEssentials
 #else
@@ -206,11 +204,11 @@ import Testing
         let bytes = (0..<2400).map { _ in UInt8.random(in: 0...255, using: &generator) }
         for count in [0, 1, 9, 255, 256] + Array(500...530) + [767, 768, 1023, 1024, 1040, 2399] {
             let slice = bytes[1..<1 + count]
-            let found = Array(slice).withUnsafeBytes { ModelFileFormat.checksum($0) }
+            let found = Array(slice).withUnsafeBytes { CRC32C.checksum($0) }
             #expect(found == expected(slice), "\(count) bytes")
             let (first, rest) = (Array(slice.prefix(count / 3)), Array(slice.dropFirst(count / 3)))
-            let begun = first.withUnsafeBytes { ModelFileFormat.checksum($0) }
-            #expect(rest.withUnsafeBytes { ModelFileFormat.checksum($0, continuing: begun) } == found)
+            let begun = first.withUnsafeBytes { CRC32C.checksum($0) }
+            #expect(rest.withUnsafeBytes { CRC32C.checksum($0, continuing: begun) } == found)
         }
         #expect(expected(ArraySlice("123456789".utf8)) == 0xe306_9283)
     }

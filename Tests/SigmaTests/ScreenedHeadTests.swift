@@ -2,6 +2,7 @@ import CSigma
 import SampleFiles
 import Sigma
 import SigmaConversion
+import SigmaStudies
 import Testing
 
 #if canImport(FoundationEssentials)

@@ -165,7 +165,7 @@ extension Backend {
 
 extension UnsafeBufferPointer<Float> {
     /// Row `index` of a matrix of `count` rows.
-    func row(_ index: Int, of count: Int) -> UnsafeBufferPointer<Float> {
+    package func row(_ index: Int, of count: Int) -> UnsafeBufferPointer<Float> {
         let width = self.count / count
         return UnsafeBufferPointer(rebasing: self[(index * width)..<((index + 1) * width)])
     }

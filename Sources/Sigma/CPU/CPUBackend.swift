@@ -2,7 +2,7 @@ import CSigma
 
 /// The CPU back end: weights used where they are mapped, one thread team, kernels chosen for the processor.
 package final class CPUBackend: Backend, @unchecked Sendable {
-    let configuration: ModelConfiguration
+    package let configuration: ModelConfiguration
     /// Mapped, or the process's own.
     private(set) var weights: ModelWeights
     private(set) var layers: [CPULayer]

@@ -1,11 +1,7 @@
 #if os(Linux)
     import COpenBLAS
 
-    #if canImport(Glibc)
-        import Glibc
-    #elseif canImport(Musl)
-        import Musl
-    #endif
+    import SystemLibrary
 
     private typealias Product =
         @convention(c) (

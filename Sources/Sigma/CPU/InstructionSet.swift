@@ -1,12 +1,5 @@
 import CSigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A level of the CPU kernels. Results are the same bytes for one level; levels may differ in last bits.
 package struct InstructionSet: @unchecked Sendable {

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// RoPE's angles. Frequencies and angles are rounded to fp32 where the models' own code rounds them, so that positions far out turn by the
 /// same angle as in training.

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// The router's rules for one row (model.md's step 3; paper, section 2.1). All in fp32.
 package enum Routing {

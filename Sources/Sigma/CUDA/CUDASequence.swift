@@ -1,12 +1,5 @@
 import CCUDA
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Keys and values of one sequence on the device, in blocks of 256 positions that come from a pool as the sequence grows.
 ///

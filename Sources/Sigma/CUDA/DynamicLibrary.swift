@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A shared library that is opened at run time and stays open: drivers do not survive being closed.
 struct DynamicLibrary: @unchecked Sendable {

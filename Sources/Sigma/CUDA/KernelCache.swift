@@ -1,12 +1,5 @@
 import CSigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Compiled kernels on disk.
 ///
@@ -83,7 +76,7 @@ struct KernelCache: Sendable {
     }
 
     private func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
-        bytes.withUnsafeBytes { ModelFileFormat.checksum($0) }
+        bytes.withUnsafeBytes { CRC32C.checksum($0) }
     }
 
     private static let largestFile = 256 << 20

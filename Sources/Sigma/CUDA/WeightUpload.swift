@@ -95,14 +95,14 @@ final class WeightUpload: Sendable {
                 case .host(let base):
                     let target = UnsafeMutableRawPointer(bitPattern: base)! + start
                     try reader.read(count, at: item.offset + start, into: target)
-                    crc = ModelFileFormat.checksum(
+                    crc = CRC32C.checksum(
                         UnsafeRawBufferPointer(start: target, count: count), continuing: crc)
                 case .device(let address):
                     let buffer = memory.base + turn * pieceBytes
                     // Until the copy from this buffer was made; at once where nothing was recorded.
                     try events[turn].synchronize()
                     try reader.read(count, at: item.offset + start, into: buffer)
-                    crc = ModelFileFormat.checksum(
+                    crc = CRC32C.checksum(
                         UnsafeRawBufferPointer(start: buffer, count: count), continuing: crc)
                     try stream.copy(count, from: buffer, to: address + DeviceAddress(start))
                     try events[turn].record(in: stream)

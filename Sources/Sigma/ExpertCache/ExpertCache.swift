@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Experts in a limited number of equal slots, read from the disk when they are wanted.
 ///
@@ -46,6 +40,10 @@ package final class ExpertCache: @unchecked Sendable {
 
     // Everything from here on under the lock.
     let lock = ConditionLock()
+    /// There is something to read or to verify.
+    private let work: Condition
+    /// A record has come, or failed to.
+    private let arrival: Condition
     private var entries: [Entry]
     /// [slots]: the record that each holds; -1: none.
     private var recordOfSlot: [Int32]
@@ -92,6 +90,8 @@ package final class ExpertCache: @unchecked Sendable {
         precondition(slotCapacity >= 1)
         self.table = table
         self.reader = reader
+        work = Condition(lock)
+        arrival = Condition(lock)
         slotBytes = table.slotBytes
         self.slotCapacity = min(slotCapacity, table.presentCount)
         usableSlots = self.slotCapacity
@@ -102,7 +102,7 @@ package final class ExpertCache: @unchecked Sendable {
         memory = try AnonymousMemory(byteCount: self.slotCapacity * slotBytes)
         do {
             // They hold the cache until it is closed.
-            for _ in 0..<Self.readerCount { threads.append(try NativeThread { self.work() }) }
+            for _ in 0..<Self.readerCount { threads.append(try NativeThread { self.readAndVerify() }) }
         } catch {
             close()
             throw error
@@ -113,7 +113,7 @@ package final class ExpertCache: @unchecked Sendable {
     package func close() {
         guard !lock.with({ isClosed }) else { return }
         lock.with { isClosed = true }
-        lock.wakeWorkers()
+        work.broadcast()
         for thread in threads { thread.join() }
         threads = []
         memory.free()
@@ -175,7 +175,7 @@ package final class ExpertCache: @unchecked Sendable {
             }
             if isSweep { foretellSweep(behind: layer) }
             // A single read is done by the computing thread itself.
-            if demands.count > 1 || demandsInFlight > 0 || foretellings.count > 0 { lock.wakeWorkers() }
+            if demands.count > 1 || demandsInFlight > 0 || foretellings.count > 0 { work.broadcast() }
         }
     }
 
@@ -188,7 +188,7 @@ package final class ExpertCache: @unchecked Sendable {
                 foretold[layer].append(Int32(table.record(layer: layer, expert: expert)))
             }
             for expert in experts { foretell(table.record(layer: layer, expert: expert), layer: layer) }
-            if foretellings.count > 0 { lock.wakeWorkers() }
+            if foretellings.count > 0 { work.broadcast() }
         }
     }
 
@@ -215,7 +215,7 @@ package final class ExpertCache: @unchecked Sendable {
                 if demands.count == 1, demandsInFlight == 0, let record = nextDemand() {
                     read(record, verifies: false)
                 } else {
-                    lock.waitForArrival()
+                    arrival.wait()
                 }
             }
             counts.stall += monotonicTime() - start
@@ -245,7 +245,7 @@ package final class ExpertCache: @unchecked Sendable {
             for record in wave.records { release(slot: (record - UnsafeRawPointer(memory.base)) / slotBytes) }
             if outstanding == 0 { wanted.removeAll(keepingCapacity: true) }
         }
-        if lock.with({ demands.count > 0 || foretellings.count > 0 }) { lock.wakeWorkers() }
+        if lock.with({ demands.count > 0 || foretellings.count > 0 }) { work.broadcast() }
     }
 
     private func release(slot: Int) {
@@ -261,7 +261,7 @@ package final class ExpertCache: @unchecked Sendable {
         lock.lock()
         defer { lock.unlock() }
         while awaited > 0 {
-            if let record = nextUnverified() { verify(record) } else { lock.waitForArrival() }
+            if let record = nextUnverified() { verify(record) } else { arrival.wait() }
         }
         if let failure {
             forgetRequest()
@@ -285,7 +285,7 @@ package final class ExpertCache: @unchecked Sendable {
                 retiredSlots.append(slot)
             } else {
                 // What is still being read or verified comes into the order soon.
-                if let record = nextUnverified() { verify(record) } else { lock.waitForArrival() }
+                if let record = nextUnverified() { verify(record) } else { arrival.wait() }
             }
         }
     }
@@ -486,14 +486,14 @@ package final class ExpertCache: @unchecked Sendable {
             if isWanted { arrived.append(Int32(record)) }
             if verifies {
                 // Whoever waits goes on; the checksum follows.
-                if isWanted { lock.announceArrival() }
+                if isWanted { arrival.broadcast() }
                 verify(record)
             } else {
                 unverified.append(record)
-                lock.wakeWorkers()
+                work.broadcast()
             }
         }
-        lock.announceArrival()
+        arrival.broadcast()
     }
 
     /// Called and left with the lock held. The record cannot be a victim meanwhile.
@@ -502,7 +502,7 @@ package final class ExpertCache: @unchecked Sendable {
         let bytes = UnsafeRawBufferPointer(
             start: memory.base + Int(entries[record].slot) * slotBytes, count: place.byteCount)
         lock.unlock()
-        let found = ModelFileFormat.checksum(bytes)
+        let found = CRC32C.checksum(bytes)
         lock.lock()
         entries[record].isVerified = true
         if found != place.checksum {
@@ -522,10 +522,10 @@ package final class ExpertCache: @unchecked Sendable {
             awaited -= 1
         }
         settle(record)
-        lock.announceArrival()
+        arrival.broadcast()
     }
 
-    private func work() {
+    private func readAndVerify() {
         lock.lock()
         while !isClosed {
             if let record = nextDemand() {
@@ -535,7 +535,7 @@ package final class ExpertCache: @unchecked Sendable {
             } else if let record = nextForetold() {
                 read(record, verifies: true)
             } else {
-                lock.waitForWork()
+                work.wait()
             }
         }
         lock.unlock()

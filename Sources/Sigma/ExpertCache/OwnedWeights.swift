@@ -61,7 +61,7 @@ final class OwnedWeights {
         if let failure = job.failure.withLock({ $0 }) { throw failure }
         let checksums = model.checksumsByOffset
         for tensor in places.tensors {
-            let found = ModelFileFormat.checksum(
+            let found = CRC32C.checksum(
                 UnsafeRawBufferPointer(start: memory.base + offsets[tensor.data]!, count: tensor.byteCount))
             let offset = tensor.data - base
             guard found == checksums[offset] else {

@@ -1,12 +1,5 @@
 import CSigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Brings bytes of a model file into memory. Everything that a disk can do wrong comes through here.
 package protocol RecordReader: Sendable {

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A token and its log-probability (nats) in the model's own distribution, before temperature and cuts.
 public struct TokenLogProbability: Sendable, Equatable {

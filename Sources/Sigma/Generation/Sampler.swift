@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Chooses the next token: temperature, then top-k, then top-p, then min-p, then one draw.
 ///
@@ -78,21 +72,4 @@ package struct Sampler: Sendable {
         }
         return candidates.last?.id
     }
-}
-
-/// A small generator with a fixed definition (Steele, Lea and Flood, 2014), so that seeds mean the same in every version.
-package struct SplitMix64: RandomNumberGenerator, Sendable {
-    package var state: UInt64
-    package init(state: UInt64) { self.state = state }
-
-    package mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-
-    /// Uniform in 0 ..< 1, 53 bits.
-    package mutating func nextUnit() -> Double { Double(next() >> 11) * 0x1p-53 }
 }

@@ -1,11 +1,3 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
-
 /// Work on a sequence that goes on step by step: a generation, or tokens whose logits somebody wants. Called on the engine's thread.
 protocol StepWork: AnyObject, Sendable {
     var timeline: Timeline { get }
@@ -49,8 +41,8 @@ final class Scheduler: @unchecked Sendable {
         let onEnd: @Sendable (Result<Void, any Error>) -> Void
     }
 
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t> = .allocate(capacity: 1)
-    private let hasWork: UnsafeMutablePointer<pthread_cond_t> = .allocate(capacity: 1)
+    private let lock = ConditionLock()
+    private let hasWork: Condition
     private var jobs: [Job] = []
     // The thread's own.
     private let forwardPass: ForwardPass
@@ -64,48 +56,40 @@ final class Scheduler: @unchecked Sendable {
         self.forwardPass = forwardPass
         self.allowedTokens = allowedTokens
         routing = RoutingRecord(configuration)
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(hasWork, nil)
-    }
-
-    deinit {
-        pthread_mutex_destroy(mutex)
-        pthread_cond_destroy(hasWork)
-        mutex.deallocate()
-        hasWork.deallocate()
+        hasWork = Condition(lock)
     }
 
     /// - Throws: `SigmaError(.unavailable)` if the system gives no thread.
     func startThread() throws { try NativeThread { self.work() }.detach() }
 
     func append(_ job: Job) {
-        pthread_mutex_lock(mutex)
+        lock.lock()
         jobs.append(job)
-        pthread_cond_signal(hasWork)
-        pthread_mutex_unlock(mutex)
+        hasWork.signal()
+        lock.unlock()
     }
 
     func close() {
-        pthread_mutex_lock(mutex)
+        lock.lock()
         isClosed = true
-        pthread_cond_signal(hasWork)
-        pthread_mutex_unlock(mutex)
+        hasWork.signal()
+        lock.unlock()
     }
 
     /// All that wait; nil when the engine is gone. A generation holds its engine, so none is waiting then.
     private func takeJobs() -> [Job]? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while jobs.isEmpty && !isClosed { pthread_cond_wait(hasWork, mutex) }
+        lock.lock()
+        defer { lock.unlock() }
+        while jobs.isEmpty && !isClosed { hasWork.wait() }
         defer { jobs.removeAll(keepingCapacity: true) }
         return jobs.isEmpty ? nil : jobs
     }
 
     /// Puts jobs back, before those that came meanwhile.
     private func putBack(_ waiting: [Job], _ stepped: [Job]) {
-        pthread_mutex_lock(mutex)
+        lock.lock()
         jobs = waiting + jobs + stepped
-        pthread_mutex_unlock(mutex)
+        lock.unlock()
     }
 
     private func work() {

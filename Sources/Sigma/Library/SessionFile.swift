@@ -1,12 +1,4 @@
-import CSigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A conversation with its key-value state in a file; `docs/library.md` is the specification.
 enum SessionFile {
@@ -22,10 +14,6 @@ enum SessionFile {
         var turns: [Turn]
         /// Those whose keys and values are stored.
         var tokens: [Int32]
-    }
-
-    static func checksum(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0) -> UInt32 {
-        sigma_crc32c(crc, bytes.baseAddress, bytes.count)
     }
 
     // MARK: - Writing
@@ -45,8 +33,8 @@ enum SessionFile {
         bytes.appendLittleEndian(version)
         bytes.appendLittleEndian(UInt32(json.count))
         bytes.appendLittleEndian(UInt64(size))
-        var crc = bytes.withUnsafeBytes { checksum($0) }
-        crc = json.withUnsafeBytes { checksum($0, continuing: crc) }
+        var crc = bytes.withUnsafeBytes { CRC32C.checksum($0) }
+        crc = json.withUnsafeBytes { CRC32C.checksum($0, continuing: crc) }
         bytes.appendLittleEndian(crc)
         bytes += json
 
@@ -55,7 +43,7 @@ enum SessionFile {
         var offset = bytes.count
         try sequence?.forEachStoredBlock { block in
             try file.write(block, at: offset)
-            try withUnsafeBytes(of: checksum(block).littleEndian) { try file.write($0, at: offset + block.count) }
+            try withUnsafeBytes(of: CRC32C.checksum(block).littleEndian) { try file.write($0, at: offset + block.count) }
             offset += block.count + 4
         }
         try file.finish(size: size)

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Reads a session file. Everything is compared with what it must be before memory is taken for it: the file may be anyone's.
 final class SessionFileReader {
@@ -68,8 +62,8 @@ final class SessionFileReader {
             throw damaged("the header's text of \(jsonBytes) bytes does not fit the file", at: 12)
         }
         let json = try read(jsonBytes)
-        var crc = fixed[..<24].withUnsafeBytes { SessionFile.checksum($0) }
-        crc = json.withUnsafeBytes { SessionFile.checksum($0, continuing: crc) }
+        var crc = fixed[..<24].withUnsafeBytes { CRC32C.checksum($0) }
+        crc = json.withUnsafeBytes { CRC32C.checksum($0, continuing: crc) }
         try compare(crc, integer(at: 24, UInt32.self), "the header", at: 24)
         return json
     }
@@ -141,7 +135,7 @@ final class SessionFileReader {
             let start = offset
             try read(into: block)
             let stored = try read(4).withUnsafeBytes { UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)) }
-            try compare(SessionFile.checksum(UnsafeRawBufferPointer(block)), stored, "a key-value block", at: start)
+            try compare(CRC32C.checksum(UnsafeRawBufferPointer(block)), stored, "a key-value block", at: start)
         }
         timeline.adopt(contents.tokens)
         return timeline

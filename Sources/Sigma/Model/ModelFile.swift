@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A native model file, mapped: what it says about the model, and its weights as views into the mapping.
 ///
@@ -78,7 +72,7 @@ package final class ModelFile: Sendable {
                 // In pieces, so that a long tensor can be interrupted.
                 for piece in stride(from: start, to: start + size, by: 1 << 24) {
                     let end = min(piece + 1 << 24, start + size)
-                    crc = ModelFileFormat.checksum(
+                    crc = CRC32C.checksum(
                         UnsafeRawBufferPointer(rebasing: gguf.file.bytes[piece..<end]), continuing: crc)
                     done += end - piece
                     guard progress(Double(done) / Double(total)) else {

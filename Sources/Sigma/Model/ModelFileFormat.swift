@@ -1,5 +1,3 @@
-import CSigma
-
 /// Names and numbers of the native model file; `docs/model-file.md` is the specification.
 package enum ModelFileFormat {
     package static let architecture = "sigma"
@@ -45,13 +43,9 @@ package enum ModelFileFormat {
     /// CRC32C of a file's header as `headerChecksum` wants it.
     /// - Parameter hole: offset of the four bytes that count as zero.
     package static func headerChecksum(_ header: UnsafeRawBufferPointer, hole: Int) -> UInt32 {
-        var crc = checksum(UnsafeRawBufferPointer(rebasing: header[..<hole]))
-        crc = withUnsafeBytes(of: UInt32(0)) { checksum($0, continuing: crc) }
-        return checksum(UnsafeRawBufferPointer(rebasing: header[(hole + 4)...]), continuing: crc)
-    }
-
-    package static func checksum(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0) -> UInt32 {
-        sigma_crc32c(crc, bytes.baseAddress, bytes.count)
+        var crc = CRC32C.checksum(UnsafeRawBufferPointer(rebasing: header[..<hole]))
+        crc = withUnsafeBytes(of: UInt32(0)) { CRC32C.checksum($0, continuing: crc) }
+        return CRC32C.checksum(UnsafeRawBufferPointer(rebasing: header[(hole + 4)...]), continuing: crc)
     }
 }
 

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// The distribution of a quantity from 0 on, in fixed memory: mean and extremes exactly, quantiles to 0.6 %.
 package struct MarginDistribution: Sendable {

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A matrix of ratios to what is usual, as colours: 1 is neutral, and each side of it goes to `reach` or its inverse, on a logarithmic
 /// scale. A ratio of 0 has a colour of its own.

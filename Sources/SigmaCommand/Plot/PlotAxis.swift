@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// An axis of a chart: what it measures, and how values become places and labels.
 public struct PlotAxis: Sendable {

@@ -1,26 +1,21 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SigmaBase
+import SystemLibrary
 
 /// Random numbers that depend on a key and a counter alone: any thread can make any part.
 struct SyntheticRandom: Sendable {
     private let key: UInt64
 
-    init(seed: UInt64) { key = Self.mix(seed &+ Self.step) }
+    init(seed: UInt64) { key = SplitMix64.mixed(seed &+ Self.step) }
     private init(key: UInt64) { self.key = key }
 
     /// Independent numbers for a part of what `self` stands for.
     func part(_ number: Int) -> SyntheticRandom {
-        SyntheticRandom(key: Self.mix(key ^ Self.mix(UInt64(bitPattern: Int64(number)) &+ Self.step)))
+        SyntheticRandom(key: SplitMix64.mixed(key ^ SplitMix64.mixed(UInt64(bitPattern: Int64(number)) &+ Self.step)))
     }
 
     /// The number at `index`: 64 bits.
     @inline(__always) subscript(index: Int) -> UInt64 {
-        Self.mix(key &+ UInt64(bitPattern: Int64(index)) &* Self.step)
+        SplitMix64.mixed(key &+ UInt64(bitPattern: Int64(index)) &* Self.step)
     }
 
     /// 0..<1, a multiple of 2^-53.
@@ -44,12 +39,4 @@ struct SyntheticRandom: Sendable {
     }
 
     private static let step: UInt64 = 0x9e37_79b9_7f4a_7c15
-
-    /// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
-    @inline(__always) private static func mix(_ value: UInt64) -> UInt64 {
-        var z = value
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
 }

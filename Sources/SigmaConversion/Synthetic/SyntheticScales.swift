@@ -1,12 +1,5 @@
 import Sigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// How large the weights of a synthetic model must be, so that its activations stay sane and its routing is as predictable as wanted.
 ///

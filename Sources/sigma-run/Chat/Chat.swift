@@ -3,14 +3,7 @@ import Sigma
 import SigmaCommand
 import SigmaTerminal
 import Synchronization
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A conversation at the terminal. `docs/chat.md` says what it promises.
 final class Chat {

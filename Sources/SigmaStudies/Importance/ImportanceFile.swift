@@ -1,3 +1,4 @@
+import Sigma
 /// The file of an importance matrix: a GGUF file; `docs/quantization.md` specifies it.
 extension ImportanceMatrix {
     private static let architecture = "sigma-importance"
@@ -43,7 +44,7 @@ extension ImportanceMatrix {
         }
         var crc: UInt32 = 0
         for entry in entries {
-            crc = entry.means.withUnsafeBytes { ModelFileFormat.checksum($0, continuing: crc) }
+            crc = entry.means.withUnsafeBytes { CRC32C.checksum($0, continuing: crc) }
         }
         header.set(Key.checksum, crc)
         let layout = header.layout()
@@ -108,7 +109,7 @@ extension ImportanceMatrix {
                     path: path, item: entry.name, offset: UInt64(tensor.headerOffset))
             }
             let bytes = gguf.bytes(tensor)
-            crc = ModelFileFormat.checksum(bytes, continuing: crc)
+            crc = CRC32C.checksum(bytes, continuing: crc)
             for j in 0..<entry.means.count {
                 let mean = Float(bitPattern: bytes.loadUnaligned(fromByteOffset: 4 * j, as: UInt32.self))
                 guard mean.isFinite, mean >= 0 else {

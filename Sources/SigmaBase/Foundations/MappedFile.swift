@@ -1,12 +1,5 @@
 import CSigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A file mapped read-only and shared. It stays mapped as long as the object lives.
 ///
@@ -17,7 +10,7 @@ package final class MappedFile: @unchecked Sendable {
     package let bytes: UnsafeRawBufferPointer
     private let guardSlot: Int32
     /// Kept open to see whether the file shrinks.
-    let descriptor: Int32
+    package let descriptor: Int32
 
     /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder, a
     ///   device or an empty file, `.unavailable` where it cannot be mapped.
@@ -73,7 +66,7 @@ package final class MappedFile: @unchecked Sendable {
     }
 
     /// Whether a descriptor is open on the mapped file itself.
-    func isSameFile(as other: Int32) -> Bool {
+    package func isSameFile(as other: Int32) -> Bool {
         var mine = stat()
         var its = stat()
         return fstat(descriptor, &mine) == 0 && fstat(other, &its) == 0 && mine.st_dev == its.st_dev

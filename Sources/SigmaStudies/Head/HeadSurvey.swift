@@ -1,10 +1,5 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import Sigma
+import SystemLibrary
 
 /// States that an output head is screened with: a model's own, and others made of them that are hard for a screen.
 package enum StateKind: String, Sendable, CaseIterable {

@@ -1,10 +1,5 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import Sigma
+import SystemLibrary
 
 /// Reads an expert trace block by block, in bounded memory, and checks every byte of it.
 package final class ExpertTraceReader {
@@ -60,8 +55,8 @@ package final class ExpertTraceReader {
         }
         guard word(3) == 0 else { throw reader.damaged("expected no flags, found \(word(3))", at: start + 12) }
         let body = try reader.bytes(count * model.tokenBytes)
-        let crc = first.withUnsafeBytes { ExpertTrace.checksum($0) }
-        let expected = body.withUnsafeBytes { ExpertTrace.checksum($0, continuing: crc) }
+        let crc = first.withUnsafeBytes { CRC32C.checksum($0) }
+        let expected = body.withUnsafeBytes { CRC32C.checksum($0, continuing: crc) }
         let found: UInt32 = Self.integer(try reader.bytes(4), 0)
         guard expected == found else {
             throw reader.damaged(
@@ -121,7 +116,7 @@ package final class ExpertTraceReader {
         }
         header += try reader.bytes(size - ExpertTrace.fixedHeaderBytes)
         let found = header.withUnsafeBytes {
-            ExpertTrace.checksum(UnsafeRawBufferPointer(rebasing: $0[..<(size - 4)]))
+            CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[..<(size - 4)]))
         }
         guard found == word(size - 4) else {
             throw reader.damaged(

@@ -1,4 +1,4 @@
-import CSigma
+import Sigma
 
 /// Which experts every token used, in a compact file; `docs/expert-trace.md` is the specification.
 package enum ExpertTrace {
@@ -62,15 +62,5 @@ package enum ExpertTrace {
             self.tokens = tokens
             self.choices = choices
         }
-    }
-
-    static func checksum(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0) -> UInt32 {
-        sigma_crc32c(crc, bytes.baseAddress, bytes.count)
-    }
-}
-
-extension [UInt8] {
-    mutating func appendLittleEndian<T: FixedWidthInteger>(_ value: T) {
-        Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
     }
 }

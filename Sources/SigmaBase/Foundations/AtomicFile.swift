@@ -1,12 +1,5 @@
 import CSigma
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// A file that appears under its name whole or not at all: written beside it, synchronised, then renamed.
 package final class AtomicFile {

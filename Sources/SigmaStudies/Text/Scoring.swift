@@ -1,10 +1,5 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import Sigma
+import SystemLibrary
 
 /// Runs a model over windows of a text and shows the logits of every position that another token follows.
 ///

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Pages of the process's own, zero until they are touched, which go back to the system at once when they are freed.
 package struct AnonymousMemory: @unchecked Sendable {

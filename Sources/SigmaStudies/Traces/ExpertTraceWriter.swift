@@ -1,12 +1,6 @@
+import Sigma
 import Synchronization
-
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import SystemLibrary
 
 /// Writes an expert trace as tokens are routed. Whole blocks reach the file, so what an interrupted process leaves can be read.
 package final class ExpertTraceWriter: RoutingObserver {
@@ -58,7 +52,7 @@ package final class ExpertTraceWriter: RoutingObserver {
         bytes.appendLittleEndian(UInt32(name.utf8.count))
         bytes.append(contentsOf: name.utf8)
         for count in model.choices { bytes.appendLittleEndian(UInt16(count)) }
-        bytes.appendLittleEndian(bytes.withUnsafeBytes { ExpertTrace.checksum($0) })
+        bytes.appendLittleEndian(bytes.withUnsafeBytes { CRC32C.checksum($0) })
         return bytes
     }
 
@@ -91,7 +85,7 @@ package final class ExpertTraceWriter: RoutingObserver {
             }
         }
         // The checksum lies behind the rows: of everything in the block before it.
-        let crc = buffer.withUnsafeBytes { ExpertTrace.checksum(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+        let crc = buffer.withUnsafeBytes { CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[start...])) }
         buffer.appendLittleEndian(crc)
     }
 
@@ -119,13 +113,7 @@ package final class ExpertTraceWriter: RoutingObserver {
             guard state.isOpen else { return }
             state.isOpen = false
             if state.failure == nil { flush(&state) }
-            #if canImport(Darwin)
-                let result = Darwin.close(descriptor)
-            #elseif canImport(Musl)
-                let result = Musl.close(descriptor)
-            #else
-                let result = Glibc.close(descriptor)
-            #endif
+            let result = SystemLibrary.close(descriptor)
             if let failure = state.failure { throw failure }
             guard result == 0 else {
                 throw SigmaError(.inputOutput, "cannot write: \(systemMessage(errno))", path: path)

@@ -1,0 +1,2 @@
+// Whoever imports `Sigma` has its errors, too.
+@_exported import SigmaBase

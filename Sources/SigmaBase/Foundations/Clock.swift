@@ -1,0 +1,8 @@
+import SystemLibrary
+
+/// Seconds of a clock that never goes back.
+package func monotonicTime() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+}
