@@ -79,7 +79,7 @@ extension ValueAlgebra {
             for id in open.reversed() where emptiness[Int(id)] == .unknown {
                 let shape = try shape(of: id)
                 var isInhabited = false
-                for array in shape.arrays where !isInhabited { isInhabited = try isInhabitedNow(array) }
+                for array in shape.arrays where !isInhabited { isInhabited = isInhabitedNow(array) }
                 for object in shape.objects where !isInhabited { isInhabited = isInhabitedNow(object) }
                 if isInhabited {
                     emptiness[Int(id)] = .inhabited
@@ -95,7 +95,7 @@ extension ValueAlgebra {
         for array in shape.arrays {
             result += array.prefix
             result.append(array.rest)
-            for index in 0...array.prefix.count {
+            for index in 0...array.distinctPositions {
                 for way in ways(of: array, at: index) { result.append(way.value) }
             }
         }
@@ -128,8 +128,10 @@ extension ValueAlgebra {
         return shape.values.count { isInhabited($0) } >= shape.min
     }
 
-    private func isInhabitedNow(_ shape: ArrayShape) throws(ConstraintError) -> Bool {
+    private func isInhabitedNow(_ shape: ArrayShape) -> Bool {
         guard shape.min <= shape.max else { return false }
-        return canComplete(shape, from: ArrayProgress(shape)) { self.emptiness[Int($0)] == .inhabited }
+        return shape.canComplete(from: ArrayProgress(shape)) { index in
+            ways(of: shape, at: index).filter { emptiness[Int($0.value)] == .inhabited }
+        }
     }
 }

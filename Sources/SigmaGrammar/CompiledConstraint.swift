@@ -1,0 +1,70 @@
+import SigmaBase
+import Synchronization
+
+/// A constraint that is ready for use: its automaton and the masks made so far, shared by all answers under it.
+///
+/// Thread-safe: one lock, held while a mask is made.
+package final class CompiledConstraint: Sendable {
+    /// The automaton of one generation. When it has grown too large a fresh one takes its place, and states read their
+    /// text again; so memory is bounded, and what a state allows does not depend on what others did.
+    final class Generation {
+        let number: Int
+        let automaton: Automaton
+        var cache: MaskCache
+
+        init(number: Int, grammar: Grammar, limits: ConstraintLimits) {
+            self.number = number
+            automaton = Automaton(grammar: grammar)
+            cache = MaskCache(limit: limits.maskBytes)
+        }
+    }
+
+    struct Shared: ~Copyable {
+        let grammar: Grammar
+        var generation: Generation
+    }
+
+    package let constraint: Constraint
+    package let vocabulary: Vocabulary
+    let limits: ConstraintLimits
+    private let shared: Mutex<Shared>
+
+    /// Compiles a constraint.
+    ///
+    /// - Throws: `ConstraintError` with JSON Pointer and keyword, also if a limit is passed.
+    package init(
+        _ constraint: Constraint, vocabulary: Vocabulary, limits: ConstraintLimits = ConstraintLimits()
+    ) throws(ConstraintError) {
+        self.constraint = constraint
+        self.vocabulary = vocabulary
+        self.limits = limits
+        let grammar = try ConstraintCompiler(limits: limits).grammar(of: constraint)
+        let generation = Generation(number: 0, grammar: grammar, limits: limits)
+        shared = Mutex(Shared(grammar: grammar, generation: generation))
+    }
+
+    /// Runs `body` with the current automaton, a fresh one where the last has passed its limits.
+    func withGeneration<Result: Sendable>(_ body: (Generation) -> sending Result) -> sending Result {
+        shared.withLock { shared in
+            let automaton = shared.generation.automaton
+            if automaton.table.count > limits.states || automaton.arena.count > limits.expressions * 2 {
+                shared.generation = Generation(
+                    number: shared.generation.number + 1, grammar: shared.grammar, limits: limits)
+            }
+            return body(shared.generation)
+        }
+    }
+
+    /// The state of an answer that has no text yet.
+    package func begin() -> ConstraintState { ConstraintState(self) }
+
+    /// What has been made so far: states, bytes of masks, masks from the cache and made anew.
+    package var statistics: (states: Int, maskBytes: Int, hits: Int, misses: Int) {
+        withGeneration { generation in
+            (
+                generation.automaton.table.count, generation.cache.bytes, generation.cache.hits,
+                generation.cache.misses
+            )
+        }
+    }
+}

@@ -1,0 +1,105 @@
+/// Where one answer stands under its constraint. A value: a copy is a draft that can be thrown away.
+package struct ConstraintState: Sendable {
+    package let constraint: CompiledConstraint
+    /// The answer so far.
+    package private(set) var text: [UInt8] = []
+    private var generation = -1
+    private var state: Int32 = 0
+    /// The outer frames' states, the innermost last.
+    private var stack: [Int32] = []
+
+    init(_ constraint: CompiledConstraint) { self.constraint = constraint }
+
+    /// Brings the configuration into the current automaton: reads the text again if there is a new one.
+    private mutating func settle(_ current: CompiledConstraint.Generation) {
+        guard generation != current.number else { return }
+        generation = current.number
+        state = current.automaton.start
+        stack = []
+        for byte in text { _ = step(byte, current.automaton) }
+    }
+
+    /// One byte; false, and nothing is changed, if it can't follow.
+    private mutating func step(_ byte: UInt8, _ automaton: Automaton) -> Bool {
+        var next = state
+        var depth = stack.count
+        while true {
+            let code = automaton.transition(next, byte)
+            if code == Transition.dead { return false }
+            if code >= 0 {
+                stack.removeLast(stack.count - depth)
+                state = code
+                return true
+            }
+            let payload = Transition.payload(code)
+            if Transition.kind(code) == Transition.push {
+                stack.removeLast(stack.count - depth)
+                stack.append(next)
+                state = payload
+                return true
+            }
+            guard depth > 0 else { return false }
+            depth -= 1
+            next = automaton.returned(to: stack[depth], payload)
+            if Transition.kind(code) == Transition.popAfter {
+                stack.removeLast(stack.count - depth)
+                state = next
+                return true
+            }
+        }
+    }
+
+    /// Appends bytes to the answer: a token's, or any others.
+    ///
+    /// - Returns: false, and nothing is changed, if the constraint doesn't allow them.
+    package mutating func advance(_ bytes: some Sequence<UInt8> & Sendable) -> Bool {
+        let before = self
+        let result = constraint.withGeneration { [before] generation -> ConstraintState? in
+            var next = before
+            next.settle(generation)
+            for byte in bytes {
+                guard next.step(byte, generation.automaton) else { return nil }
+                next.text.append(byte)
+            }
+            return next
+        }
+        guard let result else { return false }
+        self = result
+        return true
+    }
+
+    /// Whether the answer may end here.
+    package var allowsEnd: Bool {
+        constraint.withGeneration { [self] generation in
+            var current = self
+            current.settle(generation)
+            return generation.automaton.allowsEnd(current.state, stack: current.stack)
+        }
+    }
+
+    /// Sets the bits of the tokens that may come next, and clears all others. The end isn't a token: ask `allowsEnd`.
+    ///
+    /// - Parameter bits: `vocabulary.wordCount` words.
+    package mutating func mask(into bits: UnsafeMutableBufferPointer<UInt64>) {
+        let before = self
+        nonisolated(unsafe) let bits = bits
+        self = constraint.withGeneration { [before] generation in
+            var current = before
+            current.settle(generation)
+            let (state, stack) = (current.state, current.stack)
+            if !generation.cache.copy(state: state, stack: stack, into: bits) {
+                let depth = generation.automaton.mask(
+                    state: state, stack: stack, vocabulary: current.constraint.vocabulary,
+                    visitLimit: current.constraint.limits.statesPerMask, into: bits)
+                generation.cache.insert(state: state, stack: stack, depth: depth, bits: bits)
+            }
+            return current
+        }
+    }
+
+    package mutating func mask() -> [UInt64] {
+        var words = [UInt64](repeating: 0, count: constraint.vocabulary.wordCount)
+        words.withUnsafeMutableBufferPointer { mask(into: $0) }
+        return words
+    }
+}
