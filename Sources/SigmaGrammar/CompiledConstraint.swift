@@ -1,10 +1,9 @@
 import SigmaBase
-import Synchronization
 
 /// A constraint that is ready for use: its automaton and the masks made so far, shared by all answers under it.
 ///
 /// Thread-safe: one lock, held while a mask is made.
-package final class CompiledConstraint: Sendable {
+package final class CompiledConstraint: @unchecked Sendable {
     /// The automaton of one generation. When it has grown too large a fresh one takes its place, and states read their
     /// text again; so memory is bounded, and what a state allows does not depend on what others did.
     final class Generation {
@@ -19,15 +18,12 @@ package final class CompiledConstraint: Sendable {
         }
     }
 
-    struct Shared: ~Copyable {
-        let grammar: Grammar
-        var generation: Generation
-    }
-
     package let constraint: Constraint
     package let vocabulary: Vocabulary
     let limits: ConstraintLimits
-    private let shared: Mutex<Shared>
+    private let grammar: Grammar
+    private let lock = ConditionLock()
+    private var generation: Generation
 
     /// Compiles a constraint.
     ///
@@ -38,20 +34,18 @@ package final class CompiledConstraint: Sendable {
         self.constraint = constraint
         self.vocabulary = vocabulary
         self.limits = limits
-        let grammar = try ConstraintCompiler(limits: limits).grammar(of: constraint)
-        let generation = Generation(number: 0, grammar: grammar, limits: limits)
-        shared = Mutex(Shared(grammar: grammar, generation: generation))
+        grammar = try ConstraintCompiler(limits: limits).grammar(of: constraint)
+        generation = Generation(number: 0, grammar: grammar, limits: limits)
     }
 
     /// Runs `body` with the current automaton, a fresh one where the last has passed its limits.
-    func withGeneration<Result: Sendable>(_ body: (Generation) -> sending Result) -> sending Result {
-        shared.withLock { shared in
-            let automaton = shared.generation.automaton
+    func withGeneration<Result>(_ body: (Generation) -> Result) -> Result {
+        lock.with {
+            let automaton = generation.automaton
             if automaton.table.count > limits.states || automaton.arena.count > limits.expressions * 2 {
-                shared.generation = Generation(
-                    number: shared.generation.number + 1, grammar: shared.grammar, limits: limits)
+                generation = Generation(number: generation.number + 1, grammar: grammar, limits: limits)
             }
-            return body(shared.generation)
+            return body(generation)
         }
     }
 

@@ -52,28 +52,29 @@ package struct ConstraintState: Sendable {
     /// Appends bytes to the answer: a token's, or any others.
     ///
     /// - Returns: false, and nothing is changed, if the constraint doesn't allow them.
-    package mutating func advance(_ bytes: some Sequence<UInt8> & Sendable) -> Bool {
-        let before = self
-        let result = constraint.withGeneration { [before] generation -> ConstraintState? in
-            var next = before
-            next.settle(generation)
+    package mutating func advance(_ bytes: some Sequence<UInt8>) -> Bool {
+        constraint.withGeneration { generation in
+            settle(generation)
+            let (oldState, oldStack, oldCount) = (state, stack, text.count)
             for byte in bytes {
-                guard next.step(byte, generation.automaton) else { return nil }
-                next.text.append(byte)
+                guard step(byte, generation.automaton) else {
+                    (state, stack) = (oldState, oldStack)
+                    text.removeLast(text.count - oldCount)
+                    return false
+                }
+                text.append(byte)
             }
-            return next
+            return true
         }
-        guard let result else { return false }
-        self = result
-        return true
     }
 
     /// Whether the answer may end here.
     package var allowsEnd: Bool {
-        constraint.withGeneration { [self] generation in
-            var current = self
-            current.settle(generation)
-            return generation.automaton.allowsEnd(current.state, stack: current.stack)
+        mutating get {
+            constraint.withGeneration { generation in
+                settle(generation)
+                return generation.automaton.allowsEnd(state, stack: stack)
+            }
         }
     }
 
@@ -81,19 +82,13 @@ package struct ConstraintState: Sendable {
     ///
     /// - Parameter bits: `vocabulary.wordCount` words.
     package mutating func mask(into bits: UnsafeMutableBufferPointer<UInt64>) {
-        let before = self
-        nonisolated(unsafe) let bits = bits
-        self = constraint.withGeneration { [before] generation in
-            var current = before
-            current.settle(generation)
-            let (state, stack) = (current.state, current.stack)
-            if !generation.cache.copy(state: state, stack: stack, into: bits) {
-                let depth = generation.automaton.mask(
-                    state: state, stack: stack, vocabulary: current.constraint.vocabulary,
-                    visitLimit: current.constraint.limits.statesPerMask, into: bits)
-                generation.cache.insert(state: state, stack: stack, depth: depth, bits: bits)
-            }
-            return current
+        constraint.withGeneration { generation in
+            settle(generation)
+            if generation.cache.copy(state: state, stack: stack, into: bits) { return }
+            let depth = generation.automaton.mask(
+                state: state, stack: stack, vocabulary: constraint.vocabulary,
+                visitLimit: constraint.limits.statesPerMask, into: bits)
+            generation.cache.insert(state: state, stack: stack, depth: depth, bits: bits)
         }
     }
 

@@ -7,10 +7,13 @@ import SigmaBase
 /// the expected values the text turned out to be is known when the value ends, and decides how the outer frame goes on.
 /// Each state and each transition is computed once.
 final class Automaton {
-    var arena: RegexArena
+    // One thread at a time runs an automaton, and no access overlaps another.
+    @exclusivity(unchecked) var arena: RegexArena
     let grammar: Grammar
-    var sites = Sites()
-    var table = FrameTable()
+    @exclusivity(unchecked) var sites = Sites()
+    @exclusivity(unchecked) var table = FrameTable()
+    /// By object rule: the keys that it doesn't name.
+    @exclusivity(unchecked) var unnamed: [Int32: RegexID] = [:]
     let start: Int32
     let walkBuffers = WalkBuffers()
 

@@ -177,18 +177,27 @@ extension Automaton {
 
     private func startKeys(_ site: Int32, _ yield: (Thread) -> Void) {
         let choices = sites.choices(ofObject: site, in: grammar.objects)
-        let rule = grammar.objects[Int(sites.objects[Int(site)].rule)]
         if choices.hasNames {
             var thread = Thread(.name, site: site)
-            thread.high = UInt32(rule.spellings.count)
+            thread.high = UInt32(grammar.objects[Int(sites.objects[Int(site)].rule)].spellings.count)
             yield(thread)
         }
+        guard !choices.free.isEmpty else { return }
+        let unnamed = unnamedKeys(sites.objects[Int(site)].rule)
         for free in choices.free {
-            var thread = Thread.text(.key, free.keys, .free)
+            var thread = Thread.text(.key, arena.and(free.keys, unnamed), .free)
             thread.site = free.next
             thread.value = free.value
             yield(thread)
         }
+    }
+
+    /// All keys but the rule's names.
+    private func unnamedKeys(_ rule: Int32) -> RegexID {
+        if let known = unnamed[rule] { return known }
+        let keys = arena.not(arena.literals(grammar.objects[Int(rule)].names))
+        unnamed[rule] = keys
+        return keys
     }
 
     /// Names that begin with what was read are neighbours: `low..<high` of the sorted spellings, `operand` bytes deep.

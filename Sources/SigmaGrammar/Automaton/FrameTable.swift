@@ -19,12 +19,16 @@ struct Frame: Hashable {
     var threads: [TaggedThread]
 }
 
-/// Frames by number, with their transitions by byte: `[states, 256]` of 32 bits, filled as they are needed.
+/// Frames by number, with their transitions by byte: rows of 256 numbers of 32 bits, filled as they are needed. Rows
+/// stand in chunks, so that growing copies nothing.
 struct FrameTable: ~Copyable {
     private(set) var frames: [Frame] = []
     private var numbers: [Frame: Int32] = [:]
-    private(set) var rows: UnsafeMutablePointer<Int32>
-    private var capacity: Int
+    typealias Chunk = UnsafeMutablePointer<Int32>
+    private(set) var chunks: UnsafeMutablePointer<Chunk>
+    private var chunkCount = 0
+    private var chunkCapacity = 256
+    private static let chunkBits: Int32 = 6
     /// By state: the frame of the values that it expects; -1 unknown.
     var children: [Int32] = []
     /// Keyed by state and set of expectations: the state behind a value.
@@ -35,18 +39,28 @@ struct FrameTable: ~Copyable {
     private var tagNumbers: [[UInt16]: Int32] = [[]: 0]
 
     init() {
-        capacity = 64
-        rows = .allocate(capacity: capacity * 256)
+        chunks = .allocate(capacity: chunkCapacity)
     }
 
-    deinit { rows.deallocate() }
+    deinit {
+        for place in 0..<chunkCount { chunks[place].deallocate() }
+        chunks.deallocate()
+    }
 
     var count: Int { frames.count }
 
-    @inline(__always) func transition(_ state: Int32, _ byte: UInt8) -> Int32 { rows[Int(state) << 8 | Int(byte)] }
+    @inline(__always) static func transition(
+        _ chunks: UnsafeMutablePointer<Chunk>, _ state: Int32, _ byte: UInt8
+    ) -> Int32 {
+        chunks[Int(state >> chunkBits)][Int(state & (1 << chunkBits - 1)) << 8 | Int(byte)]
+    }
+
+    @inline(__always) func transition(_ state: Int32, _ byte: UInt8) -> Int32 {
+        Self.transition(chunks, state, byte)
+    }
 
     @inline(__always) func setTransition(_ state: Int32, _ byte: UInt8, _ code: Int32) {
-        rows[Int(state) << 8 | Int(byte)] = code
+        chunks[Int(state >> Self.chunkBits)][Int(state & (1 << Self.chunkBits - 1)) << 8 | Int(byte)] = code
     }
 
     /// The state with these threads, in any order; equal threads become one.
@@ -68,8 +82,7 @@ struct FrameTable: ~Copyable {
         let frame = Frame(space: space, threads: sorted)
         if let known = numbers[frame] { return known }
         let number = Int32(frames.count)
-        if frames.count == capacity { grow() }
-        (rows + frames.count << 8).initialize(repeating: Transition.unknown, count: 256)
+        if frames.count >> Int(Self.chunkBits) == chunkCount { addChunk() }
         frames.append(frame)
         children.append(-1)
         capacities.append(-1)
@@ -77,12 +90,18 @@ struct FrameTable: ~Copyable {
         return number
     }
 
-    private mutating func grow() {
-        let larger = UnsafeMutablePointer<Int32>.allocate(capacity: capacity * 512)
-        larger.moveInitialize(from: rows, count: capacity * 256)
-        rows.deallocate()
-        rows = larger
-        capacity *= 2
+    private mutating func addChunk() {
+        if chunkCount == chunkCapacity {
+            let larger = UnsafeMutablePointer<Chunk>.allocate(capacity: chunkCapacity * 2)
+            larger.moveInitialize(from: chunks, count: chunkCount)
+            chunks.deallocate()
+            chunks = larger
+            chunkCapacity *= 2
+        }
+        let chunk = Chunk.allocate(capacity: 256 << Int(Self.chunkBits))
+        chunk.initialize(repeating: Transition.unknown, count: 256 << Int(Self.chunkBits))
+        (chunks + chunkCount).initialize(to: chunk)
+        chunkCount += 1
     }
 
     // MARK: Sets of expectations

@@ -30,10 +30,12 @@ struct Grammar {
 /// How objects of one shape are written.
 struct ObjectRule {
     struct Region {
+        /// Keys that are among `names` don't count.
         var keys: RegexID
         var value: Int32
     }
 
+    var names: [String] = []
     /// As in the text, with the closing quotation mark, sorted by bytes.
     var spellings: [[UInt8]] = []
     /// For each spelling, the member's place in the declared order.

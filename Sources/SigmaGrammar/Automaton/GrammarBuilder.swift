@@ -26,6 +26,8 @@ struct GrammarBuilder {
             builder.values[next] = value
             next += 1
         }
+        try algebra.checkLimits()
+        algebra.arena.deadline = nil
         return Grammar(
             arena: algebra.arena, root: .value(first), values: builder.values, arrays: builder.arrays,
             objects: builder.objects)
@@ -106,13 +108,12 @@ struct GrammarBuilder {
             .sorted { $0.spelling.lexicographicallyPrecedes($1.spelling) }
         rule.spellings = order.map(\.spelling)
         rule.places = order.map(\.place)
-        let unnamed = algebra.arena.not(algebra.arena.literals(shape.names.map(\.text)))
-        for region in shape.regions {
-            let keys = live(algebra.arena.and(region.keys, unnamed))
-            let number = keys == RegexArena.empty ? -1 : try number(of: region.value)
-            if number >= 0 { rule.regions.append(.init(keys: keys, value: number)) }
+        rule.names = shape.names.map(\.text)
+        for region in shape.regions where hasUnnamedKeys(region.keys, rule.names) {
+            let number = try number(of: region.value)
+            if number >= 0 { rule.regions.append(.init(keys: region.keys, value: number)) }
         }
-        try addNeeds(of: shape, unnamed: unnamed, to: &rule)
+        try addNeeds(of: shape, to: &rule)
         if !shape.needs.isEmpty && rule.needs.isEmpty { return nil }
         // Keys that the schema doesn't name may repeat, and a repeated key is one member: only one of them counts.
         let certain = rule.possibleAfter[0] + (rule.regions.isEmpty ? 0 : 1)
@@ -128,17 +129,23 @@ struct GrammarBuilder {
         return number
     }
 
-    private mutating func addNeeds(
-        of shape: ObjectShape, unnamed: RegexID, to rule: inout ObjectRule
-    ) throws(ConstraintError) {
+    /// Whether there are such keys that aren't names. Any key but some names always is one, so most objects need no search.
+    private func hasUnnamedKeys(_ keys: RegexID, _ names: [String]) -> Bool {
+        if keys == RegexArena.anything { return true }
+        let unnamed = algebra.arena.not(algebra.arena.literals(names))
+        return algebra.arena.isLive(algebra.arena.and(keys, unnamed))
+    }
+
+    private mutating func addNeeds(of shape: ObjectShape, to rule: inout ObjectRule) throws(ConstraintError) {
         guard let need = shape.needs.first else { return }
         guard shape.needs.count == 1 else {
             throw ConstraintError(
                 .unsupported, keyword: "not", "an object needs several members whose names the schema doesn't give")
         }
         for region in shape.regions {
-            let keys = live(algebra.arena.and([region.keys, need.keys, unnamed]))
-            let number = keys == RegexArena.empty ? -1 : try number(of: algebra.and(region.value, need.value))
+            let keys = algebra.arena.and(region.keys, need.keys)
+            guard hasUnnamedKeys(keys, rule.names) else { continue }
+            let number = try number(of: algebra.and(region.value, need.value))
             if number >= 0 { rule.needs.append(.init(keys: keys, value: number)) }
         }
     }

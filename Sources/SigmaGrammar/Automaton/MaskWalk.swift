@@ -108,13 +108,18 @@ extension Automaton {
         marks[0] = 0
         var lowest = stack.count
         var visited = 0
+        var chunks = table.chunks
         trie.nodes.withUnsafeBufferPointer { nodes in
             var index = 0
             while index < nodes.count {
                 let node = nodes[index]
                 let byte = UInt8(truncatingIfNeeded: node)
                 let depth = Int(node >> 8 & 0xFF)
-                var code = transition(states[depth - 1], byte)
+                var code = FrameTable.transition(chunks, states[depth - 1], byte)
+                if code == Transition.unknown {
+                    code = compute(states[depth - 1], byte)
+                    chunks = table.chunks
+                }
                 if code >= 0 {
                     // Inside one frame: nothing but the state changes.
                     outers[depth] = outers[depth - 1]
@@ -124,6 +129,7 @@ extension Automaton {
                         buffers.cut(to: marks[depth - 1])
                         outers[depth] = outers[depth - 1]
                         code = resolve(code, states[depth - 1], byte, &outers[depth], stack, &lowest)
+                        chunks = table.chunks
                         marks[depth] = buffers.pushedStates.count
                     }
                     if code < 0 {

@@ -15,6 +15,39 @@ package enum RegexNode: Hashable, Sendable {
     case multiple(MultipleState)
 }
 
+extension RegexNode {
+    /// One mix of all parts: nodes are looked up far more often than anything else.
+    package func hash(into hasher: inout Hasher) {
+        var mixed: UInt64
+        func mix(_ value: UInt64) { mixed = (mixed ^ value) &* 0x9E37_79B9_7F4A_7C15; mixed ^= mixed >> 29 }
+        func mix(_ id: RegexID) { mix(UInt64(UInt32(bitPattern: id))) }
+        mixed = 1
+        switch self {
+        case .empty: mix(UInt64(1))
+        case .epsilon: mix(UInt64(2))
+        case .set(let set):
+            mix(UInt64(3))
+            for range in set.ranges { mix(UInt64(range.low) << 32 | UInt64(range.high)) }
+        case .concat(let a, let b): mix(UInt64(UInt32(bitPattern: a)) << 32 | UInt64(UInt32(bitPattern: b)))
+        case .or(let list):
+            mix(UInt64(5))
+            for id in list { mix(id) }
+        case .and(let list):
+            mix(UInt64(6))
+            for id in list { mix(id) }
+        case .not(let a):
+            mix(UInt64(7))
+            mix(a)
+        case .repeat(let a, let min, let max):
+            mix(UInt64(8) << 32 | UInt64(UInt32(bitPattern: a)))
+            mix(UInt64(UInt32(bitPattern: min)) << 32 | UInt64(UInt32(bitPattern: max)))
+        case .magnitude(let state): mix(UInt64(bitPattern: Int64(state.hashValue)))
+        case .multiple(let state): mix(UInt64(bitPattern: Int64(state.hashValue)))
+        }
+        hasher.combine(mixed)
+    }
+}
+
 /// Hash-consed regular expressions over Unicode scalars, with intersection and complement.
 ///
 /// The constructors simplify, so that an expression without intersections, complements and arithmetic is empty only if
@@ -39,6 +72,10 @@ package struct RegexArena {
     var liveness: [Liveness] = []
     /// A search for liveness gave up: the answer "live" was a guess.
     var guessedLiveness = false
+    /// While a constraint compiles: when to stop. Searches look at the clock now and then.
+    var deadline: ContinuousClock.Instant?
+    private(set) var isOutOfTime = false
+    private var clockTicks = 0
 
     package init() {
         for node in [
@@ -49,6 +86,11 @@ package struct RegexArena {
     }
 
     package var count: Int { nodes.count }
+
+    mutating func watchClock() {
+        clockTicks &+= 1
+        if clockTicks & 63 == 0, let deadline, ContinuousClock.now > deadline { isOutOfTime = true }
+    }
 
     @inline(__always) package func isNullable(_ id: RegexID) -> Bool { nullability[Int(id)] }
     @inline(__always) func isPlain(_ id: RegexID) -> Bool { plainness[Int(id)] }

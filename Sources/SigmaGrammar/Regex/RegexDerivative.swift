@@ -8,6 +8,7 @@ extension RegexArena {
     /// The expression's derivatives by all code points: entries in order, the last one ends at U+10FFFF.
     mutating func partition(of id: RegexID) -> [PartitionEntry] {
         if let known = partitions[Int(id)] { return known }
+        watchClock()
         let computed = computePartition(id)
         partitions[Int(id)] = computed
         return computed

@@ -38,26 +38,31 @@ extension RegexArena {
         var seen: Set<RegexID> = [start]
         var path = [Visit(id: start, targets: targets(of: start))]
         while let visit = path.last {
+            // An answer next door is taken before anything is searched.
+            let isFound = visit.next == 0 && visit.targets.contains { knownLiveness($0) == .live }
+            let isGuess = !isFound && (seen.count > Self.searchLimit || isOutOfTime)
+            if isFound || isGuess {
+                guessedLiveness = guessedLiveness || isGuess
+                for step in path { liveness[Int(step.id)] = .live }
+                return true
+            }
             guard visit.next < visit.targets.count else {
                 path.removeLast()
                 continue
             }
             path[path.count - 1].next += 1
             let target = visit.targets[visit.next]
-            let known = isPlain(target) || isNullable(target) ? target != Self.empty : liveness[Int(target)] == .live
-            if known || seen.count > Self.searchLimit {
-                guessedLiveness = guessedLiveness || !known
-                for step in path { liveness[Int(step.id)] = .live }
-                return true
-            }
-            guard liveness[Int(target)] == .unknown && target != Self.empty && seen.insert(target).inserted else {
-                continue
-            }
+            guard knownLiveness(target) == .unknown && seen.insert(target).inserted else { continue }
             path.append(Visit(id: target, targets: targets(of: target)))
         }
         // Nothing reachable accepts, so everything that was reached is dead.
         for id in seen { liveness[Int(id)] = .dead }
         return false
+    }
+
+    private func knownLiveness(_ id: RegexID) -> Liveness {
+        if isPlain(id) || isNullable(id) { return id == Self.empty ? .dead : .live }
+        return liveness[Int(id)]
     }
 
     private mutating func targets(of id: RegexID) -> [RegexID] {

@@ -9,7 +9,7 @@ final class ValueAlgebra {
     static let any: ValueID = 0
     static let none: ValueID = 1
 
-    var arena = RegexArena()
+    @exclusivity(unchecked) var arena = RegexArena()
     let document: SchemaDocument
     let limits: ConstraintLimits
     private let deadline: ContinuousClock.Instant
@@ -30,6 +30,7 @@ final class ValueAlgebra {
         self.document = document
         self.limits = limits
         deadline = ContinuousClock.now + .seconds(limits.compileSeconds)
+        arena.deadline = deadline
         _ = intern(.any)
         _ = intern(.none)
     }
@@ -48,7 +49,7 @@ final class ValueAlgebra {
     /// - Throws: if compiling took too long or grew too large.
     func checkLimits() throws(ConstraintError) {
         ticks += 1
-        if ticks & 15 == 0 && ContinuousClock.now > deadline {
+        if arena.isOutOfTime || ticks & 15 == 0 && ContinuousClock.now > deadline {
             throw ConstraintError(.limit, "compiling takes over \(limits.compileSeconds) s")
         }
         if expressions.count > limits.values || arena.count > limits.expressions {

@@ -3,11 +3,11 @@
 /// Most tokens are plain text without quotation marks, backslashes and control characters: inside a string all of them
 /// go, or all of them up to a length. Their masks are made once, and a walk visits the other tokens only.
 package final class Vocabulary: Sendable {
-    /// Tokens that any string takes as long as it takes `characters` characters.
+    /// Tokens that any string takes between two characters, as long as it takes `characters` more.
     struct Slice: Sendable {
         var characters: Int
         var mask: [UInt64]
-        /// All other tokens.
+        /// All other tokens that a string may take.
         var others: TokenTrie
     }
 
@@ -43,18 +43,19 @@ package final class Vocabulary: Sendable {
         }
         self.twins = twins
         trie = TokenTrie(sorted: distinct)
-        let lengths = distinct.map { Self.plainLength($0.bytes) }
+        let kinds = distinct.map { Self.content($0.bytes) }
         var slices: [Slice] = []
         for limit in [Int.max, Self.shortSlice] {
             var mask = [UInt64](repeating: 0, count: (tokens.count + 63) / 64)
             var others: [(bytes: [UInt8], id: Int)] = []
             var longest = 0
-            for (entry, length) in zip(distinct, lengths) {
-                if let length, length <= limit {
+            for (entry, kind) in zip(distinct, kinds) {
+                switch kind {
+                case .plain(let characters) where characters <= limit:
                     mask[entry.id >> 6] |= 1 << UInt64(entry.id & 63)
-                    longest = max(longest, length)
-                } else {
-                    others.append(entry)
+                    longest = max(longest, characters)
+                case .impossible: break
+                case .plain, .other: others.append(entry)
                 }
             }
             slices.append(Slice(characters: longest, mask: mask, others: TokenTrie(sorted: others)))
@@ -62,9 +63,42 @@ package final class Vocabulary: Sendable {
         self.slices = slices
     }
 
-    /// Characters of a token that is whole UTF-8 without `"`, `\` and control characters; nil for others.
-    private static func plainLength(_ bytes: [UInt8]) -> Int? {
-        for byte in bytes where byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { return nil }
-        return String(validating: bytes, as: UTF8.self)?.unicodeScalars.count
+    /// What a token is to a string that stands between two characters.
+    private enum Content {
+        /// Without `"`, `\` and control characters; the last character may lack bytes.
+        case plain(characters: Int)
+        /// No string goes on with it.
+        case impossible
+        case other
+    }
+
+    private static func content(_ bytes: [UInt8]) -> Content {
+        var characters = 0
+        var left = 0
+        var low: UInt8 = 0x80
+        var high: UInt8 = 0xBF
+        for byte in bytes {
+            if left > 0 {
+                guard low...high ~= byte else { return .impossible }
+                (left, low, high) = (left - 1, 0x80, 0xBF)
+                continue
+            }
+            switch byte {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"): return .other
+            case 0x20..<0x80: break
+            case 0xC2...0xDF: left = 1
+            case 0xE0...0xEF:
+                left = 2
+                if byte == 0xE0 { low = 0xA0 }
+                if byte == 0xED { high = 0x9F }
+            case 0xF0...0xF4:
+                left = 3
+                if byte == 0xF0 { low = 0x90 }
+                if byte == 0xF4 { high = 0x8F }
+            default: return .impossible
+            }
+            characters += 1
+        }
+        return .plain(characters: characters)
     }
 }
