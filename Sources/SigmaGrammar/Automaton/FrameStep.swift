@@ -204,37 +204,37 @@ extension Automaton {
     private func name(_ thread: Thread, _ byte: UInt8, _ yield: (Thread) -> Void) {
         let site = sites.objects[Int(thread.site)]
         let choices = sites.choices(ofObject: thread.site, in: grammar.objects)
-        grammar.objects.withUnsafeBufferPointer { rules in
-            let rule = rules[Int(site.rule)]
-            let depth = Int(thread.operand)
-            func bound(_ limit: Int) -> Int {
-                var low = Int(thread.low)
-                var high = Int(thread.high)
-                while low < high {
-                    let middle = (low + high) / 2
-                    if Int(rule.spellings[middle][depth]) < limit { low = middle + 1 } else { high = middle }
-                }
-                return low
-            }
-            let low = bound(Int(byte))
-            let high = bound(Int(byte) + 1)
-            let isPossible = (low..<high).contains {
-                let place = rule.places[$0]
-                return place >= choices.first && place <= choices.last && rule.values[place] >= 0
-            }
-            guard isPossible else { return }
-            if rule.spellings[low].count == depth + 1 {
-                let place = rule.places[low]
-                let next = sites.number(sites.behindMember(place, of: site, in: rule))
-                yield(Thread(.colon, site: next, operand: rule.values[place]))
-                return
-            }
-            var next = thread
-            next.low = UInt32(low)
-            next.high = UInt32(high)
-            next.operand += 1
-            yield(next)
+        let rule = grammar.objects[Int(site.rule)]
+        let depth = Int(thread.operand)
+        let low = Self.bound(rule.spellings, thread, depth, Int(byte))
+        let high = Self.bound(rule.spellings, thread, depth, Int(byte) + 1)
+        let isPossible = (low..<high).contains {
+            let place = rule.places[$0]
+            return place >= choices.first && place <= choices.last && rule.values[place] >= 0
         }
+        guard isPossible else { return }
+        if rule.spellings[low].count == depth + 1 {
+            let place = rule.places[low]
+            let next = sites.number(sites.behindMember(place, of: site, in: rule))
+            yield(Thread(.colon, site: next, operand: rule.values[place]))
+            return
+        }
+        var next = thread
+        next.low = UInt32(low)
+        next.high = UInt32(high)
+        next.operand += 1
+        yield(next)
+    }
+
+    /// The first of the thread's spellings whose byte at `depth` is at least `limit`.
+    private static func bound(_ spellings: [[UInt8]], _ thread: Thread, _ depth: Int, _ limit: Int) -> Int {
+        var low = Int(thread.low)
+        var high = Int(thread.high)
+        while low < high {
+            let middle = (low + high) / 2
+            if Int(spellings[middle][depth]) < limit { low = middle + 1 } else { high = middle }
+        }
+        return low
     }
 
     // MARK: Whole rows

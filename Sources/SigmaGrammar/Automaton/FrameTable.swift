@@ -33,8 +33,9 @@ struct FrameTable: ~Copyable {
     var children: [Int32] = []
     /// Keyed by state and set of expectations: the state behind a value.
     var returns: [UInt64: Int32] = [:]
-    /// Plain characters that a string's state surely takes; -1 unknown.
-    var capacities: [Int32] = []
+    /// By state: the slice of the vocabulary that it takes; -1 none.
+    var slices: [Int32] = []
+    static let unknownSlice: Int32 = -2
     private(set) var tagSets: [[UInt16]] = [[]]
     private var tagNumbers: [[UInt16]: Int32] = [[]: 0]
 
@@ -85,7 +86,7 @@ struct FrameTable: ~Copyable {
         if frames.count >> Int(Self.chunkBits) == chunkCount { addChunk() }
         frames.append(frame)
         children.append(-1)
-        capacities.append(-1)
+        slices.append(Self.unknownSlice)
         numbers[frame] = number
         return number
     }

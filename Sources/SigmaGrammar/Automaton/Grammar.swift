@@ -28,7 +28,7 @@ struct Grammar {
 }
 
 /// How objects of one shape are written.
-struct ObjectRule {
+final class ObjectRule {
     struct Region {
         /// Keys that are among `names` don't count.
         var keys: RegexID
@@ -50,10 +50,15 @@ struct ObjectRule {
     var regions: [Region] = []
     /// The last member is one of these, where there are any.
     var needs: [Region] = []
-    var min = 0
-    var max = Int.max
+    let min: Int
+    let max: Int
 
-    mutating func setMembers(_ values: [Int32], required: [Bool]) {
+    init(min: Int, max: Int) {
+        self.min = min
+        self.max = max
+    }
+
+    func setMembers(_ values: [Int32], required: [Bool]) {
         self.values = values
         let count = values.count
         nextRequired = [Int](repeating: count, count: count + 1)
@@ -68,10 +73,12 @@ struct ObjectRule {
 }
 
 /// How arrays of one shape are written.
-struct ArrayRule {
-    var shape: ArrayShape
+final class ArrayRule {
+    let shape: ArrayShape
     /// By position, up to where they stay the same: the possible items.
     var ways: [[(value: Int32, way: ArrayWay)]] = []
+
+    init(shape: ArrayShape) { self.shape = shape }
 
     func ways(at index: Int) -> [(value: Int32, way: ArrayWay)] { ways[min(index, ways.count - 1)] }
 

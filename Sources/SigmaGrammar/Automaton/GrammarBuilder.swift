@@ -76,7 +76,7 @@ struct GrammarBuilder {
                 .unsupported, pointer: algebra.document[shape.uniqueSchema].pointer, keyword: "uniqueItems",
                 "not supported")
         }
-        var rule = ArrayRule(shape: shape)
+        let rule = ArrayRule(shape: shape)
         for index in 0...shape.distinctPositions {
             var ways: [(value: Int32, way: ArrayWay)] = []
             for way in algebra.ways(of: shape, at: index) {
@@ -95,7 +95,7 @@ struct GrammarBuilder {
     private mutating func object(_ shape: ObjectShape) throws(ConstraintError) -> Int32? {
         if let known = objectNumbers[shape] { return known }
         guard shape.min <= shape.max else { return nil }
-        var rule = ObjectRule(min: shape.min, max: shape.max)
+        let rule = ObjectRule(min: shape.min, max: shape.max)
         var members: [Int32] = []
         for (place, value) in shape.values.enumerated() {
             let number = try number(of: value)
@@ -113,7 +113,7 @@ struct GrammarBuilder {
             let number = try number(of: region.value)
             if number >= 0 { rule.regions.append(.init(keys: region.keys, value: number)) }
         }
-        try addNeeds(of: shape, to: &rule)
+        try addNeeds(of: shape, to: rule)
         if !shape.needs.isEmpty && rule.needs.isEmpty { return nil }
         // Keys that the schema doesn't name may repeat, and a repeated key is one member: only one of them counts.
         let certain = rule.possibleAfter[0] + (rule.regions.isEmpty ? 0 : 1)
@@ -136,7 +136,7 @@ struct GrammarBuilder {
         return algebra.arena.isLive(algebra.arena.and(keys, unnamed))
     }
 
-    private mutating func addNeeds(of shape: ObjectShape, to rule: inout ObjectRule) throws(ConstraintError) {
+    private mutating func addNeeds(of shape: ObjectShape, to rule: ObjectRule) throws(ConstraintError) {
         guard let need = shape.needs.first else { return }
         guard shape.needs.count == 1 else {
             throw ConstraintError(

@@ -64,9 +64,8 @@ extension Automaton {
         state: Int32, stack: [Int32], vocabulary: Vocabulary, visitLimit: Int,
         into bits: UnsafeMutableBufferPointer<UInt64>
     ) -> Int {
-        let capacity = stringCapacity(state)
         let depth: Int
-        if let slice = vocabulary.slices.first(where: { $0.characters <= capacity }), slice.characters > 0 {
+        if let slice = slice(for: state, vocabulary) {
             _ = bits.update(fromContentsOf: slice.mask)
             depth = walk(slice.others, state, stack, visitLimit, bits)
         } else {
@@ -79,19 +78,33 @@ extension Automaton {
         return depth
     }
 
-    /// Plain characters that some thread of the state takes for sure.
-    private func stringCapacity(_ state: Int32) -> Int32 {
-        let known = table.capacities[Int(state)]
-        if known >= 0 { return known }
-        var best: Int32 = 0
+    /// The largest slice of which some thread of the state takes every token.
+    private func slice(for state: Int32, _ vocabulary: Vocabulary) -> Vocabulary.Slice? {
+        let known = table.slices[Int(state)]
+        if known != FrameTable.unknownSlice { return known < 0 ? nil : vocabulary.slices[Int(known)] }
+        var best: Int32 = -1
+        var threads: [Thread] = []
         for tagged in table.frames[Int(state)].threads {
             let thread = tagged.thread
-            guard thread.kind == .string || thread.kind == .key, thread.spelling == .free, thread.pending == .none
-            else { continue }
-            best = max(best, arena.plainCapacity(thread.operand))
+            guard thread.kind == .string || thread.kind == .key else { continue }
+            if thread.spelling == .free && thread.pending == .none { threads.append(thread) }
         }
-        table.capacities[Int(state)] = best
-        return best
+        if !threads.isEmpty {
+            var capacities: [CharacterKind: Int32] = [:]
+            for (place, slice) in vocabulary.slices.enumerated() where slice.characters > 0 {
+                if capacities[slice.kind] == nil {
+                    var most: Int32 = 0
+                    for thread in threads { most = max(most, arena.capacity(of: thread.operand, for: slice.kind)) }
+                    capacities[slice.kind] = most
+                }
+                if slice.characters <= Int(capacities[slice.kind] ?? 0) {
+                    best = Int32(place)
+                    break
+                }
+            }
+        }
+        table.slices[Int(state)] = best
+        return best < 0 ? nil : vocabulary.slices[Int(best)]
     }
 
     private func walk(

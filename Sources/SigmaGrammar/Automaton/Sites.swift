@@ -19,19 +19,27 @@ struct ArraySite: Hashable {
 /// Progress of objects and arrays, numbered.
 struct Sites {
     /// What may follow in an object.
-    struct ObjectChoices {
-        var canClose: Bool
+    final class ObjectChoices {
+        let canClose: Bool
         /// Places that may be written: from `first` to `last`, those that have a value.
-        var first: Int
-        var last: Int
-        var hasNames: Bool
+        let first: Int
+        fileprivate(set) var last: Int
+        fileprivate(set) var hasNames = false
         /// Other members: key, value, and the site behind them.
-        var free: [(keys: RegexID, value: Int32, next: Int32)]
+        fileprivate(set) var free: [(keys: RegexID, value: Int32, next: Int32)] = []
+
+        init(canClose: Bool, first: Int, last: Int) {
+            self.canClose = canClose
+            self.first = first
+            self.last = last
+        }
     }
 
-    struct ArrayChoices {
-        var canClose: Bool
-        var items: [(value: Int32, next: Int32)]
+    final class ArrayChoices {
+        let canClose: Bool
+        fileprivate(set) var items: [(value: Int32, next: Int32)] = []
+
+        init(canClose: Bool) { self.canClose = canClose }
     }
 
     private(set) var objects: [ObjectSite] = []
@@ -98,9 +106,9 @@ struct Sites {
         let rule = rules[Int(site.rule)]
         let next = rule.nextRequired[site.position]
         let isPastRequired = next == rule.values.count
-        var choices = ObjectChoices(
+        let choices = ObjectChoices(
             canClose: isPastRequired && site.distinct >= rule.min && (rule.needs.isEmpty || site.isClosed),
-            first: site.position, last: isPastRequired ? rule.values.count - 1 : next, hasNames: false, free: [])
+            first: site.position, last: isPastRequired ? rule.values.count - 1 : next)
         if site.isClosed { choices.last = -1 }
         // Skipping members can leave too few, so the last place that may be written is cut.
         while choices.last >= choices.first {
@@ -133,7 +141,7 @@ struct Sites {
         if let known = arrayChoices[Int(number)] { return known }
         let site = arrays[Int(number)]
         let rule = rules[Int(site.rule)]
-        var choices = ArrayChoices(canClose: rule.shape.canClose(site.progress), items: [])
+        let choices = ArrayChoices(canClose: rule.shape.canClose(site.progress))
         if rule.shape.canContinue(site.progress) {
             for (value, way) in rule.ways(at: site.progress.index) {
                 guard let next = rule.shape.advance(site.progress, by: way),

@@ -217,7 +217,11 @@ package struct RegexArena {
         }
     }
 
-    package mutating func and(_ a: RegexID, _ b: RegexID) -> RegexID { and([a, b]) }
+    package mutating func and(_ a: RegexID, _ b: RegexID) -> RegexID {
+        if a == b || b == Self.anything { return a }
+        if a == Self.anything { return b }
+        return a == Self.empty || b == Self.empty ? Self.empty : and([a, b])
+    }
 
     package mutating func and(_ parts: [RegexID]) -> RegexID {
         var flat: [RegexID] = []

@@ -35,6 +35,8 @@ enum FormatLanguage {
         }
     }
 
+    static let base64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+
     private static let leapYear =
         "(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
     private static let date =

@@ -4,7 +4,7 @@ import SigmaBase
 struct OwnKeywords {
     static let all: Set<String> = [
         "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
-        "divisibleBy", "minLength", "maxLength", "pattern", "format", "items", "prefixItems", "additionalItems", "minItems",
+        "divisibleBy", "minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "items", "prefixItems", "additionalItems", "minItems",
         "maxItems", "contains", "minContains", "maxContains", "uniqueItems", "properties", "patternProperties",
         "additionalProperties", "propertyNames", "required", "minProperties", "maxProperties",
     ]
@@ -97,7 +97,7 @@ struct OwnKeywords {
         if let maximum = try decimal("maximum") {
             bounds.maximum = (maximum, object["exclusiveMaximum"] == .bool(true))
         }
-        var result = integersOnly ? algebra.arena.integers() : algebra.arena.everyNumber()
+        var result = integersOnly ? algebra.integers : algebra.everyNumber
         func restrict(_ language: NumberLanguage) { result = algebra.arena.and(result, language) }
         if bounds.minimum != nil || bounds.maximum != nil { restrict(algebra.arena.numbers(within: bounds)) }
         if object["exclusiveMinimum"]?.bool == nil, let value = try decimal("exclusiveMinimum") {
@@ -140,23 +140,50 @@ struct OwnKeywords {
         }
         if let value = object["format"] {
             guard let name = value.string else { throw failure(.invalid, "format", "a name expected") }
-            if let pattern = FormatLanguage.pattern(name) {
-                do { parts.append(try algebra.arena.wholeMatch(pattern)) } catch {
-                    throw failure(.unsupported, "format", error.message)
-                }
-                if let exclusion = FormatLanguage.exclusion(name) {
-                    do { parts.append(algebra.arena.not(try algebra.arena.search(exclusion))) } catch {
-                        throw failure(.unsupported, "format", error.message)
-                    }
-                }
-            }
+            if let language = try format(name) { parts.append(language) }
         }
+        try content(&parts)
         return algebra.arena.and(parts)
     }
 
     func search(_ pattern: String, _ keyword: String) throws(ConstraintError) -> RegexID {
-        do { return try algebra.arena.search(pattern) } catch {
+        let key = ByteKey(text: pattern)
+        if let known = algebra.searches[key] { return known }
+        do {
+            let language = try algebra.arena.search(pattern)
+            algebra.searches[key] = language
+            return language
+        } catch {
             throw failure(.unsupported, keyword, "\(error.message) at character \(error.offset) of '\(pattern)'")
+        }
+    }
+
+    private func format(_ name: String) throws(ConstraintError) -> RegexID? {
+        if let known = algebra.formats[name] { return known }
+        guard let pattern = FormatLanguage.pattern(name) else { return nil }
+        do {
+            var language = try algebra.arena.wholeMatch(pattern)
+            if let exclusion = FormatLanguage.exclusion(name) {
+                let outside = try algebra.arena.search(exclusion)
+                language = algebra.arena.and(language, algebra.arena.not(outside))
+            }
+            algebra.formats[name] = language
+            return language
+        } catch {
+            throw failure(.unsupported, "format", error.message)
+        }
+    }
+
+    /// Drafts before 2019-09 let a string's content be checked, so there it is.
+    private func content(_ parts: inout [RegexID]) throws(ConstraintError) {
+        guard draft != .modern else { return }
+        if object["contentMediaType"]?.string == "application/json" {
+            throw failure(.unsupported, "contentMediaType", "JSON inside a string can't be checked")
+        }
+        if object["contentEncoding"]?.string == "base64" {
+            do { parts.append(try algebra.arena.wholeMatch(FormatLanguage.base64)) } catch {
+                throw failure(.unsupported, "contentEncoding", error.message)
+            }
         }
     }
 

@@ -18,16 +18,21 @@ struct SchemaReader {
         if node.draft == .legacy, let reference = object["$ref"] {
             return try referenced(reference, "$ref")
         }
+        if node.draft == .unstated, object["$ref"] != nil, object["$id"] != nil || object["id"]?.string != nil {
+            throw failure(.unsupported, "$ref", "beside $id its meaning depends on the draft, and there is no $schema")
+        }
+        // What doesn't branch comes first: it often keeps the branches apart.
         var parts: [ValueID] = []
         if object.keys.contains(where: { OwnKeywords.all.contains($0) }) { parts.append(algebra.own(id)) }
         for keyword in ["$ref", "$dynamicRef", "$recursiveRef"] {
             if let reference = object[keyword] { parts.append(try referenced(reference, keyword)) }
         }
+        if let value = object["allOf"] { parts += try list(value, "allOf") }
+        let base = algebra.and(parts)
         for (keyword, value) in zip(object.keys, object.values) {
             switch keyword {
-            case "allOf": parts += try list(value, keyword)
             case "anyOf": parts.append(algebra.or(try list(value, keyword)))
-            case "oneOf": parts.append(try exactlyOne(of: list(value, keyword)))
+            case "oneOf": parts.append(try exactlyOne(of: list(value, keyword), within: base))
             case "not": parts.append(algebra.not(try schema(value, keyword)))
             case "if": parts.append(try conditional(object, value))
             case "dependencies", "dependentSchemas", "dependentRequired":
@@ -65,12 +70,13 @@ struct SchemaReader {
         return algebra.schema(try document.resolve(text, keyword: keyword, from: id))
     }
 
-    /// Each choice without those of the others that it has something in common with.
-    func exactlyOne(of choices: [ValueID]) throws(ConstraintError) -> ValueID {
+    /// Each choice without those of the others that it has something in common with, as far as `base` allows.
+    func exactlyOne(of choices: [ValueID], within base: ValueID) throws(ConstraintError) -> ValueID {
+        let narrowed = choices.map { algebra.and(base, $0) }
         var others = [[ValueID]](repeating: [], count: choices.count)
         for first in choices.indices {
             for second in choices.indices.dropFirst(first + 1) {
-                if try algebra.isProvenEmpty(algebra.and(choices[first], choices[second])) { continue }
+                if try algebra.isProvenEmpty(algebra.and(narrowed[first], choices[second])) { continue }
                 others[first].append(choices[second])
                 others[second].append(choices[first])
             }

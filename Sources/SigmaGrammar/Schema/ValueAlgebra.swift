@@ -170,11 +170,16 @@ final class ValueAlgebra {
         try OwnKeywords(algebra: self, id: id).shape()
     }
 
-    func anything() -> ValueShape {
-        ValueShape(
-            null: true, isFalse: true, isTrue: true, number: arena.everyNumber(), text: RegexArena.anything,
-            arrays: [ArrayShape(rest: Self.any)], objects: [anyObject])
-    }
+    func anything() -> ValueShape { universe }
+
+    private lazy var universe = ValueShape(
+        null: true, isFalse: true, isTrue: true, number: everyNumber, text: RegexArena.anything,
+        arrays: [ArrayShape(rest: Self.any)], objects: [anyObject])
+    private(set) lazy var everyNumber = arena.everyNumber()
+    private(set) lazy var integers = arena.integers()
+    /// Languages of expressions and formats that occurred before.
+    var searches: [ByteKey: RegexID] = [:]
+    var formats: [String: RegexID] = [:]
 
     var anyObject: ObjectShape {
         ObjectShape(regions: [ObjectShape.Region(keys: RegexArena.anything, value: Self.any)])

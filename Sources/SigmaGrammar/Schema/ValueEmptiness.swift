@@ -29,7 +29,7 @@ extension ValueAlgebra {
         case .unknown: break
         }
         guard let shape = try shapeIfPossible(id) else { return false }
-        if hasScalar(shape) {
+        if isPlainlyInhabited(shape) {
             emptiness[Int(id)] = .inhabited
             return false
         }
@@ -50,6 +50,13 @@ extension ValueAlgebra {
             || arena.isLive(shape.number.plain)
     }
 
+    /// Inhabited whatever its parts are: by a scalar, or by `[]` or `{}`.
+    private func isPlainlyInhabited(_ shape: ValueShape) -> Bool {
+        shape.arrays.contains { $0.min == 0 && $0.contains.isEmpty }
+            || shape.objects.contains { $0.min == 0 && $0.needs.isEmpty && !$0.required.contains(true) }
+            || hasScalar(shape)
+    }
+
     /// Exact, once every shape can be had: `id` and what it consists of are settled.
     func isEmpty(_ id: ValueID) throws(ConstraintError) -> Bool {
         if emptiness[Int(id)] == .unknown { try settle(id) }
@@ -64,7 +71,7 @@ extension ValueAlgebra {
         var next = 0
         while next < open.count {
             let shape = try shape(of: open[next])
-            if hasScalar(shape) {
+            if isPlainlyInhabited(shape) {
                 emptiness[Int(open[next])] = .inhabited
             } else {
                 for value in try dependencies(of: shape) where emptiness[Int(value)] == .unknown {

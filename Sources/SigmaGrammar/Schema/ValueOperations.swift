@@ -29,8 +29,8 @@ extension ValueAlgebra {
         result.isFalse = a.isFalse && b.isFalse
         result.isTrue = a.isTrue && b.isTrue
         result.number = arena.and(a.number, b.number)
-        let listed = [arena.and(a.listed, b.listed), arena.and(a.listed, b.text), arena.and(a.text, b.listed)]
-        result.listed = arena.or(listed)
+        let first = arena.or(arena.and(a.listed, b.listed), arena.and(a.listed, b.text))
+        result.listed = arena.or(first, arena.and(a.text, b.listed))
         result.text = arena.and(a.text, b.text)
         for first in a.arrays {
             for second in b.arrays {

@@ -1,21 +1,18 @@
-/// How many plain characters a string's expression takes whatever they are.
+/// How many characters of a kind a string's expression takes whatever they are.
 extension RegexArena {
-    /// Plain: everything but `"`, `\` and control characters.
-    private static let plainRanges: [(UInt32, UInt32)] = [(0x20, 0x21), (0x23, 0x5B), (0x5D, 0x10FFFF)]
-    private static let closureLimit = 24
+    private static let stateLimit = 64
 
-    /// At least so many characters in any order lead to something live; `Int32.max` for no bound.
-    mutating func plainCapacity(_ id: RegexID) -> Int32 {
-        if id == Self.anything || isCofinite(id) || isClosedOverPlain(id) { return .max }
+    /// At least so many characters of the kind, in any order, lead to something live; `Int32.max` for no bound.
+    mutating func capacity(of id: RegexID, for kind: CharacterKind) -> Int32 {
+        if id == Self.anything || isCofinite(id) { return .max }
         switch nodes[Int(id)] {
         case .repeat(Self.anyScalar, _, let max): return max
         case .concat(let head, _):
             // What follows is live, so any stay inside the head can be finished.
             if case .repeat(Self.anyScalar, _, let max) = nodes[Int(head)], isPlain(id) { return max }
-            return 0
-        case .or(let parts): return parts.map { plainCapacity($0) }.max() ?? 0
-        default: return 0
+        default: break
         }
+        return explore(id, kind)
     }
 
     /// All texts but finitely many: any text can be finished.
@@ -46,26 +43,31 @@ extension RegexArena {
         return true
     }
 
-    private mutating func isClosedOverPlain(_ id: RegexID) -> Bool {
-        var seen: [RegexID] = [id]
-        var next = 0
-        while next < seen.count {
-            let entries = partition(of: seen[next])
-            next += 1
-            for (low, high) in Self.plainRanges {
-                var index = Self.entry(entries, at: low)
-                while true {
-                    let target = entries[index].target
-                    if target == Self.empty || !isLive(target) { return false }
-                    if !seen.contains(target) {
-                        if seen.count == Self.closureLimit { return false }
-                        seen.append(target)
+    /// Takes all characters of the kind at once, from the set of states that as many characters can lead to.
+    private mutating func explore(_ id: RegexID, _ kind: CharacterKind) -> Int32 {
+        let ranges = kind.ranges
+        var seen: Set<RegexID> = [id]
+        var level = [id]
+        var depth: Int32 = 0
+        while !level.isEmpty {
+            var next: [RegexID] = []
+            for state in level {
+                let entries = partition(of: state)
+                for (low, high) in ranges {
+                    var index = Self.entry(entries, at: low)
+                    while true {
+                        let target = entries[index].target
+                        if target == Self.empty || !isLive(target) { return depth }
+                        if seen.insert(target).inserted { next.append(target) }
+                        if entries[index].high >= high { break }
+                        index += 1
                     }
-                    if entries[index].high >= high { break }
-                    index += 1
                 }
             }
+            depth += 1
+            if seen.count > Self.stateLimit { return depth }
+            level = next
         }
-        return true
+        return .max
     }
 }

@@ -1,11 +1,13 @@
 /// A tokenizer's tokens, prepared for masks. Immutable and shared by all constraints.
 ///
 /// Most tokens are plain text without quotation marks, backslashes and control characters: inside a string all of them
-/// go, or all of them up to a length. Their masks are made once, and a walk visits the other tokens only.
+/// go, or all that consist of letters and digits, or all of them up to a length. The masks of such slices are made once,
+/// and a walk visits the other tokens only.
 package final class Vocabulary: Sendable {
     /// Tokens that any string takes between two characters, as long as it takes `characters` more.
     struct Slice: Sendable {
         var characters: Int
+        var kind: CharacterKind
         var mask: [UInt64]
         /// All other tokens that a string may take.
         var others: TokenTrie
@@ -14,7 +16,7 @@ package final class Vocabulary: Sendable {
     package let count: Int
     package var wordCount: Int { (count + 63) / 64 }
     let trie: TokenTrie
-    /// The one for the most characters first.
+    /// The ones with the most tokens first.
     let slices: [Slice]
     /// Tokens with the same bytes as an earlier one: the earlier, the later.
     let twins: [(Int, Int)]
@@ -43,22 +45,22 @@ package final class Vocabulary: Sendable {
         }
         self.twins = twins
         trie = TokenTrie(sorted: distinct)
-        let kinds = distinct.map { Self.content($0.bytes) }
+        let contents = distinct.map { Self.content($0.bytes) }
         var slices: [Slice] = []
-        for limit in [Int.max, Self.shortSlice] {
+        for (kind, limit) in [(CharacterKind.plain, Int.max)] + CharacterKind.allCases.map({ ($0, Self.shortSlice) }) {
             var mask = [UInt64](repeating: 0, count: (tokens.count + 63) / 64)
             var others: [(bytes: [UInt8], id: Int)] = []
             var longest = 0
-            for (entry, kind) in zip(distinct, kinds) {
-                switch kind {
-                case .plain(let characters) where characters <= limit:
+            for (entry, content) in zip(distinct, contents) {
+                switch content {
+                case .plain(let characters, let actual) where characters <= limit && actual.rawValue >= kind.rawValue:
                     mask[entry.id >> 6] |= 1 << UInt64(entry.id & 63)
                     longest = max(longest, characters)
                 case .impossible: break
                 case .plain, .other: others.append(entry)
                 }
             }
-            slices.append(Slice(characters: longest, mask: mask, others: TokenTrie(sorted: others)))
+            slices.append(Slice(characters: longest, kind: kind, mask: mask, others: TokenTrie(sorted: others)))
         }
         self.slices = slices
     }
@@ -66,7 +68,7 @@ package final class Vocabulary: Sendable {
     /// What a token is to a string that stands between two characters.
     private enum Content {
         /// Without `"`, `\` and control characters; the last character may lack bytes.
-        case plain(characters: Int)
+        case plain(characters: Int, kind: CharacterKind)
         /// No string goes on with it.
         case impossible
         case other
@@ -74,6 +76,7 @@ package final class Vocabulary: Sendable {
 
     private static func content(_ bytes: [UInt8]) -> Content {
         var characters = 0
+        var kind = CharacterKind.lowercase
         var left = 0
         var low: UInt8 = 0x80
         var high: UInt8 = 0xBF
@@ -85,7 +88,7 @@ package final class Vocabulary: Sendable {
             }
             switch byte {
             case UInt8(ascii: "\""), UInt8(ascii: "\\"): return .other
-            case 0x20..<0x80: break
+            case 0x20..<0x80: kind = min(kind, CharacterKind(ascii: byte))
             case 0xC2...0xDF: left = 1
             case 0xE0...0xEF:
                 left = 2
@@ -99,6 +102,14 @@ package final class Vocabulary: Sendable {
             }
             characters += 1
         }
-        return .plain(characters: characters)
+        if let text = String(validating: bytes, as: UTF8.self) {
+            for scalar in text.unicodeScalars where scalar.value >= 0x80 {
+                kind = min(kind, CharacterClasses.space.contains(scalar.value) ? .plain : .unspaced)
+            }
+        } else {
+            // What an incomplete character becomes isn't known.
+            kind = .plain
+        }
+        return .plain(characters: characters, kind: kind)
     }
 }
