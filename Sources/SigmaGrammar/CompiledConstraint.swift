@@ -52,13 +52,26 @@ package final class CompiledConstraint: @unchecked Sendable {
     /// The state of an answer that has no text yet.
     package func begin() -> ConstraintState { ConstraintState(self) }
 
-    /// What has been made so far: states, bytes of masks, masks from the cache and made anew.
-    package var statistics: (states: Int, maskBytes: Int, hits: Int, misses: Int) {
+    /// What has been made so far.
+    package struct Statistics: Sendable {
+        package var states: Int
+        package var maskBytes: Int
+        package var masksFromCache: Int
+        package var masksMade: Int
+    }
+
+    package var statistics: Statistics {
         withGeneration { generation in
-            (
-                generation.automaton.table.count, generation.cache.bytes, generation.cache.hits,
-                generation.cache.misses
-            )
+            Statistics(
+                states: generation.automaton.table.count, maskBytes: generation.cache.bytes,
+                masksFromCache: generation.cache.hits, masksMade: generation.cache.misses)
+        }
+    }
+
+    /// About how much memory it takes.
+    package var bytes: Int {
+        withGeneration { generation in
+            generation.automaton.table.count * 1_400 + generation.automaton.arena.count * 200 + generation.cache.bytes
         }
     }
 }

@@ -3,7 +3,13 @@ extension Automaton {
     /// Computes and keeps what `state` does with `byte`.
     func compute(_ state: Int32, _ byte: UInt8) -> Int32 {
         let frame = table.frames[Int(state)]
-        if frame.threads.count == 1, let filled = fillString(state, frame.threads[0], byte) { return filled }
+        if frame.threads.count == 1 {
+            if let filled = fillString(state, frame.threads[0], byte) { return filled }
+            if let only = onlyBytes(of: frame.threads[0].thread), !only.contains(byte) {
+                table.setTransition(state, byte, Transition.dead)
+                return Transition.dead
+            }
+        }
         let code = step(state, frame, byte)
         table.setTransition(state, byte, code)
         return code
@@ -237,7 +243,19 @@ extension Automaton {
         return low
     }
 
-    // MARK: Whole rows
+    // MARK: Shortcuts
+
+    /// The bytes that a lone thread inside a name or a literal can go on with, where they are few.
+    private func onlyBytes(of thread: Thread) -> [UInt8]? {
+        switch thread.kind {
+        case .colon: return [UInt8(ascii: ":")]
+        case .literal: return [Self.literals[Int(thread.operand)][Int(thread.low)]]
+        case .name where thread.high - thread.low == 1:
+            let rule = grammar.objects[Int(sites.objects[Int(thread.site)].rule)]
+            return [rule.spellings[Int(thread.low)][Int(thread.operand)]]
+        default: return nil
+        }
+    }
 
     /// For a lone string thread between two characters: all ASCII bytes at once, since few derivatives differ.
     private func fillString(_ state: Int32, _ tagged: TaggedThread, _ byte: UInt8) -> Int32? {

@@ -105,6 +105,33 @@ struct FrameTable: ~Copyable {
         chunkCount += 1
     }
 
+    // MARK: Where whitespace may stand
+
+    enum Place {
+        case behindColon, behindComma, elsewhere
+    }
+
+    /// Whether the state stands directly behind a colon or a comma.
+    func place(of state: Int32) -> Place {
+        let frame = frames[Int(state)]
+        if frame.space != 0 { return .elsewhere }
+        switch frame.threads[0].thread.kind {
+        case .memberValue: return .behindColon
+        case .keyStart, .itemStart: return .behindComma
+        default: return .elsewhere
+        }
+    }
+
+    /// Whether the state stands between tokens of an object or array, where whitespace means nothing.
+    func isStructure(_ state: Int32) -> Bool {
+        switch frames[Int(state)].threads[0].thread.kind {
+        case .objectOpen, .keyStart, .memberValue, .memberEnd, .objectClosing, .arrayOpen, .itemStart, .itemEnd,
+            .arrayClosing, .number:
+            true
+        default: false
+        }
+    }
+
     // MARK: Sets of expectations
 
     mutating func tags(_ members: [UInt16]) -> Int32 {
