@@ -6,20 +6,20 @@ import SystemLibrary
 /// was accepted and how long it took.
 ///
 ///     constraint-benchmark VOCABULARY.tiktoken CASES.jsonl [REPORT.jsonl]
+///     constraint-benchmark --sample COUNT SEED VOCABULARY.tiktoken CASES.jsonl ANSWERS.jsonl
 ///
-/// A line of CASES: `name`, `schema` (an object, or a string with its text), and `tests`: `valid`, `text`, and `tokens`
+/// The second form writes COUNT answers of random tokens for each schema, for `constraints/validate.py`.
+///
+/// A line of CASES: `name`, `schema`, and `tests`: `valid`, `text`, and `tokens`
 /// (ids; without them the text is cut greedily into the longest tokens). A line of REPORT: `name`, `compiled`, `error`,
 /// `accepted`, `right`, `compile_us`, `read_bytes` (of each instance, before a token was refused), `mask_us`.
 @main
 struct ConstraintBenchmark {
-    struct Test {
-        var isValid: Bool
-        var text: [UInt8]
-        var tokens: [Int]?
-    }
-
     static func main() throws {
         let arguments = CommandLine.arguments
+        if arguments.count == 7, arguments[1] == "--sample", let count = Int(arguments[2]), let seed = UInt64(arguments[3]) {
+            return try sample(count, seed, vocabulary: arguments[4], cases: arguments[5], answers: arguments[6])
+        }
         guard arguments.count == 3 || arguments.count == 4 else {
             print("usage: constraint-benchmark VOCABULARY.tiktoken CASES.jsonl [REPORT.jsonl]")
             exit(64)
@@ -33,17 +33,31 @@ struct ConstraintBenchmark {
         var report = ""
         for line in try lines(file: arguments[2]) {
             let json = try JSONValue.parse(line, exactNumbers: true)
-            report += run(json, line: line, vocabulary: vocabulary, tokens: tokens, cutter: cutter, tally: &tally) + "\n"
+            report += run(json, vocabulary: vocabulary, tokens: tokens, cutter: cutter, tally: &tally) + "\n"
         }
         if arguments.count == 4 { try write(report, to: arguments[3]) }
         tally.printSummary()
     }
 
+    static func sample(_ count: Int, _ seed: UInt64, vocabulary: String, cases: String, answers: String) throws {
+        let tokens = try readTokens(file: vocabulary)
+        let vocabulary = Vocabulary(tokens: tokens)
+        var sampling = Sampling(random: SplitMix64(state: seed), tokens: tokens)
+        var text = ""
+        for line in try lines(file: cases) {
+            let json = try JSONValue.parse(line, exactNumbers: true)
+            let schema = json["schema"].map { jsonText($0) } ?? ""
+            guard let compiled = try? CompiledConstraint(.jsonSchema(schema), vocabulary: vocabulary) else { continue }
+            text += sampling.run(name: json["name"]?.string ?? "", compiled, answers: count)
+        }
+        try write(text, to: answers)
+    }
+
     static func run(
-        _ json: JSONValue, line: String, vocabulary: Vocabulary, tokens: [[UInt8]?], cutter: TokenCutter, tally: inout Tally
+        _ json: JSONValue, vocabulary: Vocabulary, tokens: [[UInt8]?], cutter: TokenCutter, tally: inout Tally
     ) -> String {
         let name = json["name"]?.string ?? ""
-        let schema = json["schema"]?.string ?? json["schema"].map { jsonText($0) } ?? ""
+        let schema = json["schema"].map { jsonText($0) } ?? ""
         var out = JSONWriter()
         let began = threadTime()
         var compiled: CompiledConstraint?

@@ -28,10 +28,11 @@ def read_vocabulary(path):
     return tokens
 
 
-def encoding(tokens):
+def encoding(tokens, with_end=False):
+    special = {"<|endoftext|>": max(tokens) + 1} if with_end else {}
     return tiktoken.Encoding(
         "vocabulary", pat_str=PATTERN, mergeable_ranks={text: number for number, text in tokens.items()},
-        special_tokens={})
+        special_tokens=special)
 
 
 def read_cases(path, tokenizer):
