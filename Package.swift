@@ -27,6 +27,8 @@ let package = Package(
         .target(name: "SystemLibrary"),
         // What knows nothing of models: errors, files, threads, memory, JSON and GGUF.
         .target(name: "SigmaBase", dependencies: ["CSigma", "SystemLibrary"]),
+        // Constraints on answers: JSON Schema, expressions, choices -> masks over a vocabulary. Knows nothing of models.
+        .target(name: "SigmaGrammar", dependencies: ["SigmaBase"]),
         // The engine: tokenizer, model, back ends, generation, and the public library.
         .target(
             name: "Sigma",
@@ -67,10 +69,14 @@ let package = Package(
             path: "Benchmarks/QuantizerBenchmark",
             linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
         .executableTarget(
+            name: "constraint-benchmark", dependencies: ["SigmaGrammar", "SigmaBase", "SystemLibrary"],
+            path: "Benchmarks/ConstraintBenchmark"),
+        .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
         .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaStudies", "SigmaConversion", "SampleFiles", "SystemLibrary", "CSigma"]),
         .testTarget(name: "SigmaRequestsTests", dependencies: ["SigmaRequests", "Sigma", "SigmaConversion"]),
+        .testTarget(name: "SigmaGrammarTests", dependencies: ["SigmaGrammar", "SigmaBase", "SystemLibrary"]),
         // Small model files made on the spot, and damaged ones; the long run of the latter.
         .target(name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion"], path: "Tests/SampleFiles"),
         .executableTarget(

@@ -90,6 +90,7 @@ extension JSONWriter {
         case .bool(let value): self.value(value)
         case .integer(let value): self.value(value)
         case .number(let value): self.value(value)
+        case .decimal(let text): self.value(Double(text) ?? .nan)
         case .string(let value): self.value(value)
         case .array(let values): try array { json in for value in values { try json.element(value) } }
         case .object(let object):

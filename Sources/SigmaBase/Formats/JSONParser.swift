@@ -1,15 +1,21 @@
 extension JSONValue {
     /// Parses a whole text (RFC 8259): UTF-8 without byte-order mark, no comments, no trailing commas, no NaN, no duplicate keys.
     ///
+    /// With `exactNumbers`, numbers that are not `.integer` are `.decimal`: their text, of any size and precision.
+    ///
     /// - Throws: `SigmaError` (`.damaged`) with the byte offset inside `bytes`.
-    package static func parse(_ bytes: UnsafeRawBufferPointer, path: String? = nil) throws -> JSONValue {
-        var parser = JSONParser(bytes: bytes, path: path)
+    package static func parse(
+        _ bytes: UnsafeRawBufferPointer, path: String? = nil, exactNumbers: Bool = false
+    ) throws -> JSONValue {
+        var parser = JSONParser(bytes: bytes, path: path, exactNumbers: exactNumbers)
         return try parser.parseText()
     }
 
-    package static func parse(_ text: String, path: String? = nil) throws -> JSONValue {
+    package static func parse(_ text: String, path: String? = nil, exactNumbers: Bool = false) throws -> JSONValue {
         var text = text
-        return try text.withUTF8 { try parse(UnsafeRawBufferPointer($0), path: path) }
+        return try text.withUTF8 {
+            try parse(UnsafeRawBufferPointer($0), path: path, exactNumbers: exactNumbers)
+        }
     }
 
     /// - Throws: `SigmaError`: as `MappedFile`, or `.damaged` if the file is larger than `limit` bytes or not JSON.
@@ -31,15 +37,17 @@ private struct JSONParser {
 
     let bytes: UnsafeRawBufferPointer
     let path: String?
+    let exactNumbers: Bool
     var position = 0
     /// Strings with escapes are put together here.
     var scratch: [UInt8] = []
     /// The key whose value is read, for errors that a person mends by hand.
     var key: String?
 
-    init(bytes: UnsafeRawBufferPointer, path: String?) {
+    init(bytes: UnsafeRawBufferPointer, path: String?, exactNumbers: Bool) {
         self.bytes = bytes
         self.path = path
+        self.exactNumbers = exactNumbers
     }
 
     func failure(_ message: String, at offset: Int? = nil) -> SigmaError {
@@ -183,6 +191,7 @@ private struct JSONParser {
         guard position - start <= 1024 else { throw failure("a number of more than 1024 characters", at: start) }
         let text = String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<position]), as: UTF8.self)
         if isInteger, let value = Int64(text) { return .integer(value) }
+        if exactNumbers { return .decimal(text) }
         guard let value = Double(text), value.isFinite else {
             throw failure("the number \(text) is too large", at: start)
         }

@@ -4,6 +4,8 @@ package enum JSONValue: Sendable, Equatable {
     case bool(Bool)
     case integer(Int64)
     case number(Double)
+    /// A number as it is written: instead of `.number`, and only where `JSONValue.parse` was asked for exact numbers.
+    case decimal(String)
     case string(String)
     case array([JSONValue])
     case object(JSONObject)
@@ -54,6 +56,7 @@ package enum JSONValue: Sendable, Equatable {
         case .bool(let value): value ? "true" : "false"
         case .integer(let value): "\(value)"
         case .number(let value): "\(value)"
+        case .decimal(let text): text
         case .string(let value): value.utf8.count <= 40 ? "\"\(value)\"" : "a string"
         case .array: "an array"
         case .object: "an object"

@@ -1,0 +1,66 @@
+/// What an answer must be.
+package enum Constraint: Sendable, Hashable {
+    /// An instance of a JSON Schema (2020-12, or draft 4 to 7 where `$schema` says so), given as its text.
+    case jsonSchema(String)
+    /// Any JSON value.
+    case json
+    /// Any JSON object: OpenAI's `json_object`.
+    case jsonObject
+    /// A text that the regular expression matches as a whole.
+    case regex(String)
+    /// One of the texts.
+    case choice([String])
+}
+
+/// Why a constraint isn't taken, and where.
+package struct ConstraintError: Error, Sendable, CustomStringConvertible {
+    package enum Reason: String, Sendable {
+        /// Not a schema, not an expression, not JSON.
+        case invalid
+        /// It can't be done exactly.
+        case unsupported
+        /// No text satisfies it.
+        case unsatisfiable
+        /// It needs more time or memory than the limits allow.
+        case limit
+    }
+
+    package let reason: Reason
+    /// JSON Pointer to the schema, from the root; empty for the root itself.
+    package let pointer: String
+    package let keyword: String
+    package let message: String
+
+    package init(_ reason: Reason, pointer: String = "", keyword: String = "", _ message: String) {
+        self.reason = reason
+        self.pointer = pointer
+        self.keyword = keyword
+        self.message = message
+    }
+
+    package var description: String {
+        let place = keyword.isEmpty ? "#\(pointer)" : "#\(pointer)/\(keyword)"
+        return "\(place): \(message)"
+    }
+}
+
+/// What a constraint may cost.
+package struct ConstraintLimits: Sendable {
+    package var compileSeconds: Double = 1
+    /// Bytes of a constraint's text.
+    package var textBytes = 4 << 20
+    /// Schemas and combinations of schemas.
+    package var values = 50_000
+    /// Alternatives that one value may have.
+    package var alternatives = 1_000
+    /// Expressions that compiling may make.
+    package var expressions = 400_000
+    /// The automaton's states, each a little over 1 KiB. Past it the automaton starts afresh.
+    package var states = 24_000
+    /// States that one mask may visit.
+    package var statesPerMask = 4_096
+    /// Bytes of masks kept for a constraint.
+    package var maskBytes = 16 << 20
+
+    package init() {}
+}

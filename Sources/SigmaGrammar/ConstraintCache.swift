@@ -1,0 +1,61 @@
+import SigmaBase
+
+/// Compiled constraints by their text, bounded in number and in bytes; the least recently used goes first.
+///
+/// Thread-safe. Compiling happens on the caller's thread, outside the lock.
+package final class ConstraintCache: @unchecked Sendable {
+    private struct Entry {
+        var compiled: CompiledConstraint
+        var lastUse: Int
+    }
+
+    private let vocabulary: Vocabulary
+    private let limits: ConstraintLimits
+    private let countLimit: Int
+    private let byteLimit: Int
+    private let lock = ConditionLock()
+    private var entries: [Constraint: Entry] = [:]
+    private var clock = 0
+
+    /// - Parameter byteLimit: for all constraints together; checked when one is added.
+    package init(
+        vocabulary: Vocabulary, limits: ConstraintLimits = ConstraintLimits(), countLimit: Int = 64,
+        byteLimit: Int = 256 << 20
+    ) {
+        self.vocabulary = vocabulary
+        self.limits = limits
+        self.countLimit = countLimit
+        self.byteLimit = byteLimit
+    }
+
+    /// - Throws: `ConstraintError`, as compiling does.
+    package func compiled(_ constraint: Constraint) throws(ConstraintError) -> CompiledConstraint {
+        if let known = lock.with({ use(constraint) }) { return known }
+        let made = try CompiledConstraint(constraint, vocabulary: vocabulary, limits: limits)
+        return lock.with {
+            // Another thread may have been faster: its masks are worth keeping.
+            if let known = use(constraint) { return known }
+            clock += 1
+            entries[constraint] = Entry(compiled: made, lastUse: clock)
+            evict()
+            return made
+        }
+    }
+
+    package var count: Int { lock.with { entries.count } }
+
+    private func use(_ constraint: Constraint) -> CompiledConstraint? {
+        clock += 1
+        entries[constraint]?.lastUse = clock
+        return entries[constraint]?.compiled
+    }
+
+    private func evict() {
+        var bytes = entries.values.reduce(0) { $0 + $1.compiled.bytes }
+        while entries.count > countLimit || bytes > byteLimit && entries.count > 1 {
+            guard let oldest = entries.min(by: { $0.value.lastUse < $1.value.lastUse }) else { return }
+            bytes -= oldest.value.compiled.bytes
+            entries[oldest.key] = nil
+        }
+    }
+}

@@ -1,0 +1,98 @@
+import SigmaBase
+import SystemLibrary
+import Testing
+
+@testable import SigmaGrammar
+
+/// Random constraints: none crashes or takes long, every answer sampled from masks is valid for an independent
+/// validator, and no answer gets stuck.
+///
+/// `SIGMA_FUZZ_CONSTRAINTS` sets how many (1,000), `SIGMA_FUZZ_SEED` the first seed (1).
+@Suite struct FuzzTests {
+    private static func setting(_ name: String, _ value: Int) -> Int {
+        getenv(name).flatMap { Int(String(cString: $0)) } ?? value
+    }
+
+    @Test func randomConstraints() throws {
+        let first = Self.setting("SIGMA_FUZZ_SEED", 1)
+        let count = Self.setting("SIGMA_FUZZ_CONSTRAINTS", 1_000)
+        var compiledCount = 0
+        var finished = 0
+        for seed in first..<(first + count) {
+            var source = RandomConstraints(random: SplitMix64(state: UInt64(seed)))
+            let constraint = source.constraint()
+            var limits = ConstraintLimits()
+            limits.compileSeconds = 0.25
+            let began = ContinuousClock.now
+            let compiled = try? CompiledConstraint(constraint, vocabulary: testVocabulary, limits: limits)
+            #expect(ContinuousClock.now - began < .seconds(10), "seed \(seed)")
+            guard let compiled else { continue }
+            compiledCount += 1
+            for _ in 0..<4 {
+                if try sample(compiled, constraint, &source, seed: seed) { finished += 1 }
+            }
+        }
+        // Most random schemas can be compiled, and most answers end by themselves.
+        #expect(compiledCount * 2 > count)
+        #expect(finished * 2 > compiledCount * 4)
+    }
+
+    /// One answer of random tokens. True if it ended before its limit.
+    private func sample(
+        _ compiled: CompiledConstraint, _ constraint: Constraint, _ source: inout RandomConstraints, seed: Int
+    ) throws -> Bool {
+        var state = compiled.begin()
+        for step in 0..<80 {
+            if state.allowsEnd && source.below(3) == 0 || step > 40 && state.allowsEnd {
+                check(state.text, constraint, seed: seed)
+                return true
+            }
+            let mask = state.mask()
+            var allowed: [Int] = []
+            for id in testTokens.indices where mask.contains(token: id) { allowed.append(id) }
+            if allowed.isEmpty {
+                #expect(state.allowsEnd, "seed \(seed): stuck behind \(String(decoding: state.text, as: UTF8.self))")
+                if state.allowsEnd { check(state.text, constraint, seed: seed) }
+                return state.allowsEnd
+            }
+            // Closing tokens are preferred towards the end.
+            let closing = allowed.filter { [0x22, 0x5D, 0x7D].contains(testTokens[$0]?.first) }
+            let id = step > 30 && !closing.isEmpty ? source.pick(closing) : source.pick(allowed)
+            #expect(state.advance(testTokens[id] ?? []), "seed \(seed): token \(id)")
+            // A token that the mask forbids is refused.
+            let other = source.below(testTokens.count)
+            var draft = state
+            let next = state.mask()
+            if let bytes = testTokens[other], !bytes.isEmpty {
+                #expect(draft.advance(bytes) == next.contains(token: other), "seed \(seed): token \(other)")
+            }
+        }
+        return false
+    }
+
+    private func check(_ text: [UInt8], _ constraint: Constraint, seed: Int) {
+        let answer = String(decoding: text, as: UTF8.self)
+        switch constraint {
+        case .choice(let texts): #expect(texts.contains { $0.utf8.elementsEqual(text) }, "seed \(seed): \(answer)")
+        case .jsonSchema(let schema):
+            guard let root = try? JSONValue.parse(schema, exactNumbers: true) else {
+                Issue.record("seed \(seed): compiled, but not JSON")
+                return
+            }
+            // Our parser refuses objects with a key twice; other readers take the last one.
+            guard let value = try? JSONValue.parse(answer, exactNumbers: true) else {
+                #expect(hasRepeatedKey(answer), "seed \(seed): not JSON: \(answer)")
+                return
+            }
+            #expect(ReferenceValidator(root: root).accepts(value), "seed \(seed): \(schema) accepts \(answer)")
+        default: break
+        }
+    }
+
+    private func hasRepeatedKey(_ text: String) -> Bool {
+        do {
+            _ = try JSONValue.parse(text, exactNumbers: true)
+            return false
+        } catch { return "\(error)".contains("appears twice") }
+    }
+}

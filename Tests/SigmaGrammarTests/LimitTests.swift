@@ -1,0 +1,87 @@
+import Testing
+
+@testable import SigmaGrammar
+
+@Suite struct LimitTests {
+    @Test func hostileSchemasEndInTime() {
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 0.5
+        let deep = String(repeating: #"{"items":"#, count: 400) + "true" + String(repeating: "}", count: 400)
+        let wide = (0..<12).map { #"{"oneOf": [{"required": ["a\#($0)"]}, {"required": ["b\#($0)"]}, {"properties": {"c\#($0)": {"type": "null"}}}]}"# }
+        let overlapping = (0..<40).map { #"{"properties": {"p\#($0)": {"type": "integer"}, "q\#($0)": {"type": "null"}}}"# }
+        let schemas: [String] = [
+            deep, #"{"type": "object", "allOf": [\#(wide.joined(separator: ","))]}"#,
+            #"{"oneOf": [\#(overlapping.joined(separator: ","))]}"#,
+            #"{"type": "string", "pattern": "^(a|b)*a(a|b){18}$", "not": {"pattern": "^(a|b)*b(a|b){17}$"}}"#,
+            #"{"type": "string", "pattern": "((((a{1,100}){1,100}){1,100}){1,100}){1,100}", "maxLength": 1000}"#,
+            #"{"type": "number", "allOf": [{"multipleOf": 7.01}, {"multipleOf": 9.97}, {"multipleOf": 8.03}], "minimum": 1}"#,
+        ]
+        for schema in schemas {
+            let began = ContinuousClock.now
+            _ = refusal(.jsonSchema(schema), limits: limits)
+            #expect(ContinuousClock.now - began < .seconds(5), "\(schema.prefix(80))")
+        }
+    }
+
+    @Test func tooLargeIsRefused() throws {
+        var limits = ConstraintLimits()
+        limits.textBytes = 100
+        #expect(refusal(.choice([String(repeating: "x", count: 101)]), limits: limits)?.reason == .limit)
+        #expect(refusal(.jsonSchema(#"{"title": "\#(String(repeating: "x", count: 101))"}"#), limits: limits)?.reason == .limit)
+        limits = ConstraintLimits()
+        limits.alternatives = 3
+        let schema = #"{"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}, {"required": ["c"]}, {"required": ["d"]}]}"#
+        #expect(refusal(.jsonSchema(schema), limits: limits)?.reason == .limit)
+        limits = ConstraintLimits()
+        limits.compileSeconds = 0
+        let members = (0..<200).map { #""p\#($0)": {"type": "integer", "minimum": \#($0)}"# }.joined(separator: ",")
+        #expect(refusal(.jsonSchema(#"{"properties": {\#(members)}}"#), limits: limits)?.reason == .limit)
+    }
+
+    /// An automaton with a state for every text: masks stay bounded, and some token is always left.
+    @Test func manyStatesStayBounded() throws {
+        var limits = ConstraintLimits()
+        limits.states = 200
+        limits.statesPerMask = 50
+        let constraint = try compiled(.regex("(?:.|\n)*a(?:.|\n){40}"), limits: limits)
+        var state = constraint.begin()
+        var seen = 0
+        for byte in String(repeating: "abca", count: 40).utf8 {
+            let mask = state.mask()
+            #expect(mask.contains(token: Int(byte)))
+            #expect(state.advance(CollectionOfOne(byte)))
+            seen = max(seen, constraint.statistics.states)
+        }
+        #expect(seen < 3_000)
+    }
+
+    @Test func cacheKeepsWhatWasUsedLast() throws {
+        let cache = ConstraintCache(vocabulary: testVocabulary, countLimit: 2)
+        let first = try cache.compiled(.regex("a"))
+        _ = try cache.compiled(.regex("b"))
+        #expect(try cache.compiled(.regex("a")) === first)
+        _ = try cache.compiled(.regex("c"))
+        #expect(cache.count == 2)
+        #expect(try cache.compiled(.regex("a")) === first)
+        #expect(throws: ConstraintError.self) { try cache.compiled(.regex("(")) }
+        #expect(cache.count == 2)
+    }
+
+    @Test func oneConstraintServesManyThreads() async throws {
+        let constraint = try compiled(.jsonSchema(MaskTests.person))
+        let text = #"{"name": "hello", "age": 12, "tags": ["red", "green"], "x": "abc"}"#
+        let results = await withTaskGroup(of: [[UInt64]].self) { group in
+            for _ in 0..<8 {
+                group.addTask {
+                    var state = constraint.begin()
+                    return text.utf8.map { byte in
+                        let mask = state.mask()
+                        return state.advance(CollectionOfOne(byte)) ? mask : []
+                    }
+                }
+            }
+            return await group.reduce(into: [[[UInt64]]]()) { $0.append($1) }
+        }
+        #expect(results.count == 8 && results.allSatisfy { $0 == results[0] && !$0.contains([]) })
+    }
+}
