@@ -1,0 +1,126 @@
+"""Trains what is missing of the study's runs; goes on where it was stopped.
+
+    python Models/study/run.py               every run of runs.py that has no results yet
+    python Models/study/run.py --jobs 2      two at a time, each on one core
+    python Models/study/run.py --list        what is done
+    python Models/study/run.py --only A-lbl  the runs of one variant
+    python Models/study/run.py --quick       a few steps of a few runs: does the machinery work?
+
+STATE/runs/ keeps the states, the final checkpoints and a run's curves while it trains. A finished run's curves and measurements
+are in results/, and its presence there is what says that it is done. It may be stopped at any time.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from pathlib import Path
+
+from runs import GROUPS, HERE, QUICK_GROUPS, SWITCH, Run  # first: it finds the other folders
+
+import data
+from measure import read_rows
+from process import StopRequest, use_one_core
+from training import Scale, Training
+
+QUICK = Scale(steps=40, windows=8, log_every=5, held_out=32, save_seconds=5)
+
+
+class Study:
+    """The runs, at one scale, from one corpus, with their results in one folder."""
+
+    def __init__(self, groups: list[list[Run]], scale: Scale, state: Path, results: Path, jobs: int = 1):
+        self.groups, self.scale, self.state, self.results, self.jobs = groups, scale, state, results, jobs
+
+    def done(self, run: Run) -> bool:
+        return (self.results / str(run) / "frozen.csv").exists()
+
+    def steps_left(self, run: Run) -> int:
+        if self.done(run):
+            return 0
+        total = self.scale.steps * run.variant.length
+        curves = self.state / "runs" / str(run) / "curves.csv"
+        begun = int(SWITCH * total) if run.variant.trunk else 0
+        return total - (int(read_rows(curves)[-1]["step"]) if curves.exists() else begun)
+
+    def corpus(self) -> data.Corpus:
+        """The corpus; results of another one must not stand beside its own."""
+        corpus, about = data.Corpus(self.state / "corpus"), self.results / "corpus.json"
+        if not about.exists():
+            self.results.mkdir(parents=True, exist_ok=True)
+            about.write_text(json.dumps(corpus.about, indent=2) + "\n")
+        elif json.loads(about.read_text())["sha256"] != corpus.about["sha256"]:
+            sys.exit(f"{about}: these results come from another text than {corpus.folder}; give another folder with --results")
+        return corpus
+
+    def train(self, group: list[Run]):
+        use_one_core()
+        stop, corpus = StopRequest(), self.corpus()
+        for run in group:
+            if self.done(run) or stop:
+                continue
+            training = Training(run, self.scale, corpus, self.state / "runs")
+            first, start = training.step, time.monotonic()
+            while not training.finished and not stop:
+                row = training.train_step()
+                if row and training.step % (5 * self.scale.log_every) == 0:
+                    self.report(training, row, (time.monotonic() - start) / (training.step - first))
+            if training.finished:
+                training.finish(self.results)
+                print(f"{run}: done", flush=True)
+            else:
+                training.save(training.state_file)
+
+    def report(self, training: Training, row: dict, seconds_a_step: float):
+        left = sum(self.steps_left(run) for group in self.groups for run in group)
+        minutes = round(left * seconds_a_step / self.jobs / 60)
+        print(f"{training.run}: step {row['step']} of {training.steps}, loss {row['mean_loss']}, layer 0 {float(row['most_0']):+.2f} / "
+              f"{float(row['least_0']):+.2f}, {seconds_a_step:.2f} s a step; all runs: {left} steps or {minutes // 60}:{minutes % 60:02} h left",
+              flush=True)
+
+    def run(self):
+        self.corpus()
+        if self.jobs == 1:
+            for group in self.groups:
+                self.train(group)
+        else:
+            StopRequest()  # the processes below are asked to stop too; this one waits for them
+            with multiprocessing.get_context("spawn").Pool(self.jobs) as pool:
+                for _ in pool.imap_unordered(self.train, self.groups):
+                    pass
+
+    def show(self):
+        for group in self.groups:
+            for run in group:
+                left = self.steps_left(run)
+                print(f"{str(run):30} {'done' if self.done(run) else f'{left} steps left'}   {run.variant.label}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one core (1)")
+    parser.add_argument("--text", type=Path, metavar="FOLDER", help="text to train on (default: the machine's documentation)")
+    parser.add_argument("--state", type=Path, default=data.ROOT / ".study", help="corpus, states and checkpoints (.study)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="what is kept of finished runs (Models/study/results)")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="only runs of these variants")
+    parser.add_argument("--list", action="store_true", help="say which runs are done, and train none")
+    parser.add_argument("--quick", action="store_true", help="a short run of some variants, on this project's sources, into STATE/quick")
+    arguments = parser.parse_args()
+
+    groups, scale, state, results, text = GROUPS, Scale(), arguments.state, arguments.results, arguments.text
+    if arguments.quick:
+        groups, scale, state, text = QUICK_GROUPS, QUICK, state / "quick", text or data.ROOT / "Sources"
+        results = state / "results"
+    if arguments.only:
+        groups = [[run for run in group if run.name in arguments.only] for group in groups]
+    study = Study(groups, scale, state, results, arguments.jobs)
+    if arguments.list:
+        return study.show()
+    if not (state / "corpus" / "corpus.json").exists():
+        data.make(state / "corpus", text)
+    study.run()
+
+
+if __name__ == "__main__":
+    main()
