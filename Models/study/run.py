@@ -89,6 +89,8 @@ class Study:
             with multiprocessing.get_context("spawn").Pool(self.jobs) as pool:
                 for _ in pool.imap_unordered(self.train, self.groups):
                     pass
+        if any(self.steps_left(run) for group in self.groups for run in group):
+            sys.exit("stopped; the same command goes on from here")
 
     def show(self):
         for group in self.groups:

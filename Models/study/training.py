@@ -13,7 +13,7 @@ from runs import DENSER, SWITCH, Run  # first: it finds the other folders
 import experts
 from data import CONTEXT, VOCABULARY, Corpus
 from export import hf_config, set_experts_per_token, write_checkpoint
-from measure import columns_of, write_frozen
+from measure import columns_of, read_rows, write_frozen
 from pretraining import descend, new_model, optimizer_of, stable_then_decay
 from process import save_state
 from sigma_reference import Layout
@@ -114,7 +114,7 @@ class Training:
     def keep_curves(self, file: Path):
         """The rows up to this step; a process that was killed may have written more."""
         if file.exists():
-            rows = [row for row in csv.DictReader(file.open()) if int(row["step"]) <= self.step]
+            rows = [row for row in read_rows(file) if int(row["step"]) <= self.step]
             self.curves_file.unlink(missing_ok=True)
             for row in rows:
                 self.log(row)

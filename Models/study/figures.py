@@ -1,0 +1,198 @@
+"""Draws the study's figures from its results, and prints the numbers that docs/study.md names.
+
+    python Models/study/figures.py [--results FOLDER] [--to FOLDER]
+
+Every seed is a line or a point of its own. What has no results yet is left out.
+"""
+
+import argparse
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+from runs import HERE, SWITCH, VARIANTS
+
+from measure import read_rows
+
+LAYERS = 4
+COLOURS = {"A": "black", "B": "tab:orange", "C": "tab:blue", "D": "tab:green", "E": "tab:red", "F": "tab:purple"}
+DASHES = ("-", "--", ":")
+
+
+class Results:
+    """What is done: for each variant and seed the rows of curves, frozen model and experts."""
+
+    def __init__(self, folder: Path):
+        self.runs: dict[str, dict[int, Path]] = defaultdict(dict)
+        for name in VARIANTS:
+            for place in sorted(folder.glob(f"{name}/seed-*")):
+                if (place / "frozen.csv").exists():
+                    self.runs[name][int(place.name.removeprefix("seed-"))] = place
+
+    def column(self, name: str, seed: int, column: str) -> list[float]:
+        """Of the curves."""
+        return [float(row[column]) for row in read_rows(self.runs[name][seed] / "curves.csv")]
+
+    def frozen(self, name: str, seed: int, layer: int) -> dict[str, str]:
+        return read_rows(self.runs[name][seed] / "frozen.csv")[layer]
+
+    def experts(self, name: str, seed: int, layer: int) -> list[dict[str, str]]:
+        return [row for row in read_rows(self.runs[name][seed] / "experts.csv") if int(row["layer"]) == layer]
+
+
+def styles(names: list[str]) -> dict[str, dict]:
+    """A colour for each strategy, and a dash for each variant of it."""
+    seen: dict[str, int] = defaultdict(int)
+    found = {}
+    for name in names:
+        found[name] = dict(color=COLOURS[name[0]], linestyle=DASHES[seen[name[0]] % len(DASHES)], linewidth=0.9)
+        seen[name[0]] += 1
+    return found
+
+
+def grid(rows: int, columns: int, **options):
+    return plt.subplots(rows, columns, figsize=(4 * columns, 2.6 * rows), layout="constrained", squeeze=False, **options)
+
+
+def draw_deviation(results: Results, layer: int = 0):
+    """The paper's Figures 2(a), 3 and 5: most and least used expert over the steps, single batches; a panel for each variant."""
+    names = [name for name in results.runs if not name.endswith("-long")]
+    figure, axes = grid((len(names) + 2) // 3, 3, sharex=True, sharey=True)
+    for axis, name in zip(axes.flat, names):
+        for i, seed in enumerate(results.runs[name]):
+            steps = results.column(name, seed, "step")
+            for end in ("most", "least"):
+                values = [1 + value for value in results.column(name, seed, f"{end}_{layer}")]
+                axis.plot(steps, [max(value, 0.01) for value in values], color=f"C{i}", linewidth=0.7, label=f"seed {seed}" if end == "most" else None)
+        axis.axhline(1, color="black", linewidth=0.5)
+        axis.set_yscale("log")
+        axis.set_title(VARIANTS[name].label)
+        axis.legend(loc="center right")
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"load over even, layer {layer}\n(0.01: an expert is unused)")
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    return figure
+
+
+def draw_shares(results: Results):
+    """The paper's Figures 2(b) and (c): f and p of the frozen model, each sorted, in the lowest and the highest layer."""
+    names = [name for name in results.runs if name in ("A-lbl", "B-lbl-1e-2", "C-top1", "D-switch", "E-bias-1e-3", "E-bias-1e-1")]
+    figure, axes = grid(2, len(names), sharex=True)
+    for column, name in enumerate(names):
+        for row, layer in enumerate((0, LAYERS - 1)):
+            axis = axes[row][column]
+            for seed in results.runs[name]:
+                experts = results.experts(name, seed, layer)
+                for value, colour in (("f", "tab:red"), ("p", "tab:blue")):
+                    shares = sorted((len(experts) * float(expert[value]) for expert in experts), reverse=True)
+                    axis.plot(shares, color=colour, linewidth=0.8, label=value if seed == min(results.runs[name]) else None)
+            axis.axhline(1, color="black", linewidth=0.5)
+            axis.set_title(f"{VARIANTS[name].label}, layer {layer}")
+            axis.legend()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("share over even")
+    for axis in axes[-1]:
+        axis.set_xlabel("experts, sorted")
+    return figure
+
+
+def draw_spread(results: Results):
+    """The spread of a token's scores over the steps, for each layer: where it falls while the loss is at its floor, LBL takes its shortcut."""
+    names = [name for name in results.runs if name in ("A-lbl", "B-lbl-1e-2", "C-top1", "D-switch", "E-bias-1e-1")]
+    look = styles(names)
+    figure, axes = grid(1, LAYERS, sharey=True)
+    for layer, axis in enumerate(axes[0]):
+        for name in names:
+            for seed in results.runs[name]:
+                first = seed == min(results.runs[name])
+                axis.plot(results.column(name, seed, "step"), results.column(name, seed, f"score_sd_{layer}"), **look[name],
+                          label=VARIANTS[name].label if first else None)
+        axis.set_title(f"layer {layer}")
+        axis.set_xlabel("step")
+    axes[0][0].set_ylabel("sd of a token's scores")
+    axes[0][0].legend()
+    return figure
+
+
+def draw_switch(results: Results):
+    """The paper's Table 3: loss after the switch over the loss without it, on the same batches."""
+    figure, axes = grid(1, 1)
+    axis = axes[0][0]
+    for name, colour in (("D-switch", "tab:green"), ("D-switch-1e-2", "tab:olive")):
+        for seed in sorted(results.runs[name].keys() & results.runs["D-keep"].keys()):
+            steps = results.column(name, seed, "step")
+            pairs = zip(steps, results.column(name, seed, "mean_loss"), results.column("D-keep", seed, "mean_loss"))
+            gaps = [(step, 100 * (ours / kept - 1)) for step, ours, kept in pairs if step > SWITCH * steps[-1]]
+            axis.plot(*zip(*gaps), ".-", color=colour, linewidth=0.8, label=f"{VARIANTS[name].label}, seed {seed}")
+    axis.axhline(0, color="black", linewidth=0.5)
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss above the unswitched run, %")
+    if axis.lines[1:]:
+        axis.legend()
+    return figure
+
+
+def draw_price(results: Results):
+    """The paper's Figure 4: what balance costs. A point is a frozen model on the held-out text."""
+    figure, axes = grid(1, 2, sharey=True)
+    markers = iter("osv^D<>PX*hdp8+")
+    for name in (name for name in results.runs if not name.endswith("-long")):
+        marker = next(markers)
+        for axis, layers in zip(axes[0], ((0,), range(LAYERS))):
+            for seed in results.runs[name]:
+                rows = [results.frozen(name, seed, layer) for layer in layers]
+                effective = statistics.mean(2.718281828459045 ** float(row["entropy"]) for row in rows)
+                first = seed == min(results.runs[name])
+                axis.plot(effective, float(rows[0]["loss"]), marker, color=COLOURS[name[0]], markersize=4, label=VARIANTS[name].label if first else None)
+    axes[0][0].set_xlabel("exp(entropy) of f, layer 0 (96: even)")
+    axes[0][1].set_xlabel("exp(entropy) of f, mean of all layers")
+    axes[0][0].set_ylabel("held-out loss, nats per token")
+    axes[0][1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+def spread_of(values: list[float], form: str) -> str:
+    """The mean, and the least and the largest of the seeds."""
+    if len(values) == 1:
+        return format(values[0], form)
+    return f"{statistics.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def table(results: Results) -> str:
+    lines = ["| variant | seeds | held-out loss | most, layer 0 | least, layer 0 | entropy, layer 0 | entropy, layer 3 |", "|---|---|---|---|---|---|---|"]
+    for name, seeds in results.runs.items():
+        low, high = ([results.frozen(name, seed, layer) for seed in seeds] for layer in (0, LAYERS - 1))
+        cells = [spread_of([float(row[column]) for row in rows], form)
+                 for rows, column, form in ((low, "loss", ".3f"), (low, "most", "+.2f"), (low, "least", "+.2f"), (low, "entropy", ".3f"), (high, "entropy", ".3f"))]
+        lines.append(f"| {VARIANTS[name].label} | {', '.join(map(str, seeds))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--to", type=Path, help="where the figures go (docs/study, or beside other results)")
+    arguments = parser.parse_args()
+    ours = arguments.results == HERE / "results"
+    target = arguments.to or (HERE.parents[1] / "docs" / "study" if ours else arguments.results / "figures")
+    target.mkdir(parents=True, exist_ok=True)
+
+    # The same bytes from the same data: no date, and ids that don't come from chance.
+    plt.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "font.size": 8, "legend.fontsize": 6, "axes.titlesize": 8,
+                         "axes.grid": True, "grid.alpha": 0.3})
+    results = Results(arguments.results)
+    if not results.runs:
+        return print("no finished run")
+    for name, draw in (("deviation", draw_deviation), ("shares", draw_shares), ("spread", draw_spread), ("switch", draw_switch), ("price", draw_price)):
+        draw(results).savefig(target / f"{name}.svg", metadata={"Date": None})
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
