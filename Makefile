@@ -4,8 +4,9 @@ PREFIX ?= /usr/local
 PYTHON ?= python3
 # For example --extra-index-url of an index with smaller, CPU-only builds of PyTorch.
 PIP_FLAGS ?=
-# Runs of the study at the same time, each on one core.
+# Runs of the study at the same time, each on one core; and full, or short for a seventh of the tokens.
 STUDY_JOBS ?= 2
+STUDY_SCALE ?= full
 BIN := .build/release
 COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench
 DEMO := Models/demo.gguf
@@ -49,13 +50,13 @@ load-balance: $(DEMO) .venv/ready ## measure the demo model's routing again, for
 	.venv/bin/python Models/demo/load_balance.py
 
 study: .venv/ready ## train what is missing of the load-balance study (hours, can be stopped) and draw its figures
-	.venv/bin/python Models/study/run.py --jobs $(STUDY_JOBS)
-	.venv/bin/python Models/study/figures.py
+	.venv/bin/python Models/study/run.py --scale $(STUDY_SCALE) --jobs $(STUDY_JOBS)
+	.venv/bin/python Models/study/figures.py --scale $(STUDY_SCALE)
 
 study-quick: .venv/ready ## test the study's machinery, and a short run of its strategies into .study/quick (minutes)
 	.venv/bin/python Models/study/test_study.py
 	rm -rf .study/quick
-	.venv/bin/python Models/study/run.py --quick --jobs $(STUDY_JOBS)
+	.venv/bin/python Models/study/run.py --scale quick --jobs $(STUDY_JOBS)
 	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)

@@ -1,6 +1,6 @@
 """Holds the engine's routing on the final checkpoints against what the trainer measured, on the same held-out text.
 
-    python Models/study/check_engine.py [--state .study] [--only A-lbl]
+    python Models/study/check_engine.py [--scale short] [--only A-lbl]
 
 For every finished run whose checkpoint STATE still has. Exits with 1 if a number differs by more than `--limit`.
 """
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runs import HERE, VARIANTS  # first: it finds the other folders
+from runs import HERE, SCALES, VARIANTS  # first: it finds the other folders
 
 import data
 from measure import read_rows
@@ -46,16 +46,17 @@ def differences(report: dict, results: Path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--commands", type=Path, default=data.ROOT / ".build" / "release", help="where sigma-eval is (.build/release)")
+    parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--state", type=Path, default=data.ROOT / ".study")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--results", type=Path, help="Models/study/results/SCALE")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", default=list(VARIANTS))
     parser.add_argument("--limit", type=float, default=1e-5, help="largest difference allowed (1e-5)")
     arguments = parser.parse_args()
 
-    worst = 0.0
-    for finished in sorted(arguments.results.glob("*/seed-*/frozen.csv")):
-        run = finished.parent.relative_to(arguments.results)
-        checkpoint = arguments.state / "runs" / run / "checkpoint"
+    worst, results = 0.0, arguments.results or HERE / "results" / arguments.scale
+    for finished in sorted(results.glob("*/seed-*/frozen.csv")):
+        run = finished.parent.relative_to(results)
+        checkpoint = arguments.state / arguments.scale / "runs" / run / "checkpoint"
         if run.parts[0] not in arguments.only or not checkpoint.exists():
             continue
         report = engine_report(arguments.commands, checkpoint, arguments.state / "corpus" / "held-out.txt")

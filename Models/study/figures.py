@@ -1,6 +1,6 @@
 """Draws the study's figures from its results, and prints the numbers that docs/study.md names.
 
-    python Models/study/figures.py [--results FOLDER] [--to FOLDER]
+    python Models/study/figures.py [--scale short] [--results FOLDER] [--to FOLDER]
 
 Every seed is a line or a point of its own. What has no results yet is left out.
 """
@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from runs import HERE, SWITCH, VARIANTS
+from runs import HERE, SCALES, SWITCH, VARIANTS
 
 from measure import read_rows
 
@@ -176,17 +176,18 @@ def table(results: Results) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--to", type=Path, help="where the figures go (docs/study, or beside other results)")
+    parser.add_argument("--scale", choices=SCALES, default="full")
+    parser.add_argument("--results", type=Path, help="Models/study/results/SCALE")
+    parser.add_argument("--to", type=Path, help="where the figures go (docs/study/SCALE; with --results beside these)")
     arguments = parser.parse_args()
-    ours = arguments.results == HERE / "results"
-    target = arguments.to or (HERE.parents[1] / "docs" / "study" if ours else arguments.results / "figures")
+    folder = arguments.results or HERE / "results" / arguments.scale
+    target = arguments.to or (folder / "figures" if arguments.results else HERE.parents[1] / "docs" / "study" / arguments.scale)
     target.mkdir(parents=True, exist_ok=True)
 
     # The same bytes from the same data: no date, and ids that don't come from chance.
     plt.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "font.size": 8, "legend.fontsize": 6, "axes.titlesize": 8,
                          "axes.grid": True, "grid.alpha": 0.3})
-    results = Results(arguments.results)
+    results = Results(folder)
     if not results.runs:
         return print("no finished run")
     for name, draw in (("deviation", draw_deviation), ("shares", draw_shares), ("spread", draw_spread), ("switch", draw_switch), ("price", draw_price)):

@@ -4,10 +4,10 @@
     python Models/study/run.py --jobs 2      two at a time, each on one core
     python Models/study/run.py --list        what is done
     python Models/study/run.py --only A-lbl  the runs of one variant
-    python Models/study/run.py --quick       a few steps of a few runs: does the machinery work?
+    python Models/study/run.py --scale short a seventh of the tokens: 300 steps with half the batch
 
-STATE/runs/ keeps the states, the final checkpoints and a run's curves while it trains. A finished run's curves and measurements
-are in results/, and its presence there is what says that it is done. It may be stopped at any time.
+STATE/SCALE/runs/ keeps the states, the final checkpoints and a run's curves while it trains. A finished run's curves and measurements
+are in results/SCALE/, and their presence there is what says that it is done. It may be stopped at any time.
 """
 
 import argparse
@@ -15,23 +15,22 @@ import json
 import multiprocessing
 import sys
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
-from runs import GROUPS, HERE, QUICK_GROUPS, SWITCH, Run  # first: it finds the other folders
+from runs import GROUPS, HERE, QUICK_GROUPS, SCALES, SWITCH, Run, Scale  # first: it finds the other folders
 
 import data
 from measure import read_rows
 from process import StopRequest, use_one_core
-from training import Scale, Training
-
-QUICK = Scale(steps=40, windows=8, log_every=5, held_out=32, save_seconds=5)
+from training import Training
 
 
 class Study:
-    """The runs, at one scale, from one corpus, with their results in one folder."""
+    """Runs at one scale, from one corpus, with their states in one folder and their results in another."""
 
-    def __init__(self, groups: list[list[Run]], scale: Scale, state: Path, results: Path, jobs: int = 1):
-        self.groups, self.scale, self.state, self.results, self.jobs = groups, scale, state, results, jobs
+    def __init__(self, groups: list[list[Run]], scale: Scale, corpus: Path, state: Path, results: Path, jobs: int = 1):
+        self.groups, self.scale, self.corpus_folder, self.state, self.results, self.jobs = groups, scale, corpus, state, results, jobs
 
     def done(self, run: Run) -> bool:
         return (self.results / str(run) / "frozen.csv").exists()
@@ -46,7 +45,7 @@ class Study:
 
     def corpus(self) -> data.Corpus:
         """The corpus; results of another one must not stand beside its own."""
-        corpus, about = data.Corpus(self.state / "corpus"), self.results / "corpus.json"
+        corpus, about = data.Corpus(self.corpus_folder), self.results / "corpus.json"
         if not about.exists():
             self.results.mkdir(parents=True, exist_ok=True)
             about.write_text(json.dumps(corpus.about, indent=2) + "\n")
@@ -85,12 +84,24 @@ class Study:
             for group in self.groups:
                 self.train(group)
         else:
-            StopRequest()  # the processes below are asked to stop too; this one waits for them
-            with multiprocessing.get_context("spawn").Pool(self.jobs) as pool:
-                for _ in pool.imap_unordered(self.train, self.groups):
-                    pass
+            self.train_at_once()
         if any(self.steps_left(run) for group in self.groups for run in group):
             sys.exit("stopped; the same command goes on from here")
+
+    def train_at_once(self):
+        """Every group in a process of its own, `jobs` at a time. Asked to stop, it waits until they have saved their states."""
+        stop, context = StopRequest(), multiprocessing.get_context("spawn")
+        waiting = [group for group in self.groups if any(self.steps_left(run) for run in group)]
+        running: list[multiprocessing.Process] = []
+        while running or waiting and not stop:
+            while waiting and len(running) < self.jobs and not stop:
+                running.append(context.Process(target=self.train, args=(waiting.pop(0),)))
+                running[-1].start()
+            wait([process.sentinel for process in running])
+            ended = [process for process in running if not process.is_alive()]
+            running = [process for process in running if process.is_alive()]
+            if any(process.exitcode for process in ended):
+                waiting = []
 
     def show(self):
         for group in self.groups:
@@ -103,24 +114,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one core (1)")
     parser.add_argument("--text", type=Path, metavar="FOLDER", help="text to train on (default: the machine's documentation)")
+    parser.add_argument("--scale", choices=SCALES, default="full", help="how large runs are (full)")
     parser.add_argument("--state", type=Path, default=data.ROOT / ".study", help="corpus, states and checkpoints (.study)")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="what is kept of finished runs (Models/study/results)")
+    parser.add_argument("--results", type=Path, help="what is kept of finished runs (Models/study/results/SCALE; quick: in the state)")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="only runs of these variants")
     parser.add_argument("--list", action="store_true", help="say which runs are done, and train none")
-    parser.add_argument("--quick", action="store_true", help="a short run of some variants, on this project's sources, into STATE/quick")
     arguments = parser.parse_args()
 
-    groups, scale, state, results, text = GROUPS, Scale(), arguments.state, arguments.results, arguments.text
-    if arguments.quick:
-        groups, scale, state, text = QUICK_GROUPS, QUICK, state / "quick", text or data.ROOT / "Sources"
-        results = state / "results"
+    groups, state = GROUPS, arguments.state / arguments.scale
+    corpus, results, text = arguments.state / "corpus", HERE / "results" / arguments.scale, arguments.text
+    if arguments.scale == "quick":  # stays out of the way of the others, and needs nothing of the machine
+        groups, corpus, results, text = QUICK_GROUPS, state / "corpus", state / "results", text or data.ROOT / "Sources"
     if arguments.only:
         groups = [[run for run in group if run.name in arguments.only] for group in groups]
-    study = Study(groups, scale, state, results, arguments.jobs)
+    study = Study(groups, SCALES[arguments.scale], corpus, state, arguments.results or results, arguments.jobs)
     if arguments.list:
         return study.show()
-    if not (state / "corpus" / "corpus.json").exists():
-        data.make(state / "corpus", text)
+    if not (corpus / "corpus.json").exists():
+        data.make(corpus, text)
     study.run()
 
 

@@ -15,6 +15,30 @@ SWITCH = 0.8  # the share of training at which that part ends
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How large runs are.
+
+    steps: of a variant of length 1
+    windows: sequences in a batch
+    log_every: steps from one row of the curves to the next
+    held_out: windows of held-out text at most
+    """
+
+    steps: int
+    windows: int
+    log_every: int
+    held_out: int | None = None
+    save_seconds: float = 60
+
+
+SCALES = {
+    "full": Scale(steps=1000, windows=32, log_every=10),
+    "short": Scale(steps=300, windows=16, log_every=5),  # a seventh of the tokens: a first look at every strategy
+    "quick": Scale(steps=40, windows=8, log_every=5, held_out=32, save_seconds=5),  # for a test of the machinery
+}
+
+
+@dataclass(frozen=True)
 class Variant:
     """A strategy, and what else differs between runs.
 
@@ -73,9 +97,11 @@ D = ("D-keep", "D-switch", "D-switch-1e-2")  # in one group: they share a trunk
 GROUPS: list[list[Run]] = [
     [Run(name, seed) for name in names]
     for names, seed in (
-        (("A-lbl",), 1), (("C-top1",), 1), (("E-bias-1e-1",), 1), (D, 1), (("E-bias-1e-3",), 1), (("B-lbl-1e-2",), 1),
-        (("A-lbl",), 2), (("C-top1",), 2), (("E-bias-1e-1",), 2), (D, 2), (("E-bias-1e-3",), 2), (("B-lbl-1e-2",), 2),
-        (("A-lbl",), 3), (("C-top1",), 3), (("E-bias-1e-1",), 3), (D, 3), (("E-bias-1e-3",), 3), (("B-lbl-1e-2",), 3),
+        (("A-lbl",), 1), (("C-top1",), 1), (("E-bias-1e-1",), 1), (D, 1),
+        (("A-lbl",), 2), (("C-top1",), 2), (("E-bias-1e-1",), 2), (D, 2),
+        (("A-lbl",), 3), (("C-top1",), 3), (("E-bias-1e-1",), 3), (D, 3),
+        (("B-lbl-1e-2",), 1), (("B-lbl-1e-2",), 2), (("B-lbl-1e-2",), 3),
+        (("E-bias-1e-3",), 1), (("E-bias-1e-3",), 2), (("E-bias-1e-3",), 3),
         (("C-top1-tau-1",), 1), (("E-bias-1e-2",), 1),
         (("F-relative",), 4), (("F-relative-init-0.02",), 4), (("F-fixed-init-0.02",), 4),
         (("F-relative",), 5), (("F-relative-init-0.02",), 5), (("F-fixed-init-0.02",), 5),

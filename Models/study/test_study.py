@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from runs import ROUTER_SPREAD, VARIANTS, Run, Variant  # first: it finds the other folders
+from runs import ROUTER_SPREAD, VARIANTS, Run, Scale, Variant  # first: it finds the other folders
 
 import data
 import experts
@@ -21,7 +21,7 @@ from strategies import (
     LoadBalancingLoss, LossFreeBalancing, ProgressiveSparsification, RoutingLog, Top1LoadBalancingLoss, load_balancing_loss,
     top1_load_balancing_loss,
 )
-from training import LAYERS, Scale, Training, config
+from training import LAYERS, Training, config
 
 TINY = Scale(steps=10, windows=2, log_every=1, held_out=3, save_seconds=1e9)
 exact_experts = MoE.experts
@@ -144,7 +144,7 @@ class RunTests(unittest.TestCase):
 
     def test_results_say_what_the_checkpoint_does(self):
         groups, results = [[Run("E-bias-1e-2", 1)]], self.folder / "results"
-        study = Study(groups, TINY, self.folder, results)
+        study = Study(groups, TINY, self.corpus.folder, self.folder, results)
         self.assertEqual(study.steps_left(groups[0][0]), TINY.steps)
         study.run()
         self.assertEqual(study.steps_left(groups[0][0]), 0)
@@ -167,7 +167,7 @@ class RunTests(unittest.TestCase):
         results.mkdir()
         (results / "corpus.json").write_text('{"sha256": "another"}')
         with self.assertRaises(SystemExit):
-            Study([], TINY, self.folder, results).run()
+            Study([], TINY, self.corpus.folder, self.folder, results).run()
 
     def test_another_strategy_needs_one_entry(self):
         VARIANTS["Z"] = Variant("none", LoadBalancingLoss(0.0))

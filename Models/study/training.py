@@ -2,13 +2,12 @@
 
 import csv
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from runs import DENSER, SWITCH, Run  # first: it finds the other folders
+from runs import DENSER, SWITCH, Run, Scale  # first: it finds the other folders
 
 import experts
 from data import CONTEXT, VOCABULARY, Corpus
@@ -22,17 +21,6 @@ from strategies import RoutingLog
 LAYERS = len(DENSER)
 PEAK = 2e-3  # learning rate
 WARMUP = 0.1  # share of the steps
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large the study's runs are."""
-
-    steps: int = 1000
-    windows: int = 32  # of CONTEXT tokens, in a batch
-    log_every: int = 10  # steps
-    held_out: int = 10**6  # windows at most
-    save_seconds: float = 60
 
 
 def config() -> dict:

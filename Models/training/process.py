@@ -1,6 +1,7 @@
 """What a training process asks of its machine: one core, memory that stays, states that are never half written."""
 
 import ctypes
+import multiprocessing
 import signal
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ def use_one_core():
 
 
 class StopRequest:
-    """True once the process was asked to end (SIGINT, SIGTERM), so that it can save its state first."""
+    """True once the process was asked to end (SIGINT, SIGTERM), so that it can save its state first. Passes it on to the processes
+    that this one has started."""
 
     def __init__(self):
         self.made = False
@@ -27,6 +29,8 @@ class StopRequest:
 
     def make(self, *_):
         self.made = True
+        for child in multiprocessing.active_children():
+            child.terminate()
 
     def __bool__(self) -> bool:
         return self.made
