@@ -11,6 +11,7 @@ are in results/SCALE/, and their presence there is what says that it is done. It
 """
 
 import argparse
+import fcntl
 import json
 import multiprocessing
 import sys
@@ -53,9 +54,9 @@ class Study:
             sys.exit(f"{about}: these results come from another text than {corpus.folder}; give another folder with --results")
         return corpus
 
-    def train(self, group: list[Run]):
+    def train(self, group: list[Run], stop: StopRequest | None = None):
         use_one_core()
-        stop, corpus = StopRequest(), self.corpus()
+        stop, corpus = StopRequest() if stop is None else stop, self.corpus()
         for run in group:
             if self.done(run) or stop:
                 continue
@@ -79,10 +80,17 @@ class Study:
               flush=True)
 
     def run(self):
+        self.state.mkdir(parents=True, exist_ok=True)
+        lock = (self.state / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{self.state}: another process trains here")
         self.corpus()
         if self.jobs == 1:
+            stop = StopRequest()
             for group in self.groups:
-                self.train(group)
+                self.train(group, stop)
         else:
             self.train_at_once()
         if any(self.steps_left(run) for group in self.groups for run in group):

@@ -12,7 +12,7 @@ import data
 import experts
 from measure import read_rows
 from pretraining import new_model, stable_then_decay
-from process import use_one_core
+from process import StopRequest, use_one_core
 from routing_statistics import Routing, layer_statistics
 from run import Study
 from sigma_checkpoint import load_model
@@ -161,6 +161,13 @@ class RunTests(unittest.TestCase):
             self.assertAlmostEqual(float(row["most"]), expected["deviation_max"], places=4)
             found = [float(share["f"]) for share in shares if int(share["layer"]) == i]
             torch.testing.assert_close(torch.tensor(found), torch.tensor(expected["f"]), rtol=0, atol=1e-6)
+
+    def test_a_stop_holds_for_all_groups(self):
+        stop = StopRequest()
+        stop.make()
+        study = Study([[Run("A-lbl", 1)]], TINY, self.corpus.folder, self.folder / "stopped", self.folder / "stopped-results")
+        study.train(study.groups[0], stop)
+        self.assertEqual(study.steps_left(Run("A-lbl", 1)), TINY.steps)
 
     def test_results_of_another_text_are_refused(self):
         results = self.folder / "others"
