@@ -69,7 +69,8 @@ class Trainer:
         self.model.load_state_dict(load_model(checkpoint).state_dict())
         for mine, stored in zip(self.averaged, self.parameters, strict=True):
             mine.copy_(stored.detach())
-        self.tokens = self.schedule.round_start(len(self.s.practice) - 1) + self.s.finetune_batch_tokens  # the round before may have ended in a batch
+        # The round before may have ended in a batch.
+        self.tokens = self.schedule.round_start(len(self.s.practice) - 1) + self.s.finetune_batch_tokens
         last = self.keep_curves(checkpoint.parent / "curves.csv")
         self.step, self.tokens, self.seconds = int(last["step"]), int(last["tokens"]), float(last["seconds"])
 

@@ -25,8 +25,8 @@ def engine_report(commands: Path, checkpoint: Path, text: Path) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.gguf"
         subprocess.run([commands / "sigma-convert", checkpoint, model, "--type", "f32"], check=True, stdout=subprocess.DEVNULL)
-        command = [commands / "sigma-eval", "routing", text, "--model", model, "--kv-type", "f32", "--context", str(data.CONTEXT), "--json"]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        command = [commands / "sigma-eval", "routing", text, "--model", model, "--kv-type", "f32", "--context", str(data.CONTEXT)]
+        return json.loads(subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE).stdout)
 
 
 def differences(report: dict, results: Path):
@@ -39,8 +39,9 @@ def differences(report: dict, results: Path):
         for ours, engines in NAMES.items():
             yield abs(float(row[ours]) - layer[engines]), f"layer {row['layer']}, {ours}"
         for share in (share for share in shares if share["layer"] == row["layer"]):
+            expert = int(share["expert"])
             for value in ("f", "p"):
-                yield abs(float(share[value]) - layer[value][int(share["expert"])]), f"layer {row['layer']}, expert {share['expert']}, {value}"
+                yield abs(float(share[value]) - layer[value][expert]), f"layer {row['layer']}, expert {expert}, {value}"
 
 
 def main():
@@ -61,8 +62,9 @@ def main():
             continue
         report = engine_report(arguments.commands, checkpoint, arguments.state / "corpus" / "held-out.txt")
         found = sorted(differences(report, finished.parent), reverse=True)
-        print(f"{run}: {len(found)} numbers of {report['tokens']} tokens; largest difference {found[0][0]:.1e} ({found[0][1]})", flush=True)
-        worst = max(worst, found[0][0])
+        largest, what = found[0]
+        print(f"{run}: {len(found)} numbers of {report['tokens']} tokens; largest difference {largest:.1e} ({what})", flush=True)
+        worst = max(worst, largest)
     sys.exit(worst > arguments.limit)
 
 

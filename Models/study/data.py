@@ -36,6 +36,10 @@ SOURCE_LIMIT = 14_000_000  # characters from each source
 TOKENIZER_LIMIT = 6_000_000  # characters that the tokenizer is made from
 HELD_OUT_LIMIT = 200_000  # characters of held-out text
 
+ROFF_ESCAPES = {
+    "\\-": "-", "\\(aq": "'", "\\(co": "(c)", "\\(bu": "*", "\\(em": "--", "\\(en": "-", "\\e": "\\", "\\ ": " ",
+}
+
 
 def manual_pages() -> Iterator[str]:
     """The English ones, as plain text: requests and font changes of roff are dropped, and their words are kept."""
@@ -47,7 +51,7 @@ def manual_pages() -> Iterator[str]:
 def plain_roff(text: str) -> str:
     text = re.sub(r"^[.'](\\\"|\s*(de|ie|el|if|ds|tr|nr|so)\b).*$", "", text, flags=re.M)
     text = re.sub(r"\\f(\[\w*\]|\(..|.)|\\[&|^/,%:cdu]|\\s[-+]?\d+", "", text)
-    for escape, sign in (("\\-", "-"), ("\\(aq", "'"), ("\\(co", "(c)"), ("\\(bu", "*"), ("\\(em", "--"), ("\\(en", "-"), ("\\e", "\\"), ("\\ ", " ")):
+    for escape, sign in ROFF_ESCAPES.items():
         text = text.replace(escape, sign)
     text = re.sub(r"\\\(..|\\\[\w+\]|\\\*(\(..|\[\w+\]|.)", "", text)
     text = re.sub(r"^[.'][A-Za-z]{1,2} ?", "", text, flags=re.M)
@@ -171,7 +175,7 @@ class Corpus:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=Path, metavar="FOLDER", help="every file below it is a document (default: the machine's documentation)")
+    parser.add_argument("--text", type=Path, metavar="FOLDER", help="text to use (default: the machine's documentation)")
     parser.add_argument("--state", type=Path, default=ROOT / ".study")
     arguments = parser.parse_args()
     make(arguments.state / "corpus", arguments.text)

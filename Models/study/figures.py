@@ -6,6 +6,7 @@ Every seed is a line or a point of its own. What has no results yet is left out.
 """
 
 import argparse
+import math
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -45,12 +46,16 @@ class Results:
         return [row for row in read_rows(self.runs[name][seed] / "experts.csv") if int(row["layer"]) == layer]
 
 
+def colour_of(name: str) -> str:
+    return COLOURS.get(name[0], "tab:brown")
+
+
 def styles(names: list[str]) -> dict[str, dict]:
     """A colour for each strategy, and a dash for each variant of it."""
     seen: dict[str, int] = defaultdict(int)
     found = {}
     for name in names:
-        found[name] = dict(color=COLOURS[name[0]], linestyle=DASHES[seen[name[0]] % len(DASHES)], linewidth=0.9)
+        found[name] = dict(color=colour_of(name), linestyle=DASHES[seen[name[0]] % len(DASHES)], linewidth=0.9)
         seen[name[0]] += 1
     return found
 
@@ -67,8 +72,8 @@ def draw_deviation(results: Results, layer: int = 0):
         for i, seed in enumerate(results.runs[name]):
             steps = results.column(name, seed, "step")
             for end in ("most", "least"):
-                values = [1 + value for value in results.column(name, seed, f"{end}_{layer}")]
-                axis.plot(steps, [max(value, 0.01) for value in values], color=f"C{i}", linewidth=0.7, label=f"seed {seed}" if end == "most" else None)
+                loads = [max(1 + value, 0.01) for value in results.column(name, seed, f"{end}_{layer}")]
+                axis.plot(steps, loads, color=f"C{i}", linewidth=0.7, label=f"seed {seed}" if end == "most" else None)
         axis.axhline(1, color="black", linewidth=0.5)
         axis.set_yscale("log")
         axis.set_title(VARIANTS[name].label)
@@ -103,7 +108,7 @@ def draw_shares(results: Results):
 
 
 def draw_spread(results: Results):
-    """The spread of a token's scores over the steps, for each layer: where it falls while the loss is at its floor, LBL takes its shortcut."""
+    """The spread of a token's scores over the steps, for each layer. Where it falls and the loss is low, LBL takes its shortcut."""
     names = [name for name in results.runs if name in ("A-lbl", "B-lbl-1e-2", "C-top1", "D-switch", "E-bias-1e-1")]
     look = styles(names)
     figure, axes = grid(1, LAYERS, sharey=True)
@@ -147,9 +152,9 @@ def draw_price(results: Results):
         for axis, layers in zip(axes[0], ((0,), range(LAYERS))):
             for seed in results.runs[name]:
                 rows = [results.frozen(name, seed, layer) for layer in layers]
-                effective = statistics.mean(2.718281828459045 ** float(row["entropy"]) for row in rows)
-                first = seed == min(results.runs[name])
-                axis.plot(effective, float(rows[0]["loss"]), marker, color=COLOURS[name[0]], markersize=4, label=VARIANTS[name].label if first else None)
+                effective = statistics.mean(math.exp(float(row["entropy"])) for row in rows)
+                label = VARIANTS[name].label if seed == min(results.runs[name]) else None
+                axis.plot(effective, float(rows[0]["loss"]), marker, color=colour_of(name), markersize=4, label=label)
     axes[0][0].set_xlabel("exp(entropy) of f, layer 0 (96: even)")
     axes[0][1].set_xlabel("exp(entropy) of f, mean of all layers")
     axes[0][0].set_ylabel("held-out loss, nats per token")
@@ -165,11 +170,15 @@ def spread_of(values: list[float], form: str) -> str:
 
 
 def table(results: Results) -> str:
-    lines = ["| variant | seeds | held-out loss | most, layer 0 | least, layer 0 | entropy, layer 0 | entropy, layer 3 |", "|---|---|---|---|---|---|---|"]
+    columns = (
+        ("held-out loss", 0, "loss", ".3f"), ("most, layer 0", 0, "most", "+.2f"), ("least, layer 0", 0, "least", "+.2f"),
+        ("entropy, layer 0", 0, "entropy", ".2f"), (f"entropy, layer {LAYERS - 1}", LAYERS - 1, "entropy", ".2f"),
+    )
+    lines = [f"| variant | seeds | {' | '.join(title for title, *_ in columns)} |", "|---" * (2 + len(columns)) + "|"]
     for name, seeds in results.runs.items():
-        low, high = ([results.frozen(name, seed, layer) for seed in seeds] for layer in (0, LAYERS - 1))
-        cells = [spread_of([float(row[column]) for row in rows], form)
-                 for rows, column, form in ((low, "loss", ".3f"), (low, "most", "+.2f"), (low, "least", "+.2f"), (low, "entropy", ".3f"), (high, "entropy", ".3f"))]
+        cells = [
+            spread_of([float(results.frozen(name, seed, layer)[column]) for seed in seeds], form) for _, layer, column, form in columns
+        ]
         lines.append(f"| {VARIANTS[name].label} | {', '.join(map(str, seeds))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -190,7 +199,8 @@ def main():
     results = Results(folder)
     if not results.runs:
         return print("no finished run")
-    for name, draw in (("deviation", draw_deviation), ("shares", draw_shares), ("spread", draw_spread), ("switch", draw_switch), ("price", draw_price)):
+    for draw in (draw_deviation, draw_shares, draw_spread, draw_switch, draw_price):
+        name = draw.__name__.removeprefix("draw_")
         draw(results).savefig(target / f"{name}.svg", metadata={"Date": None})
     print(table(results))
 

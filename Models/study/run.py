@@ -31,7 +31,8 @@ class Study:
     """Runs at one scale, from one corpus, with their states in one folder and their results in another."""
 
     def __init__(self, groups: list[list[Run]], scale: Scale, corpus: Path, state: Path, results: Path, jobs: int = 1):
-        self.groups, self.scale, self.corpus_folder, self.state, self.results, self.jobs = groups, scale, corpus, state, results, jobs
+        self.groups, self.scale, self.jobs = groups, scale, jobs
+        self.corpus_folder, self.state, self.results = corpus, state, results
 
     def done(self, run: Run) -> bool:
         return (self.results / str(run) / "frozen.csv").exists()
@@ -75,9 +76,9 @@ class Study:
     def report(self, training: Training, row: dict, seconds_a_step: float):
         left = sum(self.steps_left(run) for group in self.groups for run in group)
         minutes = round(left * seconds_a_step / self.jobs / 60)
-        print(f"{training.run}: step {row['step']} of {training.steps}, loss {row['mean_loss']}, layer 0 {float(row['most_0']):+.2f} / "
-              f"{float(row['least_0']):+.2f}, {seconds_a_step:.2f} s a step; all runs: {left} steps or {minutes // 60}:{minutes % 60:02} h left",
-              flush=True)
+        print(f"{training.run}: step {row['step']} of {training.steps}, loss {row['mean_loss']}, "
+              f"layer 0 {float(row['most_0']):+.2f} / {float(row['least_0']):+.2f}, {seconds_a_step:.2f} s a step; "
+              f"all runs: {left} steps or {minutes // 60}:{minutes % 60:02} h left", flush=True)
 
     def run(self):
         self.state.mkdir(parents=True, exist_ok=True)

@@ -110,4 +110,6 @@ GROUPS: list[list[Run]] = [
     )
 ]
 
-QUICK_GROUPS: list[list[Run]] = [[Run(name, 1) for name in names] for names in (("A-lbl",), ("C-top1",), D, ("E-bias-1e-1",), ("F-relative",))]
+QUICK_GROUPS: list[list[Run]] = [
+    [Run(name, 1) for name in names] for names in (("A-lbl",), ("C-top1",), D, ("E-bias-1e-1",), ("F-relative",))
+]

@@ -128,8 +128,8 @@ class Training:
         row = None
         if self.step % self.scale.log_every == 0:
             mean, self.recent = sum(self.recent) / len(self.recent), []
-            row = dict(step=self.step, cpu_seconds=round(self.seconds, 1), loss=f"{loss.item():.5f}", mean_loss=f"{mean:.5f}", rate=f"{rate:.3g}",
-                       norm=f"{norm:.4g}", **columns_of(routed))
+            row = dict(step=self.step, cpu_seconds=round(self.seconds, 1), loss=f"{loss.item():.5f}", mean_loss=f"{mean:.5f}",
+                       rate=f"{rate:.3g}", norm=f"{norm:.4g}", **columns_of(routed))
             self.log(row)
         if self.step == self.switch_step and self.run.variant.trunk is None:
             self.save(self.trunk_file)
