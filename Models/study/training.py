@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from runs import DENSER, SWITCH, Run, Scale  # first: it finds the other folders
 
 import experts
+from bpe import SPECIALS
 from data import CONTEXT, VOCABULARY, Corpus
 from export import hf_config, set_experts_per_token, write_checkpoint
 from measure import columns_of, read_rows, write_frozen
@@ -21,12 +22,13 @@ from strategies import RoutingLog
 LAYERS = len(DENSER)
 PEAK = 2e-3  # learning rate
 WARMUP = 0.1  # share of the steps
+TRUNK_STATE = "switch.pt"  # the state at the switch, from which other variants branch off
 
 
 def config() -> dict:
     return hf_config(
         (1,) * LAYERS, vocabulary=VOCABULARY, hidden=128, heads=4, kv_heads=2, head_dim=32, experts=96, expert_size=32, context=CONTEXT,
-        bos=VOCABULARY - 9, dtype="float32",
+        bos=VOCABULARY - len(SPECIALS), dtype="float32",
     )
 
 
@@ -46,8 +48,9 @@ class Training:
         self.layout = Layout.of([CONTEXT] * scale.windows)
         if self.state_file.exists():
             self.load(self.state_file)
+        if self.step or not run.variant.trunk:
             self.keep_curves(self.curves_file)
-        elif run.variant.trunk:
+        else:
             self.take_trunk(Run(run.variant.trunk, run.seed))
         self.saved = time.monotonic()
 
@@ -67,26 +70,18 @@ class Training:
     def finished(self) -> bool:
         return self.step >= self.steps
 
-    # A trunk's state at the switch, from which variants branch off.
-
-    @property
-    def trunk_file(self) -> Path:
-        return self.folder / "switch.pt"
-
     def take_trunk(self, trunk: Run):
         """Goes on from the trunk's state at the switch; where that was not kept, the trunk is trained up to there again."""
-        training = Training(trunk, self.scale, self.corpus, self.runs_folder)
-        if not training.trunk_file.exists():
-            training.restart()
+        folder = self.runs_folder / str(trunk)
+        if not (folder / TRUNK_STATE).exists():
+            training = Training(trunk, self.scale, self.corpus, self.runs_folder)
+            if training.step > self.switch_step:
+                training.state_file.unlink()
+                training = Training(trunk, self.scale, self.corpus, self.runs_folder)
             while training.step < self.switch_step:
                 training.train_step()
-        self.load(training.trunk_file)
-        self.keep_curves(training.curves_file)
-
-    def restart(self):
-        self.state_file.unlink(missing_ok=True)
-        self.curves_file.unlink(missing_ok=True)
-        self.__init__(self.run, self.scale, self.corpus, self.runs_folder)
+        self.load(folder / TRUNK_STATE)
+        self.keep_curves(folder / "curves.csv")
 
     def load(self, file: Path):
         state = torch.load(file)
@@ -132,7 +127,7 @@ class Training:
                        rate=f"{rate:.3g}", norm=f"{norm:.4g}", **columns_of(routed))
             self.log(row)
         if self.step == self.switch_step and self.run.variant.trunk is None:
-            self.save(self.trunk_file)
+            self.save(self.folder / TRUNK_STATE)
         if time.monotonic() - self.saved > self.scale.save_seconds:
             self.save(self.state_file)
         return row
