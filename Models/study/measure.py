@@ -58,7 +58,7 @@ def write_frozen(folder: Path, run: Run, model: Sigma, windows: list[list[int]])
             bias_range=f"{(bias.max() - bias.min()).item():.5g}",
         ))
         shares += [
-            dict(layer=layer, expert=i, f=f"{f:.8f}", p=f"{p:.8f}") for i, (f, p) in enumerate(zip(found["f"], found["p"], strict=True))
+            dict(layer=layer, expert=i, f=f"{f:.6f}", p=f"{p:.6f}") for i, (f, p) in enumerate(zip(found["f"], found["p"], strict=True))
         ]
     write_rows(folder / "experts.csv", shares)
     write_rows(folder / "frozen.csv", rows)

@@ -32,7 +32,7 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale(steps=1000, windows=32, log_every=10),
+    "full": Scale(steps=1000, windows=32, log_every=20),
     "short": Scale(steps=300, windows=16, log_every=5),  # a seventh of the tokens: a first look at every strategy
     "quick": Scale(steps=40, windows=8, log_every=5, held_out=32, save_seconds=5),  # for a test of the machinery
 }
