@@ -1,6 +1,7 @@
-"""Draws the study's figures from its results, and prints the numbers that docs/study.md names.
+"""Draws the study's figures from its results, and writes the table of docs/study.md.
 
-    python Models/study/figures.py [--scale short] [--results FOLDER] [--to FOLDER]
+    python Models/study/figures.py [--scale short]       into docs/study/SCALE and docs/study.md
+    python Models/study/figures.py --results FOLDER      into FOLDER/figures; the table is printed
 
 Every seed is a line or a point of its own. What has no results yet is left out.
 """
@@ -16,10 +17,11 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from runs import HERE, SCALES, SWITCH, VARIANTS
+from runs import GROUPS, HERE, SCALES, SWITCH, VARIANTS
 
 from measure import read_rows
 
+DOCUMENTS = HERE.parents[1] / "docs"
 LAYERS = 4
 COLOURS = {"A": "black", "B": "tab:orange", "C": "tab:blue", "D": "tab:green", "E": "tab:red", "F": "tab:purple"}
 DASHES = ("-", "--", ":")
@@ -183,14 +185,22 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def write_table(scale: str, results: Results):
+    """Between the marks that docs/study.md has for the scale."""
+    done, planned = sum(map(len, results.runs.values())), sum(map(len, GROUPS))
+    text = f"Scale `{scale}`: {done} of {planned} runs are done. Means over seeds, with the least and the largest.\n\n{table(results)}"
+    document, begin, end = DOCUMENTS / "study.md", f"<!-- {scale}: begin -->\n", f"\n<!-- {scale}: end -->"
+    before, rest = document.read_text().split(begin)
+    document.write_text(f"{before}{begin}{text}{end}{rest.split(end)[1]}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", choices=SCALES, default="full")
-    parser.add_argument("--results", type=Path, help="Models/study/results/SCALE")
-    parser.add_argument("--to", type=Path, help="where the figures go (docs/study/SCALE; with --results beside these)")
+    parser.add_argument("--results", type=Path, help="other results than Models/study/results/SCALE")
     arguments = parser.parse_args()
     folder = arguments.results or HERE / "results" / arguments.scale
-    target = arguments.to or (folder / "figures" if arguments.results else HERE.parents[1] / "docs" / "study" / arguments.scale)
+    target = folder / "figures" if arguments.results else DOCUMENTS / "study" / arguments.scale
     target.mkdir(parents=True, exist_ok=True)
 
     # The same bytes from the same data: no date, and ids that don't come from chance.
@@ -202,7 +212,10 @@ def main():
     for draw in (draw_deviation, draw_shares, draw_spread, draw_switch, draw_price):
         name = draw.__name__.removeprefix("draw_")
         draw(results).savefig(target / f"{name}.svg", metadata={"Date": None})
-    print(table(results))
+    if arguments.results:
+        print(table(results))
+    else:
+        write_table(arguments.scale, results)
 
 
 if __name__ == "__main__":
