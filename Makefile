@@ -4,6 +4,9 @@ PREFIX ?= /usr/local
 PYTHON ?= python3
 # For example --extra-index-url of an index with smaller, CPU-only builds of PyTorch.
 PIP_FLAGS ?=
+# Runs of the study at the same time, each on one core; and full, or short for a seventh of the tokens.
+STUDY_JOBS ?= 2
+STUDY_SCALE ?= full
 BIN := .build/release
 COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench
 DEMO := Models/demo.gguf
@@ -11,7 +14,7 @@ DEMO := Models/demo.gguf
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo converter test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance install format clean
+.PHONY: help demo converter test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,6 +49,16 @@ fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 
 load-balance: build $(DEMO) .venv/ready ## measure the demo model's routing again, for docs/load-balance.md
 	.venv/bin/python Models/demo/load_balance.py
+
+study: .venv/ready ## train what is missing of the load-balance study (hours, can be stopped) and draw its figures
+	.venv/bin/python Models/study/run.py --scale $(STUDY_SCALE) --jobs $(STUDY_JOBS)
+	.venv/bin/python Models/study/figures.py --scale $(STUDY_SCALE)
+
+study-quick: .venv/ready ## test the study's machinery, and a short run of its strategies into .study/quick (minutes)
+	.venv/bin/python Models/study/test_study.py
+	rm -rf .study/quick
+	.venv/bin/python Models/study/run.py --scale quick --jobs $(STUDY_JOBS)
+	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
 	swift build -c release --static-swift-stdlib --scratch-path .build/static -Xlinker -s
@@ -106,7 +119,7 @@ packages:
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
 
-.venv/ready: Models/requirements.txt
+.venv/ready: Models/requirements.txt Models/study/requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install $(PIP_FLAGS) -r Models/requirements.txt
 	touch $@
