@@ -162,6 +162,8 @@ struct RunCommand: ParsableCommand {
                 room < engine.contextLength
                     ? "The sequence reached what the memory budget has room for: \(room) tokens."
                     : "The sequence reached the context limit of \(engine.contextLength) tokens.")
+        case .stop where hasTemplate && statistics.answerTokens == 0 && statistics.thinkingTokens > 0:
+            note("There is no answer: the model ended its turn while it was thinking.")
         case .length where hasTemplate && statistics.answerTokens > 0:
             note("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
         default: break

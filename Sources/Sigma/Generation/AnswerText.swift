@@ -6,6 +6,8 @@ struct AnswerText {
     private let maximumTokens: Int
     /// Answer text that arrived together with the end of thinking.
     private var carried = ""
+    /// Whether anything but line ends has followed the thinking.
+    private var answerHasBegun = false
     /// Tokens whose phase is not known yet: at most the newest, unless the model has still to decide about thinking.
     private var undecided: [AnswerToken] = []
     /// Tokens of white space after which a model that was to decide about thinking is taken to be answering.
@@ -30,7 +32,7 @@ struct AnswerText {
             answer = beginAnswer()
         }
         let isStopped: Bool
-        (answer, isStopped) = stopMatcher.append(answer)
+        (answer, isStopped) = stopMatcher.append(withoutFirstLineEnds(answer))
         if splitter.state != .undetermined {
             // The token that completes `</think>` still counts as thinking; answer text in it goes to the next token.
             let isThinking = before == .thinking || (before == .undetermined && splitter.hasThought)
@@ -48,6 +50,14 @@ struct AnswerText {
             give(undecided[index])
         }
         undecided.removeAll(keepingCapacity: true)
+    }
+
+    /// Line ends between thinking and answer are no part of the answer.
+    private mutating func withoutFirstLineEnds(_ answer: String) -> String {
+        guard splitter.hasThought, !answerHasBegun else { return answer }
+        let scalars = answer.unicodeScalars.drop { $0 == "\n" || $0 == "\r" }
+        answerHasBegun = !scalars.isEmpty
+        return String(scalars)
     }
 
     private mutating func takeCarried() -> String {
@@ -83,7 +93,7 @@ struct AnswerText {
                 phase = .thinking
                 text = thinking + rest
             } else {
-                text += stopMatcher.append(answer + rest).text + stopMatcher.finish()
+                text += stopMatcher.append(withoutFirstLineEnds(answer + rest)).text + stopMatcher.finish()
             }
         }
         return text.isEmpty ? nil : AnswerToken(id: -1, phase: phase, text: text)

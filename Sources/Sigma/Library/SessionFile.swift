@@ -38,7 +38,7 @@ enum SessionFile {
         bytes.appendLittleEndian(crc)
         bytes += json
 
-        let file = try AtomicFile(path: path, size: size)
+        let file = try AtomicFile(path: path, size: size, access: .ownerOnly)
         try bytes.withUnsafeBytes { try file.write($0, at: 0) }
         var offset = bytes.count
         try sequence?.forEachStoredBlock { block in
