@@ -18,7 +18,7 @@ import Testing
         (.regex("[a-z]+ = (?:\"[^\"]*\"|[0-9]{2,4})\n"), "name = \"漢 x\"\n"),
         (.choice(["red", "green", "grey", "blue é"]), "blue é"),
         (.jsonSchema(#"{"anyOf": [{"type": "string", "format": "email"}, {"type": "number"}]}"#), #""user@foo.com""#),
-        (.jsonSchema(#"{"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "array", "items": {"$ref": "#"}}]}"#), #"[[["a"]]]"#),
+        (.jsonSchema(##"{"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "array", "items": {"$ref": "#"}}]}"##), #"[[["a"]]]"#),
         (.jsonSchema(#"{"type": "string", "pattern": "^(?!foo)[^ ]{2,30}$", "maxLength": 25}"#), "\"0123456789abcdefghijklm\""),
     ]
 

@@ -114,7 +114,7 @@ struct RandomConstraints {
         case 9: return "\"oneOf\": \(list(depth))"
         case 10: return "\"not\": \(schema(depth: depth - 1))"
         case 11: return "\"if\": \(schema(depth: depth - 1)), \"then\": \(schema(depth: depth - 1))"
-        case 12: return #""$ref": "#/$defs/d""#
+        case 12: return "\"$ref\": \"#/$defs/d\""
         default: return scalarKeyword()
         }
     }
