@@ -10,9 +10,18 @@ package final class CompiledConstraint: @unchecked Sendable {
         let number: Int
         let automaton: Automaton
         var cache: MaskCache
+        private let limits: ConstraintLimits
+        /// Longer texts may have more states: reading them again must not end the generation that was made for it.
+        private var stateLimit: Int
+
+        var isTooLarge: Bool { automaton.table.count > stateLimit || automaton.arena.count > limits.expressions * 2 }
+
+        func noteReplay() { stateLimit = min(max(stateLimit, automaton.table.count * 2), limits.states * 4) }
 
         init(number: Int, grammar: Grammar, limits: ConstraintLimits) {
             self.number = number
+            self.limits = limits
+            stateLimit = limits.states
             automaton = Automaton(grammar: grammar)
             cache = MaskCache(limit: limits.maskBytes)
         }
@@ -41,8 +50,7 @@ package final class CompiledConstraint: @unchecked Sendable {
     /// Runs `body` with the current automaton, a fresh one where the last has passed its limits.
     func withGeneration<Result>(_ body: (Generation) -> Result) -> Result {
         lock.with {
-            let automaton = generation.automaton
-            if automaton.table.count > limits.states || automaton.arena.count > limits.expressions * 2 {
+            if generation.isTooLarge {
                 generation = Generation(number: generation.number + 1, grammar: grammar, limits: limits)
             }
             return body(generation)

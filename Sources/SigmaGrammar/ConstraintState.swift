@@ -25,6 +25,7 @@ package struct ConstraintState: Sendable {
         state = current.automaton.start
         stack = []
         for byte in text { _ = step(byte, current.automaton) }
+        if !text.isEmpty { current.noteReplay() }
     }
 
     private mutating func noteSpacing(_ byte: UInt8, _ automaton: Automaton) {

@@ -12,6 +12,11 @@ struct Grammar {
         var text = RegexArena.empty
         var arrays: [Int32] = []
         var objects: [Int32] = []
+
+        var isEmpty: Bool {
+            !null && !isFalse && !isTrue && number == RegexArena.empty && listed == RegexArena.empty
+                && text == RegexArena.empty && arrays.isEmpty && objects.isEmpty
+        }
     }
 
     enum Root {

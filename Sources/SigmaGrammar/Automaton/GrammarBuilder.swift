@@ -60,6 +60,9 @@ struct GrammarBuilder {
         for object in shape.objects {
             if let rule = try self.object(object) { value.objects.append(rule) }
         }
+        if value.isEmpty {
+            throw ConstraintError(.unsupported, keyword: "format", "no value that the schema asks for can be written")
+        }
         return value
     }
 

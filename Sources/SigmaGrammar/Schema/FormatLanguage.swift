@@ -35,6 +35,22 @@ enum FormatLanguage {
         }
     }
 
+    /// Where the pattern is only a part of the format: what covers all of it.
+    static func widerPattern(_ name: String) -> String? {
+        switch name {
+        case "time": wideTime
+        case "date-time": date + "[Tt]" + wideTime
+        case "hostname": hostname
+        case "email", "idn-email": "[^]*@[^]*"
+        case "idn-hostname", "iri", "iri-reference", "uri-template", "regex": "[^]*"
+        default: nil
+        }
+    }
+
+    /// With leap seconds at any time.
+    private static let wideTime =
+        "(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+
     static let base64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 
     private static let leapYear =

@@ -99,6 +99,10 @@ struct ObjectKeywords {
     private func restrict(_ shape: ObjectShape, to names: ValueID) throws(ConstraintError) -> [ObjectShape] {
         let strings = try algebra.shape(of: names)
         let allowed = algebra.arena.or(strings.listed, strings.text)
+        // Regions are complemented later on, so they must be exact.
+        if algebra.arena.isLive(algebra.arena.and(strings.strings, algebra.arena.not(allowed))) {
+            throw own.failure(.unsupported, "propertyNames", "names of a format that is only written in part")
+        }
         let limit = ObjectShape(regions: [.init(keys: allowed, value: ValueAlgebra.any)])
         return try algebra.intersection(ValueShape(objects: [shape]), ValueShape(objects: [limit])).objects
     }

@@ -4,7 +4,8 @@ import SigmaBase
 struct OwnKeywords {
     static let all: Set<String> = [
         "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
-        "divisibleBy", "minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "items", "prefixItems", "additionalItems", "minItems",
+        "divisibleBy", "minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "items",
+        "prefixItems", "additionalItems", "minItems",
         "maxItems", "contains", "minContains", "maxContains", "uniqueItems", "properties", "patternProperties",
         "additionalProperties", "propertyNames", "required", "minProperties", "maxProperties",
     ]
@@ -34,7 +35,7 @@ struct OwnKeywords {
         if kinds.contains("number") || kinds.contains("integer") {
             shape.number = try numbers(integersOnly: !kinds.contains("number"))
         }
-        if kinds.contains("string") { shape.text = try strings() }
+        if kinds.contains("string") { (shape.text, shape.strings) = try strings() }
         if kinds.contains("array") { shape.arrays = [try ArrayKeywords(own: self).shape()] }
         if kinds.contains("object") { shape.objects = try ObjectKeywords(own: self).shapes() }
         for keyword in ["enum", "const"] {
@@ -112,8 +113,11 @@ struct OwnKeywords {
         }
         for keyword in ["multipleOf", "divisibleBy"] {
             guard let divisor = try decimal(keyword) else { continue }
-            guard !divisor.isZero && !divisor.isNegative else { throw failure(.invalid, keyword, "a positive number expected") }
-            let digits = max(bounds.minimum?.value.integerDigits.count ?? 1, bounds.maximum?.value.integerDigits.count ?? 1)
+            guard !divisor.isZero && !divisor.isNegative else {
+                throw failure(.invalid, keyword, "a positive number expected")
+            }
+            let digits = max(
+                bounds.minimum?.value.integerDigits.count ?? 1, bounds.maximum?.value.integerDigits.count ?? 1)
             guard let modulus = divisor.scaledValue, modulus < 1 << 54,
                 modulus * UInt64(digits + divisor.fractionDigits.count) <= 10_000
             else { throw failure(.unsupported, keyword, "too many remainders to keep apart") }
@@ -122,13 +126,13 @@ struct OwnKeywords {
         return result
     }
 
-    private func strings() throws(ConstraintError) -> RegexID {
+    private func strings() throws(ConstraintError) -> (written: RegexID, all: RegexID) {
         var parts: [RegexID] = []
         let least = try count("minLength") ?? 0
         let most = try count("maxLength") ?? Int.max
         if least > 0 || most < Int.max {
             guard least <= 1_000_000 else { throw failure(.unsupported, "minLength", "over 1,000,000 characters") }
-            if least > most { return RegexArena.empty }
+            if least > most { return (RegexArena.empty, RegexArena.empty) }
             let unbounded = most >= 1 << 30
             parts.append(
                 algebra.arena.repeat(
@@ -140,10 +144,15 @@ struct OwnKeywords {
         }
         if let value = object["format"] {
             guard let name = value.string else { throw failure(.invalid, "format", "a name expected") }
-            if let language = try format(name) { parts.append(language) }
+            if let language = try format(name) {
+                try content(&parts)
+                let others = algebra.arena.and(parts)
+                return (algebra.arena.and(others, language.written), algebra.arena.and(others, language.all))
+            }
         }
         try content(&parts)
-        return algebra.arena.and(parts)
+        let all = algebra.arena.and(parts)
+        return (all, all)
     }
 
     func search(_ pattern: String, _ keyword: String) throws(ConstraintError) -> RegexID {
@@ -158,7 +167,8 @@ struct OwnKeywords {
         }
     }
 
-    private func format(_ name: String) throws(ConstraintError) -> RegexID? {
+    /// What is written for a format, and all that it may mean.
+    private func format(_ name: String) throws(ConstraintError) -> (written: RegexID, all: RegexID)? {
         if let known = algebra.formats[name] { return known }
         guard let pattern = FormatLanguage.pattern(name) else { return nil }
         do {
@@ -167,8 +177,12 @@ struct OwnKeywords {
                 let outside = try algebra.arena.search(exclusion)
                 language = algebra.arena.and(language, algebra.arena.not(outside))
             }
-            algebra.formats[name] = language
-            return language
+            var all = language
+            if let wider = FormatLanguage.widerPattern(name) {
+                all = algebra.arena.or(language, try algebra.arena.wholeMatch(wider))
+            }
+            algebra.formats[name] = (language, all)
+            return (language, all)
         } catch {
             throw failure(.unsupported, "format", error.message)
         }
@@ -220,6 +234,7 @@ struct OwnKeywords {
             }
         }
         shape.listed = algebra.arena.literals(texts)
+        shape.strings = shape.listed
         return shape
     }
 

@@ -174,12 +174,13 @@ final class ValueAlgebra {
 
     private lazy var universe = ValueShape(
         null: true, isFalse: true, isTrue: true, number: everyNumber, text: RegexArena.anything,
+        strings: RegexArena.anything,
         arrays: [ArrayShape(rest: Self.any)], objects: [anyObject])
     private(set) lazy var everyNumber = arena.everyNumber()
     private(set) lazy var integers = arena.integers()
     /// Languages of expressions and formats that occurred before.
     var searches: [ByteKey: RegexID] = [:]
-    var formats: [String: RegexID] = [:]
+    var formats: [String: (written: RegexID, all: RegexID)] = [:]
 
     var anyObject: ObjectShape {
         ObjectShape(regions: [ObjectShape.Region(keys: RegexArena.anything, value: Self.any)])

@@ -46,7 +46,7 @@ extension ValueAlgebra {
     }
 
     private func hasScalar(_ shape: ValueShape) -> Bool {
-        shape.null || shape.isTrue || shape.isFalse || arena.isLive(shape.listed) || arena.isLive(shape.text)
+        shape.null || shape.isTrue || shape.isFalse || arena.isLive(shape.strings)
             || arena.isLive(shape.number.plain)
     }
 

@@ -10,6 +10,7 @@ extension ValueAlgebra {
         result.number = arena.or(a.number, b.number)
         result.listed = arena.or(a.listed, b.listed)
         result.text = arena.or(a.text, b.text)
+        result.strings = arena.or(a.strings, b.strings)
         result.arrays = unique(a.arrays, b.arrays)
         result.objects = unique(a.objects, b.objects)
         try checkAlternatives(result.arrays.count + result.objects.count)
@@ -32,6 +33,7 @@ extension ValueAlgebra {
         let first = arena.or(arena.and(a.listed, b.listed), arena.and(a.listed, b.text))
         result.listed = arena.or(first, arena.and(a.text, b.listed))
         result.text = arena.and(a.text, b.text)
+        result.strings = arena.and(a.strings, b.strings)
         for first in a.arrays {
             for second in b.arrays {
                 let both = try intersection(first, second)
@@ -58,7 +60,8 @@ extension ValueAlgebra {
         result.isFalse = !a.isFalse
         result.isTrue = !a.isTrue
         result.number = arena.not(a.number)
-        result.text = arena.not(arena.or(a.listed, a.text))
+        result.text = arena.not(a.strings)
+        result.strings = arena.not(arena.or(a.listed, a.text))
         var others = anything()
         others.null = false
         others.number = .none

@@ -28,6 +28,9 @@ struct ValueShape {
     var listed = RegexArena.empty
     /// Other strings, in any spelling.
     var text = RegexArena.empty
+    /// All strings that may be members. A few formats are narrowed when they are written: then it holds more than `listed`
+    /// and `text`. Complements, and whether two sets have something in common, go by it.
+    var strings = RegexArena.empty
     var arrays: [ArrayShape] = []
     var objects: [ObjectShape] = []
 }
