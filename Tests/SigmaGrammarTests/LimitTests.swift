@@ -56,7 +56,7 @@ import Testing
         for byte in String(repeating: "abca", count: 40).utf8 {
             let mask = state.mask()
             #expect(mask.contains(token: Int(byte)))
-            #expect(state.advance(CollectionOfOne(byte)))
+            #expect(advances(&state, CollectionOfOne(byte)))
             seen = max(seen, constraint.statistics.states)
         }
         #expect(seen < 3_000)
