@@ -58,13 +58,13 @@ import Testing
             // Closing tokens are preferred towards the end.
             let closing = allowed.filter { [0x22, 0x5D, 0x7D].contains(testTokens[$0]?.first) }
             let id = step > 30 && !closing.isEmpty ? source.pick(closing) : source.pick(allowed)
-            #expect(state.advance(testTokens[id] ?? []), "seed \(seed): token \(id)")
+            #expect(advances(&state, testTokens[id] ?? []), "seed \(seed): token \(id)")
             // A token that the mask forbids is refused.
             let other = source.below(testTokens.count)
             var draft = state
             let next = state.mask()
             if let bytes = testTokens[other], !bytes.isEmpty {
-                #expect(draft.advance(bytes) == next.contains(token: other), "seed \(seed): token \(other)")
+                #expect(advances(&draft, bytes) == next.contains(token: other), "seed \(seed): token \(other)")
             }
         }
         return false
