@@ -67,7 +67,7 @@ struct RunCommand: ParsableCommand {
         if prompt.given.isEmpty, !prompt.raw, !output.json, let device = TerminalDevice() {
             return try converse(on: device, options)
         }
-        let source = try PromptSource(prompt)
+        let source = try PromptSource(prompt, limit: PromptSource.limit(self.engine.compute))
         guard chat.session == nil else {
             throw usageError("--session is for a chat, and there is a prompt", remedy: "Leave one of them out.")
         }
@@ -102,7 +102,7 @@ struct RunCommand: ParsableCommand {
 
     private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {
         guard output.logprobs == nil else { throw usageError("--logprobs needs a prompt and --json") }
-        let system = try PromptSource.system(prompt)
+        let system = try PromptSource.system(prompt, limit: PromptSource.limit(self.engine.compute))
         let engine = try engine.load()
         let trace = try output.trace(of: engine)
         let model = SigmaModel(engine: engine, configuration: self.engine.configuration)
