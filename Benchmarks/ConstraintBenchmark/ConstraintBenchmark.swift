@@ -17,7 +17,9 @@ import SystemLibrary
 struct ConstraintBenchmark {
     static func main() throws {
         let arguments = CommandLine.arguments
-        if arguments.count == 7, arguments[1] == "--sample", let count = Int(arguments[2]), let seed = UInt64(arguments[3]) {
+        if arguments.count == 7, arguments[1] == "--sample", let count = Int(arguments[2]),
+            let seed = UInt64(arguments[3])
+        {
             return try sample(count, seed, vocabulary: arguments[4], cases: arguments[5], answers: arguments[6])
         }
         guard arguments.count == 3 || arguments.count == 4 else {
@@ -72,7 +74,8 @@ struct ConstraintBenchmark {
         if let compiled {
             for test in json["tests"]?.array ?? [] {
                 let isValid = test["valid"]?.bool ?? false
-                let ids = test["tokens"]?.array?.compactMap { $0.integer.map(Int.init) }
+                let ids =
+                    test["tokens"]?.array?.compactMap { $0.integer.map(Int.init) }
                     ?? cutter.cut(Array((test["text"]?.string ?? "").utf8))
                 let (result, length) = replay(ids, compiled, tokens, &times)
                 accepted.append(result)

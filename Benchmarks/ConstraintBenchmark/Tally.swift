@@ -23,7 +23,9 @@ struct Tally {
     }
 
     func printSummary() {
-        func share(_ count: Int) -> String { "\(count) (\(JSONWriter.fixed(100 * Double(count) / Double(max(schemas, 1)), decimals: 1)) %)" }
+        func share(_ count: Int) -> String {
+            "\(count) (\(JSONWriter.fixed(100 * Double(count) / Double(max(schemas, 1)), decimals: 1)) %)"
+        }
         print("schemas: \(schemas), compiled \(share(compiled)), all tests right \(share(right))")
         print("schemas with an invalid instance accepted: \(wrong.count)")
         for name in wrong { print("    \(name)") }

@@ -62,6 +62,11 @@ def styles(names: list[str]) -> dict[str, dict]:
     return found
 
 
+def present(results: Results, *names: str) -> list[str]:
+    """Those of the variants that have results."""
+    return [name for name in names if name in results.runs]
+
+
 def grid(rows: int, columns: int, **options):
     return plt.subplots(rows, columns, figsize=(4 * columns, 2.6 * rows), layout="constrained", squeeze=False, **options)
 
@@ -89,7 +94,7 @@ def draw_deviation(results: Results, layer: int = 0):
 
 def draw_shares(results: Results):
     """The paper's Figures 2(b) and (c): f and p of the frozen model, each sorted, in the lowest and the highest layer."""
-    names = [name for name in results.runs if name in ("A-lbl", "B-lbl-1e-2", "C-top1", "D-switch", "E-bias-1e-3", "E-bias-1e-1")]
+    names = present(results, "A-lbl", "B-lbl-1e-2", "C-top1", "D-switch", "E-bias-1e-3", "E-bias-1e-1")
     figure, axes = grid(2, len(names), sharex=True)
     for column, name in enumerate(names):
         for row, layer in enumerate((0, LAYERS - 1)):
@@ -111,7 +116,7 @@ def draw_shares(results: Results):
 
 def draw_spread(results: Results):
     """The spread of a token's scores over the steps, for each layer. Where it falls and the loss is low, LBL takes its shortcut."""
-    names = [name for name in results.runs if name in ("A-lbl", "B-lbl-1e-2", "C-top1", "D-switch", "E-bias-1e-1")]
+    names = present(results, "A-lbl", "B-lbl-1e-2", "C-top1", "D-switch", "E-bias-1e-1")
     look = styles(names)
     figure, axes = grid(1, LAYERS, sharey=True)
     for layer, axis in enumerate(axes[0]):
@@ -131,17 +136,16 @@ def draw_switch(results: Results):
     """The paper's Table 3: loss after the switch over the loss without it, on the same batches."""
     figure, axes = grid(1, 1)
     axis = axes[0][0]
+    axis.axhline(0, color="black", linewidth=0.5)
     for name, colour in (("D-switch", "tab:green"), ("D-switch-1e-2", "tab:olive")):
         for seed in sorted(results.runs[name].keys() & results.runs["D-keep"].keys()):
             steps = results.column(name, seed, "step")
             pairs = zip(steps, results.column(name, seed, "mean_loss"), results.column("D-keep", seed, "mean_loss"))
             gaps = [(step, 100 * (ours / kept - 1)) for step, ours, kept in pairs if step > SWITCH * steps[-1]]
             axis.plot(*zip(*gaps), ".-", color=colour, linewidth=0.8, label=f"{VARIANTS[name].label}, seed {seed}")
-    axis.axhline(0, color="black", linewidth=0.5)
     axis.set_xlabel("step")
     axis.set_ylabel("loss above the unswitched run, %")
-    if axis.lines[1:]:
-        axis.legend()
+    axis.legend(loc="upper left")
     return figure
 
 
@@ -209,7 +213,8 @@ def main():
     results = Results(folder)
     if not results.runs:
         return print("no finished run")
-    for draw in (draw_deviation, draw_shares, draw_spread, draw_switch, draw_price):
+    figures = {draw_deviation: "A-lbl", draw_shares: "A-lbl", draw_spread: "A-lbl", draw_switch: "D-switch", draw_price: "A-lbl"}
+    for draw in (draw for draw, needed in figures.items() if needed in results.runs):
         name = draw.__name__.removeprefix("draw_")
         draw(results).savefig(target / f"{name}.svg", metadata={"Date": None})
     if arguments.results:

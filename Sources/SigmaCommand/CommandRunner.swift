@@ -53,8 +53,7 @@ public func usageError(_ message: String, remedy: Remedy? = nil) -> SigmaError {
 /// `warning: ...` on stderr.
 public func warn(_ message: String) {
     ProgressBar.clearLine()
-    StandardError.write("warning: ", .yellow)
-    StandardError.write(SigmaError.printable(message) + "\n")
+    StandardError.write(label: "warning: ", .yellow, SigmaError.printable(message) + "\n")
 }
 
 /// A line for the person at the terminal, on stderr.
@@ -82,8 +81,7 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
     case let error as SigmaError:
         // What was written so far stands before the error even if both go to the same place.
         try? StandardOutput.flush()
-        StandardError.write("error: ", .red)
-        StandardError.write(error.report + "\n")
+        StandardError.write(label: "error: ", .red, error.report + "\n")
         endProcess(error.kind.exitCode)
     case is CancellationError:
         try? StandardOutput.flush()
@@ -99,8 +97,8 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
         }
         let name = type.configuration.commandName ?? type._commandName
         let message = type.message(for: error)
-        StandardError.write("error: ", .red)
         StandardError.write(
+            label: "error: ", .red,
             SigmaError.printable(message) + "\n"
                 // The name that all our options with sizes give their value.
                 + (message.contains(" <size") ? ByteSize.hint : "The options are listed by: \(name) --help") + "\n")

@@ -48,6 +48,13 @@ public enum StandardOutput {
 
 /// Standard error: talk, progress, warnings. Failures are ignored: there is nobody left to tell.
 public enum StandardError {
+    /// - Parameter label: of ours, in the style, before the text: both in one piece.
+    public static func write(label: String, _ style: Terminal.Style, _ text: String) {
+        draw(
+            style.around(label, Terminal.standardErrorIsTerminal)
+                + (Terminal.isError ? DisplayText.printable(text) : text))
+    }
+
     public static func write(_ text: String, _ style: Terminal.Style = .plain) {
         draw(Terminal.isError ? style.around(DisplayText.printable(text), Terminal.standardErrorIsTerminal) : text)
     }

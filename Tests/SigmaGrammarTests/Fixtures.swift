@@ -5,14 +5,22 @@ import SigmaBase
 /// A vocabulary with every byte and some hundred tokens of the kinds that a real one has.
 let testTokens: [[UInt8]?] = {
     var texts: [String] = [
-        "{\"", "\":", "\": ", "\": \"", "\",", "\", \"", "\"}", "\"}]", "}}", "]}", "},", "}, {\"", "[{\"", "\n", "\n  ",
-        "\n    ", "  ", "    ", ", ", ": ", "true", "false", "null", "tru", "name", "age", "id", "kind", "value", " value",
-        "items", " the", " a", "hello", "world", "Hello", "é", "ü", "漢", "字", "😀", " ü", "\\n", "\\\"", "\\\\", "\\u", "\\u00",
-        "12", "123", "2024", "00", ".5", ".0", "-1", "e+", "1e", "10", "99", "-", "--", "abc", "ABC", "a-b", "a_b", "foo", "bar",
-        "foobar", "http://", "https://", ".com", "@", "user@", "[]", "{}", "[\"", "\"]", "[1", "1,", "1]", " {", " [", " \"",
+        "{\"", "\":", "\": ", "\": \"", "\",", "\", \"", "\"}", "\"}]", "}}", "]}", "},", "}, {\"", "[{\"", "\n",
+        "\n  ",
+        "\n    ", "  ", "    ", ", ", ": ", "true", "false", "null", "tru", "name", "age", "id", "kind", "value",
+        " value",
+        "items", " the", " a", "hello", "world", "Hello", "é", "ü", "漢", "字", "😀", " ü", "\\n", "\\\"", "\\\\", "\\u",
+        "\\u00",
+        "12", "123", "2024", "00", ".5", ".0", "-1", "e+", "1e", "10", "99", "-", "--", "abc", "ABC", "a-b", "a_b",
+        "foo", "bar",
+        "foobar", "http://", "https://", ".com", "@", "user@", "[]", "{}", "[\"", "\"]", "[1", "1,", "1]", " {", " [",
+        " \"",
         "0123456789abcdefghij", "the quick brown fox jumps over", " \n", "a\n", "x\"", "y\\", "\t", "\r\n", "'", "//",
     ]
-    texts += ["city", "na", "me\":", "\"name\"", "{\"name\": \"", "Berlin", "Paris", "red", "green", "blue", "re", "gr", "\"id\":"]
+    texts += [
+        "city", "na", "me\":", "\"name\"", "{\"name\": \"", "Berlin", "Paris", "red", "green", "blue", "re", "gr",
+        "\"id\":",
+    ]
     var tokens = (UInt8.min...UInt8.max).map { [$0] as [UInt8]? }
     tokens += texts.map { Array($0.utf8) }
     // Parts of characters, a gap, an empty token, and one token twice.
@@ -25,6 +33,10 @@ let testVocabulary = Vocabulary(tokens: testTokens)
 func compiled(_ constraint: Constraint, limits: ConstraintLimits = ConstraintLimits()) throws -> CompiledConstraint {
     try CompiledConstraint(constraint, vocabulary: testVocabulary, limits: limits)
 }
+
+/// `ConstraintState`'s calls as functions: an expectation changes nothing but what it is given by reference.
+func advances(_ state: inout ConstraintState, _ bytes: some Sequence<UInt8>) -> Bool { state.advance(bytes) }
+func allowsEnd(_ state: inout ConstraintState) -> Bool { state.allowsEnd }
 
 /// Whether the constraint takes the whole text.
 func accepts(_ constraint: Constraint, _ text: String) throws -> Bool {

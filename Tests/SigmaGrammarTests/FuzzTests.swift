@@ -51,20 +51,21 @@ import Testing
             var allowed: [Int] = []
             for id in testTokens.indices where mask.contains(token: id) { allowed.append(id) }
             if allowed.isEmpty {
-                #expect(state.allowsEnd, "seed \(seed): stuck behind \(String(decoding: state.text, as: UTF8.self))")
-                if state.allowsEnd { check(state.text, constraint, seed: seed) }
-                return state.allowsEnd
+                let isEnd = state.allowsEnd
+                #expect(isEnd, "seed \(seed): stuck behind \(String(decoding: state.text, as: UTF8.self))")
+                if isEnd { check(state.text, constraint, seed: seed) }
+                return isEnd
             }
             // Closing tokens are preferred towards the end.
             let closing = allowed.filter { [0x22, 0x5D, 0x7D].contains(testTokens[$0]?.first) }
             let id = step > 30 && !closing.isEmpty ? source.pick(closing) : source.pick(allowed)
-            #expect(state.advance(testTokens[id] ?? []), "seed \(seed): token \(id)")
+            #expect(advances(&state, testTokens[id] ?? []), "seed \(seed): token \(id)")
             // A token that the mask forbids is refused.
             let other = source.below(testTokens.count)
             var draft = state
             let next = state.mask()
             if let bytes = testTokens[other], !bytes.isEmpty {
-                #expect(draft.advance(bytes) == next.contains(token: other), "seed \(seed): token \(other)")
+                #expect(advances(&draft, bytes) == next.contains(token: other), "seed \(seed): token \(other)")
             }
         }
         return false

@@ -7,8 +7,12 @@ import Testing
         var limits = ConstraintLimits()
         limits.compileSeconds = 0.5
         let deep = String(repeating: #"{"items":"#, count: 400) + "true" + String(repeating: "}", count: 400)
-        let wide = (0..<12).map { #"{"oneOf": [{"required": ["a\#($0)"]}, {"required": ["b\#($0)"]}, {"properties": {"c\#($0)": {"type": "null"}}}]}"# }
-        let overlapping = (0..<40).map { #"{"properties": {"p\#($0)": {"type": "integer"}, "q\#($0)": {"type": "null"}}}"# }
+        let wide = (0..<12).map {
+            #"{"oneOf": [{"required": ["a\#($0)"]}, {"required": ["b\#($0)"]}, {"properties": {"c\#($0)": {"type": "null"}}}]}"#
+        }
+        let overlapping = (0..<40).map {
+            #"{"properties": {"p\#($0)": {"type": "integer"}, "q\#($0)": {"type": "null"}}}"#
+        }
         let schemas: [String] = [
             deep, #"{"type": "object", "allOf": [\#(wide.joined(separator: ","))]}"#,
             #"{"oneOf": [\#(overlapping.joined(separator: ","))]}"#,
@@ -27,10 +31,13 @@ import Testing
         var limits = ConstraintLimits()
         limits.textBytes = 100
         #expect(refusal(.choice([String(repeating: "x", count: 101)]), limits: limits)?.reason == .limit)
-        #expect(refusal(.jsonSchema(#"{"title": "\#(String(repeating: "x", count: 101))"}"#), limits: limits)?.reason == .limit)
+        #expect(
+            refusal(.jsonSchema(#"{"title": "\#(String(repeating: "x", count: 101))"}"#), limits: limits)?.reason
+                == .limit)
         limits = ConstraintLimits()
         limits.alternatives = 3
-        let schema = #"{"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}, {"required": ["c"]}, {"required": ["d"]}]}"#
+        let schema =
+            #"{"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}, {"required": ["c"]}, {"required": ["d"]}]}"#
         #expect(refusal(.jsonSchema(schema), limits: limits)?.reason == .limit)
         limits = ConstraintLimits()
         limits.compileSeconds = 0
@@ -49,7 +56,7 @@ import Testing
         for byte in String(repeating: "abca", count: 40).utf8 {
             let mask = state.mask()
             #expect(mask.contains(token: Int(byte)))
-            #expect(state.advance(CollectionOfOne(byte)))
+            #expect(advances(&state, CollectionOfOne(byte)))
             seen = max(seen, constraint.statistics.states)
         }
         #expect(seen < 3_000)

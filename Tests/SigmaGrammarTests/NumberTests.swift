@@ -7,8 +7,10 @@ import Testing
     @Test func boundsAgreeWithArithmetic() throws {
         let bounds = ["-2.5", "-1", "-0.125", "0", "0.5", "1", "9.99", "10", "123.456"]
         let texts = [
-            "-1000", "-10", "-2.501", "-2.5", "-2.500", "-2.499", "-1.001", "-1", "-0.126", "-0.125", "-0.12", "-0", "-0.0",
-            "0", "0.0", "0.001", "0.499", "0.5", "0.50", "0.501", "1", "1.0", "1.001", "9.9", "9.99", "9.991", "10", "10.0",
+            "-1000", "-10", "-2.501", "-2.5", "-2.500", "-2.499", "-1.001", "-1", "-0.126", "-0.125", "-0.12", "-0",
+            "-0.0",
+            "0", "0.0", "0.001", "0.499", "0.5", "0.50", "0.501", "1", "1.0", "1.001", "9.9", "9.99", "9.991", "10",
+            "10.0",
             "99", "123.455", "123.456", "123.4560", "123.457", "1000",
         ]
         for bound in bounds {
@@ -44,7 +46,9 @@ import Testing
     }
 
     @Test func multiples() throws {
-        for value in 0...200 { #expect(try accepts("{\"type\": \"integer\", \"multipleOf\": 7}", "\(value)") == (value % 7 == 0)) }
+        for value in 0...200 {
+            #expect(try accepts("{\"type\": \"integer\", \"multipleOf\": 7}", "\(value)") == (value % 7 == 0))
+        }
         let cents = "{\"type\": \"number\", \"multipleOf\": 0.25}"
         let quarters: [(String, Bool)] = [
             ("1.25", true), ("1.250", true), ("1.2", false), ("-0.75", true), ("3", true), ("0.255", false),
@@ -52,7 +56,8 @@ import Testing
         for (text, isValid) in quarters {
             #expect(try accepts(cents, text) == isValid, "\(text)")
         }
-        let both = "{\"type\": \"integer\", \"multipleOf\": 6, \"not\": {\"multipleOf\": 4}, \"minimum\": 1, \"maximum\": 40}"
+        let both =
+            "{\"type\": \"integer\", \"multipleOf\": 6, \"not\": {\"multipleOf\": 4}, \"minimum\": 1, \"maximum\": 40}"
         for value in 0...60 {
             let isValid = value % 6 == 0 && value % 4 != 0 && (1...40).contains(value)
             #expect(try accepts(both, "\(value)") == isValid, "\(value)")

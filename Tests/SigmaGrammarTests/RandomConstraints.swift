@@ -40,12 +40,18 @@ struct RandomConstraints {
 
     private mutating func damaged(_ text: String) -> String {
         var bytes = Array(text.utf8)
-        for _ in 0...below(3) where !bytes.isEmpty { bytes[below(bytes.count)] = UInt8(truncatingIfNeeded: random.next()) }
+        for _ in 0...below(3) where !bytes.isEmpty {
+            bytes[below(bytes.count)] = UInt8(truncatingIfNeeded: random.next())
+        }
         return String(decoding: bytes, as: UTF8.self)
     }
 
     mutating func expression(depth: Int) -> String {
-        if depth == 0 { return pick(["a", "b", ".", "\\d", "[a-c]", "[^a]", "é", "\\w", "\\\"", "x", "^", "$", "\\s", "(", "[", "\\1"]) }
+        if depth == 0 {
+            return pick([
+                "a", "b", ".", "\\d", "[a-c]", "[^a]", "é", "\\w", "\\\"", "x", "^", "$", "\\s", "(", "[", "\\1",
+            ])
+        }
         let inner = expression(depth: depth - 1)
         switch below(7) {
         case 0: return inner + "*"
@@ -106,7 +112,9 @@ struct RandomConstraints {
         case 2: return "\"contains\": \(schema(depth: depth - 1))"
         case 3, 4, 5:
             var members: [String] = []
-            for name in Self.names where below(2) == 0 { members.append("\(quoted(name)): \(schema(depth: depth - 1))") }
+            for name in Self.names where below(2) == 0 {
+                members.append("\(quoted(name)): \(schema(depth: depth - 1))")
+            }
             return "\"properties\": {\(members.joined(separator: ", "))}"
         case 6: return "\"additionalProperties\": \(schema(depth: depth - 1))"
         case 7: return "\"allOf\": \(list(depth))"

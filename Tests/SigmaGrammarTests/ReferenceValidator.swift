@@ -25,7 +25,8 @@ struct ReferenceValidator {
         if let x = number(a), let y = number(b) { return x == y }
         if let x = a.array, let y = b.array { return x.count == y.count && zip(x, y).allSatisfy { equal($0, $1) } }
         if let x = a.object, let y = b.object {
-            return x.count == y.count && zip(x.keys, x.values).allSatisfy { key, value in y[key].map { equal(value, $0) } ?? false }
+            return x.count == y.count
+                && zip(x.keys, x.values).allSatisfy { key, value in y[key].map { equal(value, $0) } ?? false }
         }
         return a == b
     }
@@ -50,10 +51,12 @@ struct ReferenceValidator {
         case "oneOf": return list.count { isValid(value, $0) } == 1
         case "not": return !isValid(value, argument)
         case "if": return isValid(value, schema[isValid(value, argument) ? "then" : "else"] ?? .bool(true))
-        case "$ref": return isValid(value, root["$defs"]?[String(argument.string!.dropFirst("#/$defs/".count))] ?? .bool(false))
+        case "$ref":
+            return isValid(value, root["$defs"]?[String(argument.string!.dropFirst("#/$defs/".count))] ?? .bool(false))
         case "minimum": return number(value).map { $0 >= number(argument)! } ?? true
         case "maximum": return number(value).map { $0 <= number(argument)! } ?? true
-        case "multipleOf": return number(value).map { ($0 / number(argument)!).rounded() * number(argument)! == $0 } ?? true
+        case "multipleOf":
+            return number(value).map { ($0 / number(argument)!).rounded() * number(argument)! == $0 } ?? true
         case "minLength": return value.string.map { $0.unicodeScalars.count >= Int(argument.integer!) } ?? true
         case "maxLength": return value.string.map { $0.unicodeScalars.count <= Int(argument.integer!) } ?? true
         case "minItems": return value.array.map { $0.count >= Int(argument.integer!) } ?? true
@@ -67,7 +70,9 @@ struct ReferenceValidator {
         }
     }
 
-    private func holdsForObject(_ keyword: String, _ argument: JSONValue, _ value: JSONValue, _ schema: JSONObject) -> Bool {
+    private func holdsForObject(_ keyword: String, _ argument: JSONValue, _ value: JSONValue, _ schema: JSONObject)
+        -> Bool
+    {
         guard let object = value.object else { return true }
         switch keyword {
         case "required": return argument.array!.allSatisfy { object[$0.string!] != nil }

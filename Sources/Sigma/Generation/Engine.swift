@@ -129,6 +129,11 @@ package final class Engine: Sendable {
         scheduler.append(Scheduler.Job(work: work, onEnd: onEnd))
     }
 
+    /// Runs a generation to its end: for programs of this package that read it themselves.
+    package func run(_ generation: Generation, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
+        run(generation as any StepWork, onEnd: onEnd)
+    }
+
     /// Work was cancelled, or a reader has room again.
     func wake() { scheduler.wake() }
 }

@@ -112,7 +112,8 @@ struct Sites {
         if site.isClosed { choices.last = -1 }
         // Skipping members can leave too few, so the last place that may be written is cut.
         while choices.last >= choices.first {
-            let isPossible = rule.values[choices.last] >= 0
+            let isPossible =
+                rule.values[choices.last] >= 0
                 && canFinish(behindMember(choices.last, of: site, in: rule), in: rule)
             if isPossible { break }
             choices.last -= 1

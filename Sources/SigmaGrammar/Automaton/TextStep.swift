@@ -50,7 +50,8 @@ extension RegexArena {
         case UInt8(ascii: "\\") where thread.spelling == .free:
             return isLive(thread.operand, low: 0, high: CodePointSet.last) ? thread.with(.escape) : nil
         case UInt8(ascii: "\\") where thread.spelling == .listed:
-            let canEscape = isLive(thread.operand, low: 0, high: 0x1F) || isLive(thread.operand, low: 0x22, high: 0x22)
+            let canEscape =
+                isLive(thread.operand, low: 0, high: 0x1F) || isLive(thread.operand, low: 0x22, high: 0x22)
                 || isLive(thread.operand, low: 0x5C, high: 0x5C)
             return canEscape ? thread.with(.escape) : nil
         case 0..<0x20 where thread.spelling != .raw: return nil

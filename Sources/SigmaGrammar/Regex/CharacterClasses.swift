@@ -25,7 +25,8 @@ enum CharacterClasses {
         case "Lowercase_Letter": return categories["Ll"]
         case "Decimal_Number", "digit": return categories["Nd"]
         case "Space_Separator": return categories["Zs"]
-        case "White_Space", "space": return space.union(CodePointSet(0x85)).intersection(CodePointSet(0xFEFF).complement)
+        case "White_Space", "space":
+            return space.union(CodePointSet(0x85)).intersection(CodePointSet(0xFEFF).complement)
         default: return categories[key]
         }
     }

@@ -9,7 +9,8 @@ enum NumberCharacter {
 /// Exact for any number of digits. The texts have no leading zeros: the number's syntax sees to that.
 package struct MagnitudeState: Hashable, Sendable {
     private enum Order: Int8 {
-        case less = -1, equal, greater
+        case less = -1
+        case equal, greater
     }
 
     /// The bound's digits: of the integer part without leading zeros (a lone 0 stays), of the fraction without trailing ones.

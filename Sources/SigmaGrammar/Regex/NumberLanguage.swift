@@ -105,8 +105,13 @@ extension RegexArena {
     // MARK: Set operations
 
     package mutating func and(_ a: NumberLanguage, _ b: NumberLanguage) -> NumberLanguage {
-        if a.isEverything { return NumberLanguage(plain: b.plain, isEverything: b.isEverything, isCanonical: a.isCanonical || b.isCanonical) }
-        if b.isEverything { return NumberLanguage(plain: a.plain, isEverything: false, isCanonical: a.isCanonical || b.isCanonical) }
+        if a.isEverything {
+            return NumberLanguage(
+                plain: b.plain, isEverything: b.isEverything, isCanonical: a.isCanonical || b.isCanonical)
+        }
+        if b.isEverything {
+            return NumberLanguage(plain: a.plain, isEverything: false, isCanonical: a.isCanonical || b.isCanonical)
+        }
         return NumberLanguage(
             plain: and(a.plain, b.plain), isEverything: false, isCanonical: a.isCanonical || b.isCanonical)
     }

@@ -19,7 +19,10 @@ extension RegexNode {
     /// One mix of all parts: nodes are looked up far more often than anything else.
     package func hash(into hasher: inout Hasher) {
         var mixed: UInt64
-        func mix(_ value: UInt64) { mixed = (mixed ^ value) &* 0x9E37_79B9_7F4A_7C15; mixed ^= mixed >> 29 }
+        func mix(_ value: UInt64) {
+            mixed = (mixed ^ value) &* 0x9E37_79B9_7F4A_7C15
+            mixed ^= mixed >> 29
+        }
         func mix(_ id: RegexID) { mix(UInt64(UInt32(bitPattern: id))) }
         mixed = 1
         switch self {
@@ -302,7 +305,9 @@ package struct RegexArena {
             var stem = depth + 1
             let first = texts[start]
             let final = texts[end - 1]
-            while end - start > 1 && stem < first.count && stem < final.count && first[stem] == final[stem] { stem += 1 }
+            while end - start > 1 && stem < first.count && stem < final.count && first[stem] == final[stem] {
+                stem += 1
+            }
             if end - start == 1 { stem = first.count }
             let tail = end - start == 1 ? Self.epsilon : trie(texts[start..<end], depth: stem)
             var branch = tail

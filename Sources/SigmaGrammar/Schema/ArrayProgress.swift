@@ -49,7 +49,9 @@ extension ArrayShape {
         // Without `contains` there is nothing to search: the items up to `min` decide.
         if contains.isEmpty {
             if start.index >= min { return true }
-            return (start.index..<Swift.min(min, Swift.max(prefix.count, start.index) + 1)).allSatisfy { !ways($0).isEmpty }
+            return (start.index..<Swift.min(min, Swift.max(prefix.count, start.index) + 1)).allSatisfy {
+                !ways($0).isEmpty
+            }
         }
         var open = [start]
         var seen: Set<ArrayProgress> = [start]

@@ -4,7 +4,8 @@ import SigmaBase
 struct OwnKeywords {
     static let all: Set<String> = [
         "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
-        "divisibleBy", "minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "items", "prefixItems", "additionalItems", "minItems",
+        "divisibleBy", "minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "items",
+        "prefixItems", "additionalItems", "minItems",
         "maxItems", "contains", "minContains", "maxContains", "uniqueItems", "properties", "patternProperties",
         "additionalProperties", "propertyNames", "required", "minProperties", "maxProperties",
     ]
@@ -112,8 +113,11 @@ struct OwnKeywords {
         }
         for keyword in ["multipleOf", "divisibleBy"] {
             guard let divisor = try decimal(keyword) else { continue }
-            guard !divisor.isZero && !divisor.isNegative else { throw failure(.invalid, keyword, "a positive number expected") }
-            let digits = max(bounds.minimum?.value.integerDigits.count ?? 1, bounds.maximum?.value.integerDigits.count ?? 1)
+            guard !divisor.isZero && !divisor.isNegative else {
+                throw failure(.invalid, keyword, "a positive number expected")
+            }
+            let digits = max(
+                bounds.minimum?.value.integerDigits.count ?? 1, bounds.maximum?.value.integerDigits.count ?? 1)
             guard let modulus = divisor.scaledValue, modulus < 1 << 54,
                 modulus * UInt64(digits + divisor.fractionDigits.count) <= 10_000
             else { throw failure(.unsupported, keyword, "too many remainders to keep apart") }

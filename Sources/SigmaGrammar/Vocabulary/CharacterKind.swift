@@ -35,7 +35,8 @@ enum CharacterKind: Int, CaseIterable, Comparable {
     }
 
     private static let unspacedRanges: [(low: UInt32, high: UInt32)] = {
-        let excluded = CharacterClasses.space.union(CodePointSet([(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C), (0xD800, 0xDFFF)]))
+        let excluded = CharacterClasses.space.union(
+            CodePointSet([(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C), (0xD800, 0xDFFF)]))
         return excluded.complement.ranges.map { ($0.low, $0.high) }
     }()
 }
