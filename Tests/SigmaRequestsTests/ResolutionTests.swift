@@ -53,11 +53,18 @@ import Testing
         #expect(request.start == .answer)
         #expect(
             sigma.text(try thought.resolve(in: sigma)[0]) == "<|bos|><|user|>A<|end|><|assistant|><think>R</think>B")
-        for (opens, newline) in [(false, ""), (true, "\n")] {
+        for opens in [false, true] {
             let chatML = try Vocabulary.context(style: .chatml, opensThinking: opens)
             let header = "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\n<think>"
             #expect(chatML.text(try plain.resolve(in: chatML)[0]) == header + "\n\n</think>\n\nB")
-            #expect(chatML.text(try thought.resolve(in: chatML)[0]) == header + newline + "R</think>B")
+            #expect(chatML.text(try thought.resolve(in: chatML)[0]) == header + "\nR\n</think>\n\nB")
+        }
+        // A model that does not think has no tags.
+        for style in [ChatFormat.Style.sigma, .chatml] {
+            var context = try Vocabulary.context(style: style)
+            context.chatFormat?.thinks = false
+            #expect(!context.text(try thought.resolve(in: context)[0]).contains("think"))
+            #expect(context.text(try thought.resolve(in: context)[0]).hasSuffix("B"))
         }
         // Thinking is over, whatever the body says of it.
         let thinks = try chat(#"[{"role":"user","content":"A"},{"role":"assistant","content":"B"}]"#)

@@ -68,7 +68,7 @@ package struct Prompt: Sendable, Equatable {
             guard asksForAnswer else { break }
             try builder.add(special: "<|assistant|>")
             if let continued {
-                builder.add(text: (continued.thinking(true) ?? noThinking) + continued.text)
+                builder.add(text: (format.thinks ? continued.thinking(true) ?? noThinking : "") + continued.answer)
                 break
             }
             answerStart = builder.tokens.count
@@ -95,14 +95,8 @@ package struct Prompt: Sendable, Equatable {
             try builder.add(special: "<|im_start|>")
             builder.add(text: "assistant\n")
             if let continued {
-                if continued.reasoning.isEmpty {
-                    if format.thinks { try builder.addChatMLWithoutThinking() }
-                } else {
-                    try builder.addTag("<think>")
-                    builder.add(text: (format.opensThinking ? "\n" : "") + continued.reasoning)
-                    try builder.addTag("</think>")
-                }
-                builder.add(text: continued.text)
+                if format.thinks { try builder.addChatMLThinking(continued.reasoningLines) }
+                builder.add(text: continued.answer)
                 break
             }
             // Where the tags are text they are encoded together with the header, and no token begins between them.
@@ -111,7 +105,7 @@ package struct Prompt: Sendable, Equatable {
                 answerStart = builder.tokens.count
             }
             if !thinks && format.thinks {
-                try builder.addChatMLWithoutThinking()
+                try builder.addChatMLThinking("")
             } else if thinks && format.opensThinking {
                 try builder.addTag("<think>")
                 builder.add(text: "\n")
@@ -182,10 +176,10 @@ package struct Prompt: Sendable, Equatable {
             add(text: "\n")
         }
 
-        /// Thinking that is over before it began.
-        mutating func addChatMLWithoutThinking() throws {
+        /// Thinking that is over: perhaps before it began.
+        mutating func addChatMLThinking(_ lines: String) throws {
             try addTag("<think>")
-            add(text: "\n\n")
+            add(text: lines.isEmpty ? "\n\n" : "\n\(lines)\n")
             try addTag("</think>")
             add(text: "\n\n")
         }
@@ -226,10 +220,14 @@ extension Turn {
     /// As Qwen's templates write a turn: kept thinking stands alone on its lines.
     fileprivate func chatML(_ keepsThinking: Bool) -> String {
         guard role == .assistant, keepsThinking, !reasoning.isEmpty else { return answer }
-        var thinking = reasoning.unicodeScalars[...]
-        thinking = thinking.drop { $0 == "\n" }
+        return "<think>\n\(reasoningLines)\n</think>\n\n" + answer
+    }
+
+    /// The thinking without the line ends around it.
+    fileprivate var reasoningLines: String {
+        var thinking = reasoning.unicodeScalars.drop { $0 == "\n" }
         while thinking.last == "\n" { thinking.removeLast() }
-        return "<think>\n\(String(thinking))\n</think>\n\n" + answer
+        return String(thinking)
     }
 
     /// The thinking with its tags, if it is there and to be kept.
