@@ -10,7 +10,7 @@ import Testing
 
 /// Files that appear whole or not at all: through links, beside each other, with their modes, and after a kill.
 @Suite struct AtomicFileTests {
-    private final class Folder {
+    private final class Folder: Sendable {
         let path = FileManager.default.temporaryDirectory.path + "/sigma-\(UUID().uuidString)"
         init() throws { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
         deinit { try? FileManager.default.removeItem(atPath: path) }
