@@ -104,7 +104,7 @@ import Testing
             json.value(text)
             return json.text
         }
-        let opens = json(plain + "<think>\n")
+        let opens = json(plain + "{{ '<think>\\n' }}")
         let one = try format("{\"chat_template\":\(opens)}")
         #expect(one.style == .chatml && one.opensThinking && one.thinks)
         let none = try format("{\"chat_template\":\(json(plain))}")

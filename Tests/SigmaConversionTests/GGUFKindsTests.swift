@@ -131,9 +131,9 @@ import Testing
             let (model, warnings) = try import_ { $0.set("tokenizer.chat_template", Self.chatml + end) }
             return (try #require(model.chatFormat), warnings)
         }
-        let opens = try format("<|im_start|>assistant\n<think>\n")
+        let opens = try format("{{ '<|im_start|>assistant\\n<think>\\n' }}")
         #expect(opens.format.opensThinking && opens.format.thinks && opens.warnings.isEmpty)
-        let plain = try format("<|im_start|>assistant\n")
+        let plain = try format("{{ '<|im_start|>assistant\\n' }}")
         #expect(!plain.format.opensThinking && !plain.format.thinks && plain.warnings.isEmpty)
         let unknown = try import_ {
             $0.set("tokenizer.chat_template", "{% for m in messages %}[INST]{{ m.content }}{% endfor %}")

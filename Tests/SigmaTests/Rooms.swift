@@ -52,6 +52,8 @@ struct RoomSources {
     let files: [File]
     /// Where a name is defined, if one room alone does.
     private let owners: [String: String]
+    /// By room, its types inside of types: one of another room with the same name is not meant.
+    private let nested: [String: Set<String>]
 
     init(_ sources: [(room: String, name: String, text: String)]) {
         files = sources.map { File(room: $0.room, name: $0.name, code: Self.withoutCommentsAndStrings($0.text)) }
@@ -60,6 +62,9 @@ struct RoomSources {
             for name in Self.definitions(file.code) { owners[name, default: []].insert(file.room) }
         }
         self.owners = owners.filter { $0.value.count == 1 }.mapValues { $0.first! }
+        nested = Dictionary(grouping: files, by: \.room).mapValues { files in
+            Set(files.flatMap { file in file.code.matches(of: Self.nestedType).map { String($0.1) } })
+        }
     }
 
     /// Everything below `Sources`; a module with folders has a room for each.
@@ -82,7 +87,7 @@ struct RoomSources {
             guard let allowed = table.uses(of: file.room) else { return [] }
             return Set(Self.words(file.code).map(String.init)).compactMap { word in
                 guard let owner = owners[word], owner != file.room, isVisible(owner, from: file.room),
-                    !allowed.contains(owner)
+                    !allowed.contains(owner), nested[file.room]?.contains(word) != true
                 else { return nil }
                 return "\(file.room)/\(file.name): \(word) of \(owner)"
             }
@@ -98,12 +103,19 @@ struct RoomSources {
 
     /// A module sees those below it alone: another's type of the same name is not meant.
     private func isVisible(_ owner: String, from room: String) -> Bool {
-        let order = ["SystemLibrary", "SigmaBase", "Sigma", "SigmaStudies", "SigmaConversion", "SigmaRequests", "SigmaGrammar", "SigmaTerminal", "SigmaCommand"]
+        let order = [
+            "SystemLibrary", "SigmaBase", "Sigma", "SigmaStudies", "SigmaConversion", "SigmaRequests", "SigmaGrammar",
+            "SigmaTerminal", "SigmaCommand",
+        ]
         func level(_ room: String) -> Int { order.firstIndex(of: String(room.split(separator: "/")[0])) ?? order.count }
         return level(owner) <= level(room)
     }
 
     // MARK: - Text
+
+    private static var nestedType: Regex<(Substring, Substring)> {
+        /\n +(?:[a-z]+ )*(?:struct|class|enum|typealias) ([A-Z]\w*)/
+    }
 
     static func definitions(_ code: String) -> [String] {
         code.split(separator: "\n").compactMap { line in

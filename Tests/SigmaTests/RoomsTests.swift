@@ -49,9 +49,10 @@ import Testing
         let sources = RoomSources([
             ("Sigma/Model", "Model.swift", "package struct Weights {}\n"),
             ("Sigma/Backend", "Backend.swift", "protocol Backend { var weights: Weights { get } }\n"),
-            ("Sigma/CPU", "Fine.swift", "// Weights\nlet text = \"Weights \\(1)\"\nlet backend: Backend? = nil\n"),
+            ("Sigma/CPU", "Fine.swift", "// Weights\nlet text = \"Weights \\(1)\"\nlet cpu: Backend? = nil\n"),
             ("Sigma/CPU", "Planted.swift", "final class CPU {\n    var weights: Weights\n}\n"),
             ("Sigma/Model", "Upwards.swift", "func f(_ backend: any Backend) {}\n"),
+            ("Sigma/Model", "Own.swift", "enum Table {\n    private struct CPU { let backend: Table }\n    let cpus: [CPU]\n}\n"),
         ])
         #expect(
             sources.violations(Self.planted) == [

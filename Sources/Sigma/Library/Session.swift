@@ -67,9 +67,12 @@ public final class Session: Sendable {
             switch update {
             case .text(let text): answer += text
             case .finished(let statistics) where statistics.reason == .context:
+                let room = engine.positionLimit(kvType: kvType)
                 throw SigmaError(
                     .usage,
-                    "the conversation reached the limit of \(engine.positionLimit(kvType: kvType)) tokens",
+                    room < engine.contextLength
+                        ? "the conversation reached what the memory budget has room for: \(room) tokens"
+                        : "the conversation reached the context limit of \(room) tokens",
                     remedy: .anyOf(["Take back turns with rewind(to:).", .raise(.contextLength, least: nil)]))
             case .prefill, .reasoning, .finished: break
             }
