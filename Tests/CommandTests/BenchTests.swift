@@ -49,6 +49,8 @@ import Testing
         #expect(rows.count == 2)
         for row in rows {
             #expect(row["memory_bytes"] as? Int == 1 << 30 && row["expert_prediction"] as? String == "on")
+            let prefetched = try #require(row["prefetched_experts"] as? Int)
+            #expect(row["foretold_experts"] as? Int == prefetched)
         }
         let plan = try Subprocess.run("sigma-bench", ["--model", TestModels.bare, "--memory", "1GiB", "--plan"])
         #expect(plan.code == 0)

@@ -113,9 +113,11 @@ extension ExpertCacheWalk {
         var held = 0
         var awaited = 0
         var idle = 0
+        var inFlight = 0
         for record in state.records {
             switch record {
             case .reading(_, for: .prefetch?): held += 1
+            case .reading(_, for: .request?): inFlight += 1
             case .ready(_, heldBy: let holder, let verification):
                 if holder == .prefetch { held += 1 }
                 switch verification {
@@ -128,6 +130,7 @@ extension ExpertCacheWalk {
         }
         if held != state.heldPrefetches { fail("\(held) prefetches hold slots, and \(state.heldPrefetches) count") }
         if held > state.prefetchLimit { fail("\(held) prefetches hold slots of \(state.slots.limit)") }
+        if inFlight != state.requestsInFlight { fail("\(inFlight) reads, and \(state.requestsInFlight) count") }
         if awaited != state.awaited { fail("\(awaited) records are awaited, and \(state.awaited) count") }
         if idle != state.policy.count { fail("\(idle) records are idle, and \(state.policy.count) in order") }
         if state.outstanding != wanted.count { fail("\(state.outstanding) outstanding of \(wanted.count)") }

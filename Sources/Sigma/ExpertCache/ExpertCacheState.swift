@@ -30,7 +30,7 @@ package struct ExpertCacheState: Sendable {
     var arrived: [Record] = []
     /// Of the current request: records that were not given out yet, and those that are being read.
     package internal(set) var outstanding = 0
-    var requestsInFlight = 0
+    package internal(set) var requestsInFlight = 0
     /// Records that were given out, and are not released.
     package internal(set) var givenCount = 0
 
