@@ -29,7 +29,8 @@ extension ExpertCacheWalk {
         for slot in state.slots.retired where contents[slot] != .nothing { fail("slot \(slot) kept its pages") }
     }
 
-    /// Every record's state agrees with the threads, the bytes, the queues, and with what the computing thread wants and holds.
+    /// Every record's state agrees with the threads, the bytes, the queues, and with what the computing thread wants
+    /// and holds.
     private mutating func checkRecords() {
         for record in state.records.indices {
             let current = state.records[record]
