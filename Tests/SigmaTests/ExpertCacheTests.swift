@@ -187,7 +187,8 @@ import Testing
         cache.release(wave)
         #expect(seen.sorted() == [7, 9])
         let order = scripted.reader.reads.map { $0.offset / scripted.recordBytes }
-        // A thread that loses its processor before its read is noted appears late, but not behind everything that is prefetched.
+        // A thread that loses its processor before its read is noted appears late, but not behind everything that is
+        // prefetched.
         let places = [order.firstIndex(of: 7)!, order.firstIndex(of: 9)!]
         #expect(places.min()! <= 10 && places.max()! < 40, "\(order)")
     }
@@ -283,7 +284,8 @@ import Testing
                     // Unless it is still in its slot, from the round before.
                     waits(milliseconds: 100) { scripted.reader.reads.count > count }
                 }
-                // Either when the record is given, or at the step's end; a record read ahead may have been read again instead.
+                // Either when the record is given, or at the step's end; a record read ahead may have been read again
+                // instead.
                 var failure: SigmaError?
                 do {
                     let isRight = try scripted.use(wanted, layer: 1, of: cache)

@@ -24,12 +24,17 @@ extension ExpertCacheWalk {
             owners[slot] += 1
             if state.slots.record(in: slot) != record { fail("slot \(slot) does not know its record \(record)") }
         }
+        for slot in owners.indices {
+            guard let record = state.slots.record(in: slot), state.records[record].slot != slot else { continue }
+            fail("slot \(slot) still knows its record \(record)")
+        }
         for slot in owners.indices where owners[slot] != 1 { fail("slot \(slot) has \(owners[slot]) owners") }
         if phase != .limits, state.slots.isOverLimit { fail("\(state.slots.usedCount) slots are used") }
         for slot in state.slots.retired where contents[slot] != .nothing { fail("slot \(slot) kept its pages") }
     }
 
-    /// Every record's state agrees with the threads, the bytes, the queues, and with what the computing thread wants and holds.
+    /// Every record's state agrees with the threads, the bytes, the queues, and with what the computing thread wants
+    /// and holds.
     private mutating func checkRecords() {
         for record in state.records.indices {
             let current = state.records[record]

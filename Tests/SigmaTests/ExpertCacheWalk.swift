@@ -1,7 +1,7 @@
 import Sigma
 
-/// A cache without threads and files: one computing thread and the readers are simulated, and a seeded generator decides which of them goes
-/// on next. After every transition the whole state is held against what must be true of it.
+/// A cache without threads and files: one computing thread and the readers are simulated, and a seeded generator
+/// decides which of them goes on next. After every transition the whole state is held against what must be true of it.
 ///
 /// A simulated thread that waits goes on only if a transition wakes it: a lost wakeup ends the walk with a deadlock.
 struct ExpertCacheWalk {
@@ -130,7 +130,8 @@ struct ExpertCacheWalk {
         return result
     }
 
-    /// Wakes whom a transition of the thread wants woken. As in the cache, a reader looks for work itself, and wakes no other.
+    /// Wakes whom a transition of the thread wants woken. As in the cache, a reader looks for work itself, and wakes no
+    /// other.
     mutating func wake(_ wakeups: Wakeups, by thread: Int) {
         if wakeups.contains(.computation), threads[0] == .waits { threads[0] = .asks }
         if wakeups.contains(.readers), thread == 0 {

@@ -1,7 +1,7 @@
 /// Which records a cache evicts first. Every call is O(1).
 ///
-/// A policy orders the records that are in the cache and not in use: one that is used is taken out, and put back after its use. So a victim is
-/// never in use, and nothing is searched.
+/// A policy orders the records that are in the cache and not in use: one that is used is taken out, and put back after
+/// its use. So a victim is never in use, and nothing is searched.
 package protocol EvictionPolicy: Sendable {
     /// Records that it orders.
     var count: Int { get }
@@ -19,7 +19,8 @@ package enum RecordUse: Sendable, BitwiseCopyable {
     case missed
     /// Used again since it was read.
     case hit
-    /// Not worth keeping: a prefetched record that no layer asked for, or one that a sweep over all layers will not meet again.
+    /// Not worth keeping: a prefetched record that no layer asked for, or one that a sweep over all layers will not
+    /// meet again.
     case passed
 }
 

@@ -2,12 +2,12 @@ import SystemLibrary
 
 /// Experts in a limited number of equal slots, read from the disk when they are wanted.
 ///
-/// Called by the thread that runs steps, layer by layer: one `request`, then `take` until everything that was asked for has been given; each
-/// wave is released before the next is taken. At the step's end `confirm`.
+/// Called by the thread that runs steps, layer by layer: one `request`, then `take` until everything that was asked for
+/// has been given; each wave is released before the next is taken. At the step's end `confirm`.
 ///
-/// `ExpertCacheState` decides; this class owns what a decision needs: the lock, the threads, the file and the slots' memory. The lock guards
-/// everything but the records' bytes. A slot's bytes are written by the one thread that reads its record, and read by whoever was given the
-/// record; they stay until the record is released, so nothing is copied.
+/// `ExpertCacheState` decides; this class owns what a decision needs: the lock, the threads, the file and the slots'
+/// memory. The lock guards everything but the records' bytes. A slot's bytes are written by the one thread that reads
+/// its record, and read by whoever was given the record; they stay until the record is released, so nothing is copied.
 package final class ExpertCache: @unchecked Sendable {
     package let table: ExpertRecordTable
     package let slotBytes: Int
@@ -52,7 +52,8 @@ package final class ExpertCache: @unchecked Sendable {
         }
     }
 
-    /// Ends the reading threads, and gives the slots' memory back. Nothing may be asked afterwards; what was given is no longer valid.
+    /// Ends the reading threads, and gives the slots' memory back. Nothing may be asked afterwards; what was given is
+    /// no longer valid.
     package func close() {
         guard !lock.with({ isClosed }) else { return }
         lock.with { isClosed = true }
@@ -73,8 +74,8 @@ package final class ExpertCache: @unchecked Sendable {
     /// Asks for experts of a layer, in ascending order.
     package func request(_ experts: [Expert], layer: Int) { wake(lock.with { state.request(experts, layer: layer) }) }
 
-    /// Reads records of a layer to come, which it will probably ask for, while nothing else is to be read. A newer prediction for a layer
-    /// replaces an older one.
+    /// Reads records of a layer to come, which it will probably ask for, while nothing else is to be read. A newer
+    /// prediction for a layer replaces an older one.
     package func prefetch(_ experts: [Expert], layer: Int) { wake(lock.with { state.prefetch(experts, layer: layer) }) }
 
     /// Counts predictions of single experts, for the statistics.
@@ -84,7 +85,8 @@ package final class ExpertCache: @unchecked Sendable {
     ///
     /// - Parameter waits: until there is at least one.
     /// - Returns: whether more will follow.
-    /// - Throws: `SigmaError`: `.inputOutput` if a record cannot be read, `.damaged` if one is not what was converted. Nothing is wanted then.
+    /// - Throws: `SigmaError`: `.inputOutput` if a record cannot be read, `.damaged` if one is not what was converted.
+    ///   Nothing is wanted then.
     package func take(_ wave: inout ExpertWave, waits: Bool) throws -> Bool {
         wave.removeAll()
         lock.lock()
@@ -113,8 +115,8 @@ package final class ExpertCache: @unchecked Sendable {
         if let failure = state.takeFailure() { throw error(failure) }
     }
 
-    /// Makes room for other memory, or takes room that became free: only between steps. The policy names the records that are evicted; their
-    /// pages are back with the system when the call returns.
+    /// Makes room for other memory, or takes room that became free: only between steps. The policy names the records
+    /// that are evicted; their pages are back with the system when the call returns.
     package func setSlotLimit(_ limit: Int) {
         lock.lock()
         defer { lock.unlock() }
@@ -122,7 +124,8 @@ package final class ExpertCache: @unchecked Sendable {
         run { $0.nextForSlotLimit() }
     }
 
-    /// Does what the state says until a call of the computing thread has what it needs. Called and left with the lock held.
+    /// Does what the state says until a call of the computing thread has what it needs. Called and left with the lock
+    /// held.
     private func run(_ next: (inout ExpertCacheState) -> CacheAction) {
         while true {
             switch next(&state) {
@@ -183,7 +186,8 @@ package final class ExpertCache: @unchecked Sendable {
             state.verificationFinished(record, damage: found == place.checksum ? nil : found), isReader: isReader)
     }
 
-    /// - Parameter isReader: the calling thread reads. It looks for work itself, and a transition of its own makes room for one read at most: no other reader is needed for it.
+    /// - Parameter isReader: the calling thread reads. It looks for work itself, and a transition of its own makes room
+    ///   for one read at most: no other reader is needed for it.
     private func wake(_ wakeups: Wakeups, isReader: Bool = false) {
         if wakeups.contains(.readers), !isReader { work.broadcast() }
         if wakeups.contains(.computation) { arrival.broadcast() }

@@ -45,7 +45,8 @@ extension ExpertCacheState {
 
     // MARK: - What was done
 
-    /// Bytes that the thread that reads the record reads next, of `left` bytes; nil: the read ends here, and `readEnded` is called.
+    /// Bytes that the thread that reads the record reads next, of `left` bytes; nil: the read ends here, and
+    /// `readEnded` is called.
     package func bytesToRead(of record: Record, left: Int) -> Int? {
         guard case .reading(_, let purpose) = records[record] else {
             preconditionFailure("record \(record) is not being read")

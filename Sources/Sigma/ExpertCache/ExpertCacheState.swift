@@ -1,8 +1,8 @@
 /// What a cache of experts knows of its records, and how that changes: no threads, no lock, no file.
 ///
-/// One thread computes: it begins steps, and asks for the experts of one layer at a time. Any number of threads read and verify. Each calls a
-/// transition under the cache's lock, does what the returned `CacheAction` says without it, and reports the result by another transition. A
-/// transition returns which threads to wake.
+/// One thread computes: it begins steps, and asks for the experts of one layer at a time. Any number of threads read
+/// and verify. Each calls a transition under the cache's lock, does what the returned `CacheAction` says without it,
+/// and reports the result by another transition. A transition returns which threads to wake.
 ///
 /// A record that is read, held or not verified yet is not in the policy's order: it cannot be a victim.
 package struct ExpertCacheState: Sendable {
@@ -25,7 +25,8 @@ package struct ExpertCacheState: Sendable {
     /// Those of them that occupy slots.
     package internal(set) var heldPrefetches = 0
 
-    /// Of the current request: all of its records until the last one is released, and those that are ready and not given out.
+    /// Of the current request: all of its records until the last one is released, and those that are ready and not
+    /// given out.
     var requested: [Record] = []
     var arrived: [Record] = []
     /// Of the current request: records that were not given out yet, and those that are being read.
@@ -43,7 +44,8 @@ package struct ExpertCacheState: Sendable {
     var prefetchesRead = 0
     var prefetchesWasted = 0
 
-    /// Choices per expert of a layer from which on a step is a sweep: uniform choices then leave out 2 % of the experts.
+    /// Choices per expert of a layer from which on a step is a sweep: uniform choices then leave out 2 % of the
+    /// experts.
     private static let sweepShare = 4
     /// A sweep stops prefetching if more than one in so many records was read in vain.
     private static let wasteShare = 32
@@ -85,7 +87,8 @@ package struct ExpertCacheState: Sendable {
         failure = nil
     }
 
-    /// Asks for experts of a layer, each once, in ascending order. All records of the request before have been released.
+    /// Asks for experts of a layer, each once, in ascending order. All records of the request before have been
+    /// released.
     package mutating func request(_ experts: [Expert], layer: Int) -> Wakeups {
         precondition(requested.isEmpty)
         for expert in experts { request(table.record(layer: layer, expert: expert)) }
@@ -96,7 +99,8 @@ package struct ExpertCacheState: Sendable {
         return isReadersWork || queues.counts[Queue.prefetches] > 0 ? .readers : []
     }
 
-    /// One requested record is to be read, and none is being read. The computing thread does it: that saves waking another.
+    /// One requested record is to be read, and none is being read. The computing thread does it: that saves waking
+    /// another.
     package var hasSingleRequest: Bool { queues.counts[Queue.requests] == 1 && requestsInFlight == 0 }
 
     private mutating func request(_ record: Record) {
@@ -140,8 +144,8 @@ package struct ExpertCacheState: Sendable {
         }
     }
 
-    /// Records of a layer to come that it will probably ask for: they are read while nothing else is to be read. What was prefetched for that
-    /// layer before and is not among them is given up.
+    /// Records of a layer to come that it will probably ask for: they are read while nothing else is to be read. What
+    /// was prefetched for that layer before and is not among them is given up.
     package mutating func prefetch(_ experts: [Expert], layer: Int) -> Wakeups {
         let kept = table.layerCount
         for expert in experts {
@@ -164,7 +168,8 @@ package struct ExpertCacheState: Sendable {
         queues.append(record, to: Queue.prefetches)
     }
 
-    /// In a sweep the disk goes on with the next layers while this one is computed, unless their experts turn out not to be used.
+    /// In a sweep the disk goes on with the next layers while this one is computed, unless their experts turn out not
+    /// to be used.
     private mutating func prefetchSweep(after layer: Int) {
         guard prefetchesRead < table.expertCount || prefetchesWasted * Self.wasteShare < prefetchesRead else { return }
         for next in (layer + 1)..<max(layer + 1, min(layer + 1 + Self.sweepDistance, table.layerCount))

@@ -1,5 +1,5 @@
-/// Evicts what was used least often; among equals, what was used longest ago. Uses are counted over the whole run, up to a limit, also while a
-/// record is not in the cache.
+/// Evicts what was used least often; among equals, what was used longest ago. Uses are counted over the whole run, up
+/// to a limit, also while a record is not in the cache.
 package struct LeastFrequentlyUsed: EvictionPolicy {
     private var order: RecordLists
     private var uses: TypedArray<Record, UInt8>

@@ -14,12 +14,14 @@ package enum RecordState: Equatable, Sendable, BitwiseCopyable {
     case reading(Slot, for: Purpose?)
     /// Whole, in the slot. It stays there while it has a holder, and until it has been verified.
     case ready(Slot, heldBy: Holder, Verification)
-    /// Verified and held by nobody. The only state in which the policy orders a record, so the only one it can be evicted from.
+    /// Verified and held by nobody. The only state in which the policy orders a record, so the only one it can be
+    /// evicted from.
     case idle(Slot)
 
     /// Why a record is read.
     package enum Purpose: Equatable, Sendable, BitwiseCopyable {
-        /// The layer that is computed now asked for it. The use is what the policy is told when the record becomes idle.
+        /// The layer that is computed now asked for it. The use is what the policy is told when the record becomes
+        /// idle.
         case request(RecordUse)
         /// A layer to come will probably ask for it.
         case prefetch

@@ -1,5 +1,5 @@
-/// Two LRU orders: what was used once, and what was used again. The second holds at most four fifths; what it loses begins anew in the first.
-/// A stream of records that are used once does not displace those that come back.
+/// Two LRU orders: what was used once, and what was used again. The second holds at most four fifths; what it loses
+/// begins anew in the first. A stream of records that are used once does not displace those that come back.
 package struct SegmentedLRU: EvictionPolicy {
     private var order: RecordLists
     private let protectedLimit: Int

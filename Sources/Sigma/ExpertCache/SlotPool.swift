@@ -1,6 +1,7 @@
 /// The slots of a cache: which record each holds, which are free, and which gave their pages back.
 ///
-/// A slot that was never used has no pages either, so slots are taken into use in order. At every moment a slot is free, retired, not yet touched, or held by one record.
+/// A slot that was never used has no pages either, so slots are taken into use in order. At every moment a slot is
+/// free, retired, not yet touched, or held by one record.
 package struct SlotPool: Sendable {
     package let capacity: Int
     /// Slots that may have pages.
