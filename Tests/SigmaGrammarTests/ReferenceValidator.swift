@@ -35,6 +35,9 @@ struct ReferenceValidator {
         switch (kind.string, value) {
         case ("null", .null), ("boolean", .bool), ("string", .string), ("array", .array), ("object", .object): true
         case ("number", _): number(value) != nil
+        case ("integer", .decimal(let text)) where !text.contains("e") && !text.contains("E"):
+            // Digits that a double would round away count.
+            !text.split(separator: ".").dropFirst().joined().contains { $0 != "0" }
         case ("integer", _): number(value).map { $0 == $0.rounded() } ?? false
         default: false
         }
