@@ -4,6 +4,9 @@ PREFIX ?= /usr/local
 PYTHON ?= python3
 # For example --extra-index-url of an index with smaller, CPU-only builds of PyTorch.
 PIP_FLAGS ?=
+# Runs of the study at the same time, each on one core; and full, or short for a seventh of the tokens.
+STUDY_JOBS ?= 2
+STUDY_SCALE ?= full
 BIN := .build/release
 COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench
 DEMO := Models/demo.gguf
@@ -11,13 +14,14 @@ DEMO := Models/demo.gguf
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance install format clean
+.PHONY: help demo converter test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO) ## build everything, convert the demo model and ask it something
+demo: $(DEMO) ## build what it runs, convert the demo model and ask it something
+	swift build -c release --product sigma-run
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
 
 test: packages $(DEMO) ## all tests, and a package that depends on this one
@@ -43,8 +47,18 @@ fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 	.venv/bin/python Models/reference/make_fixtures.py
 	.venv/bin/python Models/reference/make_routing_fixtures.py
 
-load-balance: $(DEMO) .venv/ready ## measure the demo model's routing again, for docs/load-balance.md
+load-balance: build $(DEMO) .venv/ready ## measure the demo model's routing again, for docs/load-balance.md
 	.venv/bin/python Models/demo/load_balance.py
+
+study: .venv/ready ## train what is missing of the load-balance study (hours, can be stopped) and draw its figures
+	.venv/bin/python Models/study/run.py --scale $(STUDY_SCALE) --jobs $(STUDY_JOBS)
+	.venv/bin/python Models/study/figures.py --scale $(STUDY_SCALE)
+
+study-quick: .venv/ready ## test the study's machinery, and a short run of its strategies into .study/quick (minutes)
+	.venv/bin/python Models/study/test_study.py
+	rm -rf .study/quick
+	.venv/bin/python Models/study/run.py --scale quick --jobs $(STUDY_JOBS)
+	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
 	swift build -c release --static-swift-stdlib --scratch-path .build/static -Xlinker -s
@@ -60,7 +74,7 @@ clean: ## remove what was built and converted
 	rm -rf .build .venv $(DEMO)
 
 # Converted again when the checkpoint or the model file's format has changed.
-$(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | build
+$(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | converter
 	$(BIN)/sigma-convert Models/demo/checkpoint $@ --type q8_0
 
 # The address sanitizer sees what the three checks without it would; they triple the time to compile. lld: gold warns about each of the
@@ -89,20 +103,23 @@ CUDA_CHECK_OBJECTS := $(patsubst %,.build/check-cuda-kernels/%.o,$(wildcard Test
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 $(CUDA_CHECK) -c $< -o $@
 
-# What the package links or loads beside Swift itself: OpenBLAS and LLVM's OpenMP runtime.
+converter: packages
+	swift build -c release --product sigma-convert
+
+# What the package needs beside Swift itself: OpenBLAS, for float products.
 packages:
 	@command -v swift > /dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install" >&2; exit 69; }
 	@command -v apt-get > /dev/null || exit 0; \
 	missing=; \
-	for package in libopenblas-dev libomp-dev; do \
+	for package in libopenblas-dev; do \
 	    dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \
-	echo "installing:$$missing"; \
+	echo "This will be installed with apt-get, as the package needs it:$$missing"; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
 
-.venv/ready: Models/requirements.txt
+.venv/ready: Models/requirements.txt Models/study/requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install $(PIP_FLAGS) -r Models/requirements.txt
 	touch $@

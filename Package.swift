@@ -39,6 +39,8 @@ let package = Package(
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
         // What no answer needs: traces, simulations, importance, surveys, scoring.
         .target(name: "SigmaStudies", dependencies: ["Sigma", "SystemLibrary"]),
+        // OpenAI's bodies and answers, without HTTP: for batches and servers.
+        .target(name: "SigmaRequests", dependencies: ["Sigma"]),
         // The search for scales when weights are quantized: SIMD with run-time dispatch, and no part of what runs a model.
         .target(name: "CQuantization", dependencies: ["CSigma"]),
         // Checkpoint (or GGUF) -> native model file.
@@ -49,7 +51,8 @@ let package = Package(
         .target(
             name: "SigmaCommand",
             dependencies: [
-                "Sigma", "SystemLibrary", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Sigma", "SigmaTerminal", "SystemLibrary", "CSigma",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         // A person at a terminal: keys, line editing, history.
         .target(name: "SigmaTerminal", dependencies: ["SigmaBase", "SystemLibrary"]),
@@ -72,6 +75,7 @@ let package = Package(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
         .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaStudies", "SigmaConversion", "SampleFiles", "SystemLibrary", "CSigma"]),
+        .testTarget(name: "SigmaRequestsTests", dependencies: ["SigmaRequests", "Sigma", "SigmaConversion"]),
         .testTarget(name: "SigmaGrammarTests", dependencies: ["SigmaGrammar", "SigmaBase", "SystemLibrary"]),
         // Small model files made on the spot, and damaged ones; the long run of the latter.
         .target(name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion"], path: "Tests/SampleFiles"),

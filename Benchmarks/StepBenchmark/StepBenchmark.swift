@@ -40,6 +40,8 @@ func readBandwidth(threads: Int) -> Double {
     let model: ModelFile
     let backend: CPUBackend
     let pass: ForwardPass
+    private let mask: TokenMask
+    private var requests: [LogitRequest] = []
     let repetitions: Int
     var random = SplitMix64(state: 1)
     let batch = Batch()
@@ -61,6 +63,7 @@ func readBandwidth(threads: Int) -> Double {
         self.repetitions = repetitions
         backend = try CPUBackend(model: model, threadCount: threads, instructionSet: try .fromEnvironment())
         pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
+        mask = TokenMask(all: model.configuration.vocabularySize)
     }
 
     mutating func run() throws {
@@ -81,13 +84,14 @@ func readBandwidth(threads: Int) -> Double {
         (0..<count).map { _ in Int32(random.next() % UInt64(model.configuration.vocabularySize)) }
     }
 
-    mutating func step(_ tokens: ArraySlice<Int32>, _ sequence: any SequenceState) throws {
+    mutating func step(_ tokens: ArraySlice<Int32>, _ sequence: SequenceState) throws {
         batch.removeAll()
         batch.append(tokens, to: sequence)
         // The largest logits, as sampling takes them: by the screened head where the file has planes.
-        _ = try pass.run(batch, isCancelled: { false }) {
-            $0.forEachRow(of: (tokens.count - 1)..<tokens.count, largest: 20, allowed: []) { _, _ in }
-        }
+        requests.removeAll(keepingCapacity: true)
+        requests.append(LogitRequest(row: tokens.count - 1, wish: .largest(20), mask: mask))
+        let requests = requests
+        _ = try pass.run(batch, isCancelled: { false }) { $0.readLogits(requests) { _, _ in } }
     }
 
     mutating func measurePrompt(_ length: Int) throws {

@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from train import EXPERTS, Settings
+from recipe import EXPERTS, Schedule, Settings
 
 HERE = Path(__file__).resolve().parent
 WINDOW = 6  # rows that a point averages
@@ -52,13 +52,7 @@ def main():
         axis.set_ylabel(f"load, layer {i}")
     axes[-1].set_xlabel("training tokens, millions")
 
-    s = Settings()
-    stages = [("pre-training", 0), ("fine-tuning", s.pretrain_tokens)]
-    start = s.pretrain_tokens + s.finetune_tokens
-    for number, (length, _, _) in enumerate(s.practice, 1):
-        stages.append((f"practice {number}", start))
-        start += length
-    for name, start in stages:
+    for name, start in Schedule(Settings()).stages():
         for axis in axes:
             axis.axvline(start / 1e6, color="gray", linewidth=0.7, linestyle=":")
         axes[0].annotate(name, (start / 1e6, 1.02), xycoords=("data", "axes fraction"), fontsize=7)

@@ -157,6 +157,8 @@ class Router(nn.Module):
         self.c, self.k = c, k
         self.weight = nn.Parameter(torch.empty(c.expert_count, c.hidden_size))
         self.register_buffer("e_score_correction_bias", torch.zeros(c.expert_count))
+        # Training's load balance sees the router, logits and scores [tokens, experts], and chosen [tokens, k].
+        self.observe: Callable[[Router, Tensor, Tensor, Tensor], None] | None = None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """scores [tokens, experts], chosen and their weights [tokens, k], margin [tokens]; float32 throughout."""
@@ -168,6 +170,8 @@ class Router(nn.Module):
         ranked, order = (scores.detach() + self.e_score_correction_bias).sort(dim=-1, descending=True, stable=True)
         chosen = order[:, :k]
         margin = ranked[:, k - 1] - ranked[:, k] if k < c.expert_count else torch.full_like(ranked[:, 0], float("inf"))
+        if self.observe:
+            self.observe(self, logits, scores, chosen)
         weights = scores.gather(-1, chosen)
         if c.normalise and (k > 1 or c.normalise_single):
             weights = weights / weights.sum(-1, keepdim=True)
@@ -182,15 +186,12 @@ class MoE(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(c.expert_count, 2 * c.expert_size, c.hidden_size))
         self.down = nn.Parameter(torch.empty(c.expert_count, c.hidden_size, c.expert_size))
         self.shared_experts = DenseFeedForward(c.hidden_size, c.shared_size) if c.shared_size else None
-        self.observe: Callable[[Tensor, Tensor], None] | None = None  # sees scores and chosen; training's load balance
 
     def forward(self, x: Tensor, record: Record) -> tuple[Tensor, Tensor]:
         scores, chosen, weights, margin = self.gate(x)
         record("router_scores", scores)
         record("chosen", chosen.int())
         record("weights", weights)
-        if self.observe:
-            self.observe(scores, chosen)
         y = self.experts(x, chosen, weights)
         if self.shared_experts is not None:
             y = y + self.shared_experts(x)

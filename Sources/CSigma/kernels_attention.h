@@ -23,8 +23,6 @@ typedef struct {
     const char *next;      // what will be read after this block
 } kv_block;
 
-INLINE size_t element_bytes(int type) { return type == SIGMA_F32 ? 4 : type == SIGMA_F16 ? 2 : 1; }
-
 INLINE vf load_element(const char *p, int type) { return type == SIGMA_F32 ? load((const float *)p) : load_half((const uint16_t *)p); }
 
 // The nearest integers, of magnitudes up to 32767.
@@ -57,15 +55,15 @@ INLINE void score_tile(const kv_block *k, int type, int first, int vectors, int 
     vf sums[QUERIES][4];
     UNROLLED for (int x = 0; x < vectors; x++) {
         const int position = first + x * LANES;
-        element[x] = k->elements + (size_t)(position / 16) * k->tile_bytes + (size_t)(position % 16) * element_bytes(type);
+        element[x] = k->elements + (size_t)(position / 16) * k->tile_bytes + (size_t)(position % 16) * (size_t)sigma_kv_element_bytes(type);
         UNROLLED for (int i = 0; i < queries; i++) sums[i][x] = splat(0);
     }
-    const size_t step = (size_t)(vectors * LANES) * element_bytes(type);
-    size_t next = (size_t)first * (size_t)head_dim * element_bytes(type);
+    const size_t step = (size_t)(vectors * LANES) * (size_t)sigma_kv_element_bytes(type);
+    size_t next = (size_t)first * (size_t)head_dim * (size_t)sigma_kv_element_bytes(type);
     for (int d = 0; d < head_dim; d++, next += step) {
         if (ahead) ask_for_next(k, next, step);
         vf key[4];
-        UNROLLED for (int x = 0; x < vectors; x++) key[x] = load_element(element[x] + (size_t)d * 16 * element_bytes(type), type);
+        UNROLLED for (int x = 0; x < vectors; x++) key[x] = load_element(element[x] + (size_t)d * 16 * (size_t)sigma_kv_element_bytes(type), type);
         UNROLLED for (int i = 0; i < queries; i++) {
             const vf component = splat(q[i * q_stride + d]);
             UNROLLED for (int x = 0; x < vectors; x++) sums[i][x] = key[x] * component + sums[i][x];
@@ -125,18 +123,18 @@ INLINE void score_pairs(const kv_block *k, int first, int vectors, int head_dim,
 // `first` on.
 INLINE void value_tile(const kv_block *v, int type, int ahead, int first, int count, const float *p, const float *correction, int queries,
                        int vectors, float *output, int width) {
-    const size_t row_bytes = (size_t)width * element_bytes(type);
+    const size_t row_bytes = (size_t)width * (size_t)sigma_kv_element_bytes(type);
     vf sums[QUERIES][6];
     output += first;
     UNROLLED for (int i = 0; i < queries; i++)
         UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = load(output + i * width + c * LANES) * correction[i];
     for (int tile = 0; tile < count; tile += 16) {
-        const char *row = v->elements + (size_t)(tile / 16) * v->tile_bytes + (size_t)first * element_bytes(type);
+        const char *row = v->elements + (size_t)(tile / 16) * v->tile_bytes + (size_t)first * (size_t)sigma_kv_element_bytes(type);
         const int end = count - tile < 16 ? count : tile + 16;
         for (int j = tile; j < end; j++, row += row_bytes) {
-            if (ahead) ask_for_next(v, (size_t)(row - v->elements), (size_t)(vectors * LANES) * element_bytes(type));
+            if (ahead) ask_for_next(v, (size_t)(row - v->elements), (size_t)(vectors * LANES) * (size_t)sigma_kv_element_bytes(type));
             vf value[6];
-            UNROLLED for (int c = 0; c < vectors; c++) value[c] = load_element(row + (size_t)(c * LANES) * element_bytes(type), type);
+            UNROLLED for (int c = 0; c < vectors; c++) value[c] = load_element(row + (size_t)(c * LANES) * (size_t)sigma_kv_element_bytes(type), type);
             UNROLLED for (int i = 0; i < queries; i++) {
                 const vf weight = splat(p[i * BLOCK + j]);
                 UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = value[c] * weight + sums[i][c];
@@ -331,7 +329,7 @@ INLINE void widen_block(kv_block *block, int tiles, int width, float *out) {
     for (int tile = 0; tile < tiles; tile++) {
         const char *elements = block->elements + (size_t)tile * block->tile_bytes;
         for (int i = 0; i < 16 * width; i += LANES)
-            store(out + tile * 16 * width + i, load_element(elements + (size_t)i * element_bytes(block->type), block->type));
+            store(out + tile * 16 * width + i, load_element(elements + (size_t)i * (size_t)sigma_kv_element_bytes(block->type), block->type));
     }
     block->elements = (const char *)out;
     block->tile_bytes = (size_t)width * 64;
@@ -391,9 +389,9 @@ static void merge_attention(float *maximum, float *sum, float *output, float spl
 }
 
 static void store_kv(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows) {
-    const int width = SIGMA_PADDED(head_dim), type = rows->type, row = position % 16;
-    const size_t size = element_bytes(type);
-    char *tile = (char *)rows->tiles + (size_t)(position / 16) * sigma_kv_tile_bytes(type, head_dim);
+    const int width = SIGMA_PADDED(head_dim), type = rows->type, row = position % SIGMA_KV_TILE;
+    const size_t size = (size_t)sigma_kv_element_bytes(type);
+    char *tile = (char *)rows->tiles + (size_t)(position / SIGMA_KV_TILE) * sigma_kv_tile_bytes(type, head_dim);
     // LANES components as they are stored.
     union {
         float f32[LANES];
@@ -412,19 +410,16 @@ static void store_kv(const float *x, int head_dim, int is_value, int position, c
             if (i % 32 == 0) {
                 int32_t halves[2];
                 const uint16_t scale = sigma_float_to_half(quantize_block(x + i, piece.q8, halves));
-                __builtin_memcpy(tile + width * 16 + i + 2 * row, &scale, 2);
+                __builtin_memcpy(tile + sigma_kv_scale_offset(head_dim, row, i), &scale, 2);
             }
             quants += i % 32;
         }
+        const char *source = type == SIGMA_Q8_0 ? (const char *)quants : (const char *)piece.q8;
         if (is_value && type != SIGMA_Q8_0) {
-            __builtin_memcpy(tile + (size_t)(row * width + i) * size, piece.q8, LANES * size);
+            __builtin_memcpy(tile + sigma_kv_offset(type, head_dim, 1, row, i), source, LANES * size);
             continue;
         }
-        for (int c = 0; c < LANES; c++) {
-            char *element = tile + (size_t)((i + c) * 16 + row) * size;
-            if (type == SIGMA_F32) __builtin_memcpy(element, piece.f32 + c, 4);
-            else if (type == SIGMA_F16) __builtin_memcpy(element, piece.f16 + c, 2);
-            else tile[is_value ? row / 2 * 2 * width + (i + c) * 2 + row % 2 : (i + c) / 2 * 32 + row * 2 + (i + c) % 2] = (char)quants[c];
-        }
+        for (int c = 0; c < LANES; c++)
+            __builtin_memcpy(tile + sigma_kv_offset(type, head_dim, is_value, row, i + c), source + (size_t)c * size, size);
     }
 }

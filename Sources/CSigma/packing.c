@@ -268,3 +268,26 @@ void sigma_dequantize_row(int type, const void *group, int r, size_t columns, fl
         }
     }
 }
+
+int sigma_group_is_finite(int type, const void *group, size_t columns) {
+    const size_t region = sigma_scale_region(type, columns);
+    // Bytes from one run of fp16 numbers to the next, and of the run itself.
+    size_t step = 32, run = 32;
+    if (type == SIGMA_Q4_K) {
+        step = SIGMA_Q4_K_SUPER;
+        run = SIGMA_Q4_K_SCALES;
+    } else if (type == SIGMA_Q6_K) {
+        step = SIGMA_Q6_K_SUPER;
+        run = SIGMA_Q6_K_SCALES;
+    }
+    const_bytes scales = (const_bytes)group + sigma_value_region(type, columns);
+    // One more carries out of an exponent whose bits are all set.
+    uint16_t carries = 0;
+    for (size_t start = 0; start < region; start += step)
+        for (size_t i = 0; i < run; i += 2) {
+            uint16_t v;
+            memcpy(&v, scales + start + i, 2);
+            carries |= (uint16_t)((v & 0x7c00) + 0x0400);
+        }
+    return (carries & 0x8000) == 0;
+}

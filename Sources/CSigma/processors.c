@@ -1,7 +1,7 @@
 // Which processors the team runs on by default: one hardware thread of each fast core of one memory node, among those that this process may use,
 // and no more threads than a container's quota of processor time.
 #define _GNU_SOURCE
-#include "sigma_team.h"
+#include "sigma_system.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,27 +104,37 @@ int32_t sigma_choose_processors(const char *root, sigma_processor_set *set) {
     return cores > 0 ? cores : 1;
 }
 
+int32_t sigma_processor_quota(const char *root, const char *membership) {
+    sigma_group group;
+    long long least = 0;
+    for (int is = sigma_first_group(&group, root, membership, "cpu"); is; is = sigma_next_group(&group)) {
+        char line[128];
+        long long allowed = 0, period = 0;
+        if (group.version == 2) {
+            // "max 100000" where there is no limit.
+            if (!sigma_group_line(&group, "cpu.max", line, sizeof line) || sscanf(line, "%lld %lld", &allowed, &period) != 2) continue;
+        } else {
+            if (!sigma_group_line(&group, "cpu.cfs_quota_us", line, sizeof line) || sscanf(line, "%lld", &allowed) != 1) continue;
+            if (!sigma_group_line(&group, "cpu.cfs_period_us", line, sizeof line) || sscanf(line, "%lld", &period) != 1) continue;
+        }
+        if (allowed <= 0 || period <= 0) continue;
+        const long long processors = (allowed - 1) / period + 1;
+        if (least == 0 || processors < least) least = processors;
+    }
+    return least < SIGMA_PROCESSORS ? (int32_t)least : 0;
+}
+
+static int32_t online_processors(void) {
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (int32_t)online : 1;
+}
+
 #if defined(__linux__)
 #include <sched.h>
 
-// Processors' worth of time that a control group allows, or 0 for no limit.
-static int quota(void) {
-    long long allowed = 0, period = 0;
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
-    if (file) {
-        if (fscanf(file, "%lld %lld", &allowed, &period) != 2) allowed = 0;  // "max"
-        fclose(file);
-    } else {
-        if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re"))) {
-            if (fscanf(file, "%lld", &allowed) != 1) allowed = 0;
-            fclose(file);
-        }
-        if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re"))) {
-            if (fscanf(file, "%lld", &period) != 1) period = 0;
-            fclose(file);
-        }
-    }
-    return allowed > 0 && period > 0 ? (int)((allowed + period - 1) / period) : 0;
+static int32_t within_quota(int32_t count) {
+    const int32_t quota = sigma_processor_quota("/sys/fs/cgroup", "/proc/self/cgroup");
+    return quota > 0 && quota < count ? quota : count;
 }
 
 // Those of the calling thread, narrowed to the default ones; 0 if the system does not say.
@@ -142,13 +152,14 @@ static int32_t chosen_processors(cpu_set_t *chosen) {
 
 int32_t sigma_processor_count(void) {
     cpu_set_t chosen;
-    int32_t count = chosen_processors(&chosen);
-    if (count == 0) {
-        const long online = sysconf(_SC_NPROCESSORS_ONLN);
-        count = online > 0 ? (int32_t)online : 1;
-    }
-    const int limit = quota();
-    return limit > 0 && limit < count ? limit : count;
+    const int32_t count = chosen_processors(&chosen);
+    return within_quota(count > 0 ? count : online_processors());
+}
+
+int32_t sigma_hardware_threads(void) {
+    cpu_set_t allowed;
+    const int32_t count = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 0;
+    return within_quota(count > 0 ? count : online_processors());
 }
 
 void sigma_keep_to_processors(void) {
@@ -156,10 +167,8 @@ void sigma_keep_to_processors(void) {
     if (chosen_processors(&chosen) > 0) sched_setaffinity(0, sizeof chosen, &chosen);
 }
 #else
-int32_t sigma_processor_count(void) {
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (int32_t)online : 1;
-}
+int32_t sigma_processor_count(void) { return online_processors(); }
+int32_t sigma_hardware_threads(void) { return online_processors(); }
 
 void sigma_keep_to_processors(void) {}
 #endif

@@ -229,6 +229,11 @@ int sigma_screen_find(const float *values, int count, float least, int32_t first
     return n;
 }
 
-void sigma_screen_mask(float *values, const uint8_t *allowed, int count) {
-    for (int i = 0; i < count; i++) values[i] = allowed[i] ? values[i] : -INFINITY;
+void sigma_screen_mask(float *values, const uint64_t *words, int count) {
+    for (int first = 0; first < count; first += 64) {
+        const uint64_t word = words[first / 64];
+        if (word == UINT64_MAX) continue;
+        const int n = count - first < 64 ? count - first : 64;
+        for (int i = 0; i < n; i++) values[first + i] = word >> i & 1 ? values[first + i] : -INFINITY;
+    }
 }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Sigma
 
-/// A number of bytes as people write it: `1.5GiB`, `512MiB`, `2GB`, `64MB`, `4096`.
+/// A number of bytes as people write it: `1.5GiB`, `512M`, `4 GiB`, `2GB`, `4096`. A letter alone means the binary unit.
 public struct ByteSize: ExpressibleByArgument, Sendable, Equatable, CustomStringConvertible {
     public var bytes: Int
 
@@ -11,16 +11,18 @@ public struct ByteSize: ExpressibleByArgument, Sendable, Equatable, CustomString
     public init?(argument: String) {
         let text = argument.lowercased()
         let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
+        let unit = text.dropFirst(digits.count).drop { $0 == " " }
+        guard text.dropFirst(digits.count).isEmpty || !unit.isEmpty else { return nil }
         let scale: Double
-        switch text.dropFirst(digits.count) {
+        switch unit {
         case "", "b": scale = 1
-        case "kib": scale = 1024
+        case "k", "kib": scale = 1024
         case "kb": scale = 1e3
-        case "mib": scale = 1_048_576
+        case "m", "mib": scale = 1_048_576
         case "mb": scale = 1e6
-        case "gib": scale = 1_073_741_824
+        case "g", "gib": scale = 1_073_741_824
         case "gb": scale = 1e9
-        case "tib": scale = 1_099_511_627_776
+        case "t", "tib": scale = 1_099_511_627_776
         case "tb": scale = 1e12
         default: return nil
         }
@@ -29,6 +31,10 @@ public struct ByteSize: ExpressibleByArgument, Sendable, Equatable, CustomString
         guard scale > 1 || !digits.contains(".") else { return nil }
         bytes = Int(number * scale)
     }
+
+    /// What an error says of values that are none.
+    static let hint =
+        "A size is a number of bytes, or has a unit: 512K, 64MiB, 1.5G, 4GB (K, M, G and T mean KiB, MiB, GiB and TiB)."
 
     /// In binary units: "1.50 GiB".
     public var description: String { Self.text(bytes) }

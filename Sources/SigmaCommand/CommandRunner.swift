@@ -1,4 +1,5 @@
 import ArgumentParser
+import CSigma
 import Sigma
 import SystemLibrary
 
@@ -8,9 +9,34 @@ import SystemLibrary
 ///     runCommand(Convert.self)
 public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never {
     prepareProcess()
+    guard sigma_ensure_stacks(Int64(stackBytes)) == 0 else { parseAndRun(type) }
+    // The stack of the process's first thread is too small, and must stay so.
     do {
-        try checkArgumentsAreUTF8()
-        var command = try Command.parseAsRoot()
+        try NativeThread { parseAndRun(type) }.join()
+        endProcess(0)
+    } catch {
+        end(type, with: error)
+    }
+}
+
+/// An allocation that fails would end the process in the middle of something.
+private func checkMemoryLimits() throws {
+    let least = 4 << 20
+    for limit in AvailableMemory.processLimits where limit.left < least {
+        throw SigmaError(
+            .unavailable,
+            "the process's memory is limited to \(ByteSize.text(limit.bytes)), and \(ByteSize.text(limit.left)) are left",
+            remedy: "Raise the limit (ulimit -v, -d).")
+    }
+}
+
+/// Bytes of stack that commands are tested with.
+private let stackBytes = 1 << 20
+
+private func parseAndRun<Command: ParsableCommand>(_ type: Command.Type) -> Never {
+    do {
+        try checkMemoryLimits()
+        var command = try Command.parseAsRoot(ProcessArguments.texts())
         try command.run()
         try StandardOutput.flush()
         endProcess(0)
@@ -20,14 +46,14 @@ public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never 
 }
 
 /// A wrong combination of arguments that the parser itself cannot see: exit code 64.
-public func usageError(_ message: String, remedy: String? = nil) -> SigmaError {
+public func usageError(_ message: String, remedy: Remedy? = nil) -> SigmaError {
     SigmaError(.usage, message, remedy: remedy)
 }
 
 /// `warning: ...` on stderr.
 public func warn(_ message: String) {
     ProgressBar.clearLine()
-    StandardError.write(Terminal.yellow("warning: ") + SigmaError.printable(message) + "\n")
+    StandardError.write(label: "warning: ", .yellow, SigmaError.printable(message) + "\n")
 }
 
 /// A line for the person at the terminal, on stderr.
@@ -55,11 +81,11 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
     case let error as SigmaError:
         // What was written so far stands before the error even if both go to the same place.
         try? StandardOutput.flush()
-        StandardError.write(Terminal.red("error: ") + error.description + "\n")
-        endProcess(error.kind.rawValue)
+        StandardError.write(label: "error: ", .red, error.report + "\n")
+        endProcess(error.kind.exitCode)
     case is CancellationError:
         try? StandardOutput.flush()
-        endProcess(SigmaError.Kind.interrupted.rawValue)
+        endProcess(SigmaError.Kind.interrupted.exitCode)
     default:
         // --help and --version are errors to the parser, too.
         guard type.exitCode(for: error) != .success else {
@@ -70,10 +96,13 @@ private func end<Command: ParsableCommand>(_ type: Command.Type, with error: any
             endProcess(0)
         }
         let name = type.configuration.commandName ?? type._commandName
+        let message = type.message(for: error)
         StandardError.write(
-            Terminal.red("error: ") + SigmaError.printable(type.message(for: error)) + "\n"
-                + "The options are listed by: \(name) --help\n")
-        endProcess(SigmaError.Kind.usage.rawValue)
+            label: "error: ", .red,
+            SigmaError.printable(message) + "\n"
+                // The name that all our options with sizes give their value.
+                + (message.contains(" <size") ? ByteSize.hint : "The options are listed by: \(name) --help") + "\n")
+        endProcess(SigmaError.Kind.usage.exitCode)
     }
 }
 

@@ -1,8 +1,14 @@
 import ArgumentParser
+import CSigma
 import Sigma
 
-extension KVType: ExpressibleByArgument {}
-extension SigmaModel.Configuration.Backend: ExpressibleByArgument {}
+extension KVType: ExpressibleByArgument {
+    /// Upper and lower case are the same.
+    public init?(argument: String) { self.init(rawValue: argument.lowercased()) }
+}
+extension SigmaModel.Configuration.Backend: ExpressibleByArgument {
+    public init?(argument: String) { self.init(rawValue: argument.lowercased()) }
+}
 
 /// Which model computes, and with what: the same in every command that computes.
 public struct ComputeOptions: ParsableArguments {
@@ -28,11 +34,10 @@ public struct ComputeOptions: ParsableArguments {
 
     public init() {}
 
+    /// Warns of more threads than there are processors.
     /// - Throws: `SigmaError` (`.usage`) for values out of range. Cheap: for before anything is read.
     public func check() throws {
-        if let threads, !(1...256).contains(threads) {
-            throw usageError("--threads must be from 1 to 256, and is \(threads)")
-        }
+        if let threads { try checkThreads(threads) }
         if let context, context < 1 { throw usageError("--context must be at least 1, and is \(context)") }
     }
 
@@ -42,6 +47,28 @@ public struct ComputeOptions: ParsableArguments {
         configuration.warn = { SigmaCommand.warn($0) }
         return configuration
     }
+}
+
+/// Of every command that has `--threads`.
+/// - Throws: `SigmaError` (`.usage`) for a number out of range.
+public func checkThreads(_ threads: Int) throws {
+    guard (1...256).contains(threads) else {
+        throw usageError("--threads must be from 1 to 256, and is \(threads)")
+    }
+    let processors = Int(sigma_hardware_threads())
+    if threads > processors {
+        warn(
+            "--threads \(threads) is more than the \(processors) processor\(processors == 1 ? "" : "s") this process may use: threads that take turns are slower"
+        )
+    }
+}
+
+/// Of every command that has `--memory` for the host: warns of what the system would end the process for.
+public func checkMemory(_ memory: ByteSize) {
+    guard let limit = AvailableMemory.killingLimit, memory.bytes > limit else { return }
+    warn(
+        "--memory \(memory) is more than the control group's limit of \(ByteSize.text(limit)): the system ends the process when it gets there"
+    )
 }
 
 /// `--expert-cache`: a size, `all` (every expert stays), or `auto`.
@@ -71,5 +98,9 @@ public enum ExpertCacheSize: ExpressibleByArgument, Sendable, Equatable {
     }
 }
 
-extension PredictionMode: ExpressibleByArgument {}
-extension EvictionPolicyKind: ExpressibleByArgument {}
+extension PredictionMode: ExpressibleByArgument {
+    public init?(argument: String) { self.init(rawValue: argument.lowercased()) }
+}
+extension EvictionPolicyKind: ExpressibleByArgument {
+    public init?(argument: String) { self.init(rawValue: argument.lowercased()) }
+}

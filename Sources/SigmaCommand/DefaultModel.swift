@@ -64,7 +64,10 @@ private func executablePath() -> String? {
         var name = [CChar](repeating: 0, count: Int(size) + 1)
         guard _NSGetExecutablePath(&name, &size) == 0, let resolved = realpath(name, nil) else { return nil }
     #else
-        guard let resolved = realpath("/proc/self/exe", nil) else { return nil }
+        // Without /proc the name that it was called by may do.
+        guard let resolved = realpath("/proc/self/exe", nil) ?? realpath(ProcessArguments.program, nil) else {
+            return nil
+        }
     #endif
     defer { free(resolved) }
     return String(cString: resolved)

@@ -3,18 +3,44 @@ import SystemLibrary
 
 /// Reading what users give to commands: a file, a pipe (`<(...)`), or standard input as `-`.
 public enum InputFile {
+    /// The most bytes that are read of an input.
+    public struct Limit {
+        var bytes: () throws -> Int
+        var reason: String
+
+        /// - Parameters:
+        ///   - reason: where the limit comes from, for the error: "the context of 8192 tokens has room for".
+        ///   - bytes: asked for once an input has more than a mebibyte: it may take a moment to find out.
+        public init(_ reason: String, bytes: @escaping () throws -> Int) {
+            self.bytes = bytes
+            self.reason = reason
+        }
+
+        /// What one array of bytes may have.
+        public static var any: Limit { Limit("this command reads") { Int(Int32.max) } }
+        static let free = 1 << 20
+    }
+
     /// All bytes.
     ///
-    /// - Parameter limit: more bytes are refused.
+    /// - Parameter limit: more bytes are refused, before they are read.
     /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder or a file beyond the
-    ///   limit, `.inputOutput` if reading fails.
-    public static func bytes(of path: String, limit: Int = Int(Int32.max)) throws -> [UInt8] {
+    ///   limit, `.inputOutput` if reading fails; what the limit throws.
+    public static func bytes(of path: String, limit: Limit = .any) throws -> [UInt8] {
         var bytes: [UInt8] = []
+        var most: Int?
         try forEachPiece(of: path) { piece in
-            bytes.append(contentsOf: piece)
-            guard bytes.count <= limit else {
-                throw SigmaError(.damaged, "expected at most \(limit) bytes, found more", path: name(of: path))
+            let count = bytes.count + piece.count
+            if count > Limit.free {
+                let found = try most ?? max(Limit.free, limit.bytes())
+                most = found
+                guard count <= found else {
+                    throw SigmaError(
+                        .damaged, "expected at most the \(found) bytes that \(limit.reason), found more",
+                        path: name(of: path))
+                }
             }
+            bytes.append(contentsOf: piece)
         }
         return bytes
     }
@@ -65,8 +91,8 @@ public enum InputFile {
     /// The text of a file.
     ///
     /// - Throws: as `bytes(of:limit:)`; `SigmaError` (`.damaged`) with the byte offset where it is not UTF-8.
-    public static func text(of path: String) throws -> String {
-        let bytes = try bytes(of: path)
+    public static func text(of path: String, limit: Limit = .any) throws -> String {
+        let bytes = try bytes(of: path, limit: limit)
         if let offset = firstInvalidByte(of: bytes) {
             throw SigmaError(
                 .damaged, "expected UTF-8 text, found the byte 0x\(String(bytes[offset], radix: 16))",
@@ -88,19 +114,5 @@ public enum InputFile {
             case .emptyInput: return nil
             }
         }
-    }
-}
-
-/// Refuses arguments that are not UTF-8: the system hands them over as bytes, and Swift would put other characters in their place.
-///
-/// - Throws: `SigmaError` (`.usage`) naming the first one.
-func checkArgumentsAreUTF8() throws {
-    for index in 1..<max(1, Int(CommandLine.argc)) {
-        guard let argument = CommandLine.unsafeArgv[index] else { continue }
-        let bytes = UnsafeRawBufferPointer(start: argument, count: strlen(argument))
-        guard !isValidUTF8(bytes) else { continue }
-        let offset = InputFile.firstInvalidByte(of: Array(bytes)) ?? 0
-        throw usageError(
-            "argument \(index) is not UTF-8 text: byte \(offset) of it is 0x\(String(bytes[offset], radix: 16))")
     }
 }

@@ -7,7 +7,7 @@ public struct ProgressBar {
     private var lastDrawn = -1.0
     private nonisolated(unsafe) static var isShown = false
 
-    public init(_ label: String) { self.label = label }
+    public init(_ label: String) { self.label = SigmaError.printable(label) }
 
     /// Draws at most ten times a second.
     /// - Parameter fraction: 0...1.
@@ -27,7 +27,7 @@ public struct ProgressBar {
             let filled = Int(fraction * Double(width))
             line += " [" + String(repeating: "#", count: filled) + String(repeating: ".", count: width - filled) + "]"
         }
-        StandardError.write(line + tail)
+        StandardError.draw(line + tail)
         Self.isShown = true
     }
 
@@ -37,7 +37,7 @@ public struct ProgressBar {
     /// Removes whatever bar is shown, so that a line of text can take its place.
     static func clearLine() {
         guard isShown else { return }
-        StandardError.write("\r\u{1b}[K")
+        StandardError.draw("\r\u{1b}[K")
         isShown = false
     }
 

@@ -15,7 +15,7 @@ public func textTable(_ rows: [TextTableRow]) -> String {
 }
 
 /// The rows of a device's plan.
-package func deviceMemoryRows(_ plan: CUDAMemoryPlan, kvType: KVType, kvBlockBytes: Int) -> [TextTableRow] {
+package func deviceMemoryRows(_ plan: DeviceMemoryPlan, kvType: KVType, kvBlockBytes: Int) -> [TextTableRow] {
     var rows: [TextTableRow] = [
         ("device memory", ByteSize.text(plan.availableBytes), "may be used"),
         ("dense weights", ByteSize.text(plan.denseBytes), "on the device"),

@@ -3,7 +3,7 @@ import Sigma
 /// The chat format of a model: what its family uses, changed by what the source says and by overrides.
 struct ChatImport {
     let format: ChatFormat
-    private(set) var warnings: [String] = []
+    let warnings: [String]
 
     /// What a source says about chats.
     struct Facts {
@@ -11,6 +11,8 @@ struct ChatImport {
         var standard: ChatFormat
         /// Whether the source states the style itself, so that it is not to be doubted.
         var isStated = false
+        /// The source's template; nil if it has none.
+        var template: String?
         /// An object of the source with settings of its own (`sigma_chat`), and where it is.
         var own: JSONValue?
         var ownPath = ""
@@ -30,13 +32,13 @@ struct ChatImport {
     init(
         _ facts: Facts, _ definition: TokenizerDefinition?, vocabularySize: Int, overrides: Overrides
     ) throws {
+        var warnings: [String] = []
         let specials = definition.map { Self.specials($0) } ?? [:]
         var standard = facts.standard
-        if !facts.isStated, standard.style == .sigma, specials["<|user|>"] == nil, specials["<|im_start|>"] != nil {
-            standard = Facts.usual(.chatml)
-            warnings.append(
-                "the tokenizer has <|im_start|> but no <|user|>: turns are written as chatml (--override chat.style=sigma)"
-            )
+        if !facts.isStated {
+            let bos = definition.flatMap { definition in definition.bos.map { definition.tokens[Int($0)] } } ?? []
+            let template = facts.template.map { ChatTemplate($0, bos: String(decoding: bos, as: UTF8.self)) }
+            standard = Self.chosen(standard, template, specials, overrides, &warnings)
         }
         if let given = overrides.text("chat.style") {
             guard let known = ChatFormat.Style(rawValue: given) else {
@@ -45,55 +47,87 @@ struct ChatImport {
             if known != standard.style { standard = Facts.usual(known) }
         }
         let style = standard.style
-        let markup =
-            switch style {
-            case .sigma: ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-            case .chatml: ["<|im_start|>", "<|im_end|>"]
-            }
-        let lacking = markup.filter { specials[$0] == nil }
-        if definition != nil, !lacking.isEmpty {
-            warnings.append(
-                "the tokenizer has no \(lacking.joined(separator: ", ")): the model will only take raw text and token ids"
-            )
-        }
-
-        func setting(_ key: String) throws -> JSONValue? {
-            guard let own = facts.own, !own.isNull else { return nil }
-            guard own.object != nil else {
-                throw SigmaError(
-                    .damaged, "expected an object, found \(own.kind)", path: facts.ownPath, item: "sigma_chat")
-            }
-            return own[key].flatMap { $0.isNull ? nil : $0 }
-        }
-        func wrong(_ key: String, _ expected: String, _ value: JSONValue) -> SigmaError {
-            SigmaError(
-                .damaged, "expected \(expected), found \(value.kind)", path: facts.ownPath, item: "sigma_chat.\(key)")
-        }
-        func text(_ key: String, _ standard: String) throws -> String {
-            if let given = overrides.text("chat." + key) { return given }
-            guard let value = try setting(key) else { return standard }
-            guard let text = value.string else { throw wrong(key, "a string", value) }
-            return text
-        }
-        func flag(_ key: String, _ standard: Bool) throws -> Bool {
-            if let given = try overrides.bool("chat." + key) { return given }
-            guard let value = try setting(key) else { return standard }
-            guard let flag = value.bool else { throw wrong(key, "true or false", value) }
-            return flag
-        }
+        try Self.checkMarkup(style, specials, definition, &warnings)
+        self.warnings = warnings
+        let settings = Settings(facts: facts, overrides: overrides)
 
         // The family's stop tokens, and whatever the source itself names.
         var stops = standard.stopTokens
-        stops += ((style == .sigma ? ["<|end|>"] : ["<|im_end|>"]) + ["<|endoftext|>"]).compactMap { specials[$0] }
+        stops += [style == .sigma ? "<|end|>" : "<|im_end|>", "<|endoftext|>"].compactMap { specials[$0] }
         let isUnused = { (id: Int) in definition.map { id < $0.kinds.count && $0.kinds[id] == .unused } ?? false }
         for id in facts.endTokens where (0..<vocabularySize).contains(id) && !isUnused(id) { stops.append(Int32(id)) }
         if let eos = definition?.eos { stops.append(eos) }
         var unique: [Int32] = []
         for stop in stops where !unique.contains(stop) { unique.append(stop) }
         format = ChatFormat(
-            style: style, opensThinking: try flag("opens_thinking", standard.opensThinking),
-            thinkingPrompt: try text("thinking_prompt", standard.thinkingPrompt),
-            closingPhrase: try text("closing_phrase", standard.closingPhrase), stopTokens: unique)
+            style: style, thinks: try settings.flag("thinks", standard.thinks),
+            opensThinking: try settings.flag("opens_thinking", standard.opensThinking),
+            thinkingPrompt: try settings.text("thinking_prompt", standard.thinkingPrompt),
+            closingPhrase: try settings.text("closing_phrase", standard.closingPhrase), stopTokens: unique)
+    }
+
+    /// The format that the template stands for, or else the tokenizer, or else the family.
+    private static func chosen(
+        _ usual: ChatFormat, _ template: ChatTemplate?, _ specials: [String: Int32], _ overrides: Overrides,
+        _ warnings: inout [String]
+    ) -> ChatFormat {
+        var format = usual
+        let isStyleGiven = overrides.text("chat.style") != nil
+        if let style = template?.style ?? template?.mentionedStyle, style != format.style {
+            format = Facts.usual(style)
+        }
+        if format.style == .sigma, specials["<|user|>"] == nil, specials["<|im_start|>"] != nil {
+            format = Facts.usual(.chatml)
+            if !isStyleGiven, template?.style != .chatml {
+                warnings.append(
+                    "the tokenizer has <|im_start|> but no <|user|>: turns are written as chatml (--override chat.style=sigma)"
+                )
+            }
+        }
+        guard let template else { return format }
+        let other: ChatFormat.Style = format.style == .chatml ? .sigma : .chatml
+        if template.style == nil, !isStyleGiven {
+            let reason =
+                template.obstacle.map { "cannot be evaluated (\($0))" } ?? "writes turns in a way that is not known"
+            warnings.append(
+                "the chat template \(reason): turns are written as \(format.style.rawValue)"
+                    + " (--override chat.style=\(other.rawValue); or give prompts with their markup and --raw)")
+        }
+        if template.style == format.style {
+            warnings += template.differences.map { "the chat template: " + $0 }
+            // Sigma's two formats come from its paper: a template that knows no thinking doesn't say that the model doesn't.
+            guard format.style == .chatml || template.thinks else { return format }
+            format.thinks = template.thinks
+            format.opensThinking = template.opensThinking ?? format.opensThinking
+        } else if template.thinks, overrides.text("chat.opens_thinking") == nil {
+            warnings.append(
+                "the chat template names <think>: it is taken that \(format.opensThinking ? "the prompt" : "the model") writes it"
+                    + " (--override chat.opens_thinking=\(!format.opensThinking))")
+        } else if format.style == .chatml {
+            format.thinks = template.thinks
+        }
+        return format
+    }
+
+    private static func checkMarkup(
+        _ style: ChatFormat.Style, _ specials: [String: Int32], _ definition: TokenizerDefinition?,
+        _ warnings: inout [String]
+    ) throws {
+        guard let definition else { return }
+        let lacking = style.markup.filter { specials[$0] == nil }
+        if !lacking.isEmpty {
+            warnings.append(
+                "the tokenizer has no \(lacking.joined(separator: ", ")): the model will only take raw text and token ids"
+            )
+        }
+        // What stands between two of them may be a word, and then they would be none: no prompt could be written.
+        for name in style.markup {
+            guard let id = specials[name], definition.matching[id]?.contains(.singleWord) == true else { continue }
+            throw SigmaError(
+                .damaged,
+                "the token \(name) of the chat format is to be a word of its own, so text beside it would undo it",
+                item: "single_word", remedy: "Set single_word of this token to false in tokenizer.json.")
+        }
     }
 
     /// Ids of special and added tokens by text.
@@ -103,6 +137,38 @@ struct ChatImport {
             result[String(decoding: definition.tokens[id], as: UTF8.self)] = Int32(id)
         }
         return result
+    }
+
+    /// Settings of the chat format: an override, else what the source states for itself, else the standard.
+    private struct Settings {
+        let facts: Facts
+        let overrides: Overrides
+
+        func text(_ key: String, _ standard: String) throws -> String {
+            if let given = overrides.text("chat." + key) { return given }
+            guard let value = try own(key) else { return standard }
+            guard let text = value.string else { throw wrong(key, "a string", value) }
+            return text
+        }
+        func flag(_ key: String, _ standard: Bool) throws -> Bool {
+            if let given = try overrides.bool("chat." + key) { return given }
+            guard let value = try own(key) else { return standard }
+            guard let flag = value.bool else { throw wrong(key, "true or false", value) }
+            return flag
+        }
+
+        private func own(_ key: String) throws -> JSONValue? {
+            guard let own = facts.own, !own.isNull else { return nil }
+            guard own.object != nil else {
+                throw SigmaError(
+                    .damaged, "expected an object, found \(own.kind)", path: facts.ownPath, item: "sigma_chat")
+            }
+            return own[key].flatMap { $0.isNull ? nil : $0 }
+        }
+        private func wrong(_ key: String, _ expected: String, _ value: JSONValue) -> SigmaError {
+            SigmaError(
+                .damaged, "expected \(expected), found \(value.kind)", path: facts.ownPath, item: "sigma_chat.\(key)")
+        }
     }
 }
 
@@ -114,33 +180,28 @@ extension ChatImport.Facts {
         _ folder: String, _ settings: TokenizerSettings, _ configuration: CheckpointConfiguration
     ) throws -> ChatImport.Facts {
         ChatImport.Facts(
-            standard: usual(configuration.family == .sigma ? .sigma : .chatml), own: settings.json["sigma_chat"],
-            ownPath: settings.path, endTokens: try configuration.endTokens + generationEndTokens(folder))
+            standard: usual(configuration.family.chatStyle), template: settings.chatTemplate,
+            own: settings.json["sigma_chat"], ownPath: settings.path,
+            endTokens: try configuration.endTokens + generationEndTokens(folder))
     }
 
-    /// Of a plain GGUF file: the style that its chat template, or else its architecture, stands for.
+    /// Of a plain GGUF file: what its own keys say, else its chat template.
     static func gguf(_ file: GGUFFile, _ configuration: GGUFConfiguration) throws -> ChatImport.Facts {
         let keys = KeyReader(file: file)
         let templateKey = "tokenizer.chat_template"
-        let template = keys.has(templateKey) ? try keys.string(templateKey) : ""
-        let style: ChatFormat.Style =
-            if template.contains("<|im_start|>") {
-                .chatml
-            } else if template.contains("<|user|>") || configuration.architecture == "sigma" {
-                .sigma
-            } else {
-                .chatml
-            }
+        let template = keys.has(templateKey) ? try keys.string(templateKey) : nil
         var ends: [Int] = []
         for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"]
         where keys.has(key) { ends.append(try keys.integer(key)) }
         let own = try ModelFileMetadata.chatFormat(of: file, vocabularySize: configuration.model.vocabularySize)
-        return ChatImport.Facts(standard: own ?? usual(style), isStated: own != nil, endTokens: ends)
+        return ChatImport.Facts(
+            standard: own ?? usual(configuration.family.chatStyle), isStated: own != nil, template: template,
+            endTokens: ends)
     }
 
     private static func generationEndTokens(_ folder: String) throws -> [Int] {
         let path = folder + "/generation_config.json"
-        guard fileExists(path) else { return [] }
+        guard isPresent(path) else { return [] }
         guard let object = try JSONValue.parse(file: path).object else {
             throw SigmaError(.damaged, "expected a JSON object", path: path, offset: 0)
         }

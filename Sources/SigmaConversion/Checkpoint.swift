@@ -9,53 +9,83 @@ package final class Checkpoint: Sendable {
     /// Choices that were made while reading, to be shown.
     package let warnings: [String]
     private let places: [ByteKey: (shard: Int, tensor: Int)]
+    /// Files that the index promises a tensor in which is not there.
+    private let broken: [ByteKey: String]
 
     package var configPath: String { folder + "/config.json" }
     /// All tensors' names, shard by shard.
     package var names: [String] { shards.flatMap { $0.tensors.map(\.name) } }
+    /// Tensors that the index names and no file has, sorted.
+    package var absentNames: [String] { broken.keys.map(\.text).sorted() }
 
     /// - Throws: `SigmaError`: `.noInput` for a missing folder or file (a shard, too), `.damaged`, or `.unavailable` for kinds of input that
     ///   are not read yet.
     package init(folder given: String) throws {
-        var folder = given
-        while folder.count > 1, folder.hasSuffix("/") { folder.removeLast() }
-        self.folder = folder
-        try Self.checkKind(folder)
-        guard let config = try JSONValue.parse(file: folder + "/config.json").object else {
-            throw SigmaError(.damaged, "expected a JSON object", path: folder + "/config.json", offset: 0)
+        let folder = try CheckpointFolder(given)
+        self.folder = folder.path
+        guard let config = try JSONValue.parse(file: folder.file("config.json")).object else {
+            throw SigmaError(.damaged, "expected a JSON object", path: folder.file("config.json"), offset: 0)
         }
         self.config = config
 
-        let single = folder + "/model.safetensors"
-        let indexPath = single + ".index.json"
+        let single = "model.safetensors"
+        let indexName = single + ".index.json"
         var warnings: [String] = []
-        if fileExists(single) {
-            if fileExists(indexPath) {
-                warnings.append("\(folder): model.safetensors is used; there is an index of several files too")
+        var index: TensorIndex?
+        let names: [String]
+        if folder.has(indexName) {
+            let found = try TensorIndex(path: folder.file(indexName))
+            if let missing = found.files.first(where: { !folder.has($0) }) {
+                guard folder.has(single) else {
+                    throw SigmaError(
+                        .noInput, "a file that the index names is missing", path: folder.file(missing),
+                        remedy: "Complete the download: the checkpoint has \(found.files.count) files of tensors.")
+                }
+                warnings.append("\(single) is used; there is an index too, whose files are not all here (\(missing))")
+                names = [single]
+            } else {
+                if folder.has(single), !found.files.contains(single) {
+                    warnings.append("\(indexName) names other files than \(single), which is not used")
+                }
+                names = found.files
+                index = found
             }
-            shards = [try SafetensorsFile(path: single)]
-        } else if fileExists(indexPath) {
-            shards = try Self.shards(index: indexPath, folder: folder)
+        } else if folder.has(single) {
+            names = [single]
         } else {
-            let isPickle =
-                fileExists(folder + "/pytorch_model.bin") || fileExists(folder + "/pytorch_model.bin.index.json")
-            throw SigmaError(
-                .noInput, "no model.safetensors and no model.safetensors.index.json here", path: folder,
-                remedy: isPickle ? "PyTorch's own files are not read: save the checkpoint as safetensors." : nil)
+            names = try folder.unindexedShards()
+            let what = names.count == 1 ? "\(names[0]) has" : "the \(names.count) files of tensors have"
+            warnings.append("there is no \(indexName): \(what) what their headers name")
         }
+        shards = try names.map { try SafetensorsFile(path: folder.file($0)) }
+        (places, broken) = try Self.places(shards, names, index)
         self.warnings = warnings
+    }
 
+    /// Where each tensor is. An index decides between files that hold the same.
+    private static func places(
+        _ shards: [SafetensorsFile], _ names: [String], _ index: TensorIndex?
+    ) throws -> ([ByteKey: (shard: Int, tensor: Int)], broken: [ByteKey: String]) {
         var places: [ByteKey: (shard: Int, tensor: Int)] = [:]
+        var ambiguous: [ByteKey: (shard: Int, tensor: Int)] = [:]
         for (s, shard) in shards.enumerated() {
             for (t, tensor) in shard.tensors.enumerated() {
-                if let other = places.updateValue((s, t), forKey: ByteKey(text: tensor.name)) {
-                    throw SigmaError(
-                        .damaged, "the tensor is in \(shards[other.shard].file.path) too", path: shard.file.path,
-                        item: tensor.name)
-                }
+                let key = ByteKey(text: tensor.name)
+                let promised = index?.fileOf[key]
+                if let promised, promised != names[s] { continue }
+                if places[key] != nil { ambiguous[key] = (s, t) } else { places[key] = (s, t) }
             }
         }
-        self.places = places
+        if let (key, second) = ambiguous.min(by: { $0.value < $1.value }) {
+            throw SigmaError(
+                .damaged, "the tensor is in \(shards[places[key]!.shard].file.path) too",
+                path: shards[second.shard].file.path, item: key.text)
+        }
+        var broken: [ByteKey: String] = [:]
+        for (key, file) in index?.fileOf ?? [:] where places[key] == nil {
+            broken[key] = shards[names.firstIndex(of: file)!].file.path
+        }
+        return (places, broken)
     }
 
     package func tensor(_ name: String) -> SourceTensor? {
@@ -64,15 +94,21 @@ package final class Checkpoint: Sendable {
         return SourceTensor(shard: shard, tensor: shard.tensors[place.tensor])
     }
 
-    /// - Throws: `SigmaError` (`.damaged`) if the tensor is missing, of another shape, or of a type that is not read.
-    package func tensor(_ name: String, shape: [Int]) throws -> SourceTensor {
-        guard let tensor = tensor(name) else { throw missing(name) }
-        try tensor.check(shape: shape)
-        return tensor
+    /// The tensor; nil if the checkpoint has none of that name.
+    ///
+    /// - Throws: `SigmaError` (`.damaged`) if the index promises it in a file that doesn't have it.
+    package func find(_ name: String) throws -> SourceTensor? {
+        if let tensor = tensor(name) { return tensor }
+        if broken[ByteKey(text: name)] != nil { throw missing(name) }
+        return nil
     }
 
     package func missing(_ name: String) -> SigmaError {
-        SigmaError(
+        if let file = broken[ByteKey(text: name)] {
+            return SigmaError(
+                .damaged, "the tensor is missing, but the index says that it is here", path: file, item: name)
+        }
+        return SigmaError(
             .damaged, "the tensor is missing",
             path: shards.count == 1 ? shards[0].file.path : folder + "/model.safetensors.index.json", item: name)
     }
@@ -81,54 +117,28 @@ package final class Checkpoint: Sendable {
     package func checkIntact() throws {
         for shard in shards { try shard.file.checkIntact() }
     }
+}
 
-    private static func checkKind(_ folder: String) throws {
-        var status = stat()
-        guard stat(folder, &status) == 0 else {
-            throw SigmaError(.noInput, "cannot open the checkpoint folder: \(systemMessage(errno))", path: folder)
-        }
-        if status.st_mode & S_IFMT == S_IFDIR { return }
-        throw SigmaError(
-            .damaged, "expected a checkpoint folder or a GGUF file, found another file", path: folder,
-            remedy: "Name the folder that holds config.json and the safetensors files.")
-    }
+/// `model.safetensors.index.json`: which file has which tensor.
+private struct TensorIndex {
+    /// Sorted.
+    let files: [String]
+    let fileOf: [ByteKey: String]
 
-    private static func shards(index: String, folder: String) throws -> [SafetensorsFile] {
-        guard let map = try JSONValue.parse(file: index)["weight_map"]?.object, map.count > 0 else {
-            throw SigmaError(.damaged, "expected an object of tensors and files", path: index, item: "weight_map")
+    init(path: String) throws {
+        guard let map = try JSONValue.parse(file: path)["weight_map"]?.object, map.count > 0 else {
+            throw SigmaError(.damaged, "expected an object of tensors and files", path: path, item: "weight_map")
         }
-        var names: [String] = []
-        var numbers: [String: Int] = [:]
-        var tensorsOf: [[String]] = []
+        var fileOf: [ByteKey: String] = [:]
         for (tensor, value) in zip(map.keys, map.values) {
             // A name with a path in it would read files outside the folder.
             guard let name = value.string, !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")),
-                !name.utf8.contains(0),
-                name != ".", name != ".."
-            else { throw SigmaError(.damaged, "expected a file name, found \(value.kind)", path: index, item: tensor) }
-            if numbers[name] == nil {
-                numbers[name] = names.count
-                names.append(name)
-                tensorsOf.append([])
-            }
-            tensorsOf[numbers[name]!].append(tensor)
+                !name.utf8.contains(0), name != ".", name != ".."
+            else { throw SigmaError(.damaged, "expected a file name, found \(value.kind)", path: path, item: tensor) }
+            fileOf[ByteKey(text: tensor)] = name
         }
-        let sorted = names.sorted()
-        return try sorted.map { name in
-            let path = folder + "/" + name
-            guard fileExists(path) else {
-                throw SigmaError(
-                    .noInput, "a file that the index names is missing", path: path,
-                    remedy: "Complete the download: the checkpoint has \(names.count) files of tensors.")
-            }
-            let file = try SafetensorsFile(path: path)
-            let present = Set(file.tensors.map { ByteKey(text: $0.name) })
-            if let lost = tensorsOf[numbers[name]!].first(where: { !present.contains(ByteKey(text: $0)) }) {
-                throw SigmaError(
-                    .damaged, "the tensor is missing, but the index says that it is here", path: path, item: lost)
-            }
-            return file
-        }
+        self.fileOf = fileOf
+        files = Set(fileOf.values).sorted()
     }
 }
 
@@ -161,6 +171,19 @@ package struct SourceTensor: Sendable {
         guard storedType != nil else { throw failure("expected type BF16, F16 or F32, found \(tensor.type)") }
         guard shape == expected else { throw failure("expected shape \(expected), found \(shape)") }
     }
-}
 
-func fileExists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+    /// Whether both hold the same bytes. Both are read once, and not kept in memory.
+    func isEqual(to other: SourceTensor) -> Bool {
+        guard tensor.type == other.tensor.type, shape == other.shape else { return false }
+        let (mine, its) = (bytes, other.bytes)
+        let piece = 1 << 24
+        for start in stride(from: 0, to: mine.count, by: piece) {
+            let count = min(piece, mine.count - start)
+            guard memcmp(mine.baseAddress! + start, its.baseAddress! + start, count) == 0 else { return false }
+            for side in [self, other] {
+                side.shard.file.release(side.tensor.offset + start..<side.tensor.offset + start + count)
+            }
+        }
+        return true
+    }
+}

@@ -3,13 +3,20 @@ import Sigma
 /// The weights of a Hugging Face checkpoint by role.
 package struct CheckpointWeights: WeightSources {
     private let checkpoint: Checkpoint
+    private let experts: ExpertTensors
 
-    package init(_ checkpoint: Checkpoint) { self.checkpoint = checkpoint }
+    package init(_ checkpoint: Checkpoint, _ configuration: ModelConfiguration) {
+        self.checkpoint = checkpoint
+        experts = ExpertTensors(checkpoint: checkpoint, configuration: configuration)
+    }
 
     package func find(_ role: WeightRole, rows: Int, columns: Int) throws -> (any MatrixSource)? {
-        let name = name(role)
-        guard checkpoint.tensor(name) != nil else { return nil }
-        return try checkpoint.tensor(name, shape: role.isVector ? [columns] : [rows, columns])
+        if case .expert(let layer, let expert, let part) = role {
+            return try experts.find(layer: layer, expert, part, rows: rows, columns: columns)
+        }
+        guard let tensor = try checkpoint.find(name(role)) else { return nil }
+        try tensor.check(shape: role.isVector ? [columns] : [rows, columns])
+        return tensor
     }
 
     package func missing(_ role: WeightRole) -> SigmaError { checkpoint.missing(name(role)) }
@@ -32,6 +39,14 @@ package struct CheckpointWeights: WeightSources {
             leftovers.warnings.append(
                 "qk_layernorm is false: \(norms.count) tensors such as \(norms[0]) are ignored")
         }
+        // What the model needs was looked for, and an error if it is not there.
+        let absent = checkpoint.absentNames
+        if !absent.isEmpty {
+            let list = absent.prefix(4).joined(separator: ", ")
+            leftovers.warnings.append(
+                "the index names tensors that no file has and the model has no place for: \(list)"
+                    + (absent.count > 4 ? ", ... (\(absent.count) in all)" : ""))
+        }
         let known = Set(norms.map { ByteKey(text: $0) })
         leftovers.unknown = unused.filter { !known.contains(ByteKey(text: $0)) }
         leftovers.path = leftovers.unknown.first.flatMap { checkpoint.tensor($0)?.shard.file.path }
@@ -44,8 +59,7 @@ package struct CheckpointWeights: WeightSources {
         case .embedding: return "model.embed_tokens.weight"
         case .finalNorm: return "model.norm.weight"
         case .head: return "lm_head.weight"
-        case .expert(let layer, let expert, let part):
-            return "model.layers.\(layer).mlp.experts.\(expert).\(Self.projection(part)).weight"
+        case .expert(let layer, let expert, let part): return experts.name(layer: layer, expert, part)
         case .layer(let layer, let part):
             let prefix = "model.layers.\(layer)."
             switch part {
@@ -57,8 +71,8 @@ package struct CheckpointWeights: WeightSources {
             case .feedForwardNorm: return prefix + "post_attention_layernorm.weight"
             case .router: return prefix + "mlp.gate.weight"
             case .selectionBias: return prefix + "mlp.gate.e_score_correction_bias"
-            case .dense(let part): return prefix + "mlp.\(Self.projection(part)).weight"
-            case .shared(let part): return prefix + "mlp.shared_experts.\(Self.projection(part)).weight"
+            case .dense(let part): return prefix + "mlp.\(part)_proj.weight"
+            case .shared(let part): return prefix + "mlp.shared_experts.\(part)_proj.weight"
             }
         }
     }
@@ -77,6 +91,4 @@ package struct CheckpointWeights: WeightSources {
         case .output: "o"
         }
     }
-
-    private static func projection(_ part: WeightRole.MLPPart) -> String { "\(part)_proj" }
 }

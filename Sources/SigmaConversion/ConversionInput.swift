@@ -28,11 +28,12 @@ package struct ConversionInput: Sendable {
             try self.init(checkpoint: Checkpoint(folder: path), overrides)
             return
         }
-        try overrides.checkForFile()
+        try file.checkIsModel()
         let keys = KeyReader(file: file)
         let isNative =
             try keys.string("general.architecture") == ModelFileFormat.architecture
             && keys.has(ModelFileFormat.Key.version)
+        try overrides.checkForFile(isNative: isNative)
         if isNative {
             try self.init(native: ModelFile(path: path), overrides)
         } else {
@@ -46,7 +47,7 @@ package struct ConversionInput: Sendable {
         self.configuration = configuration.model
         architecture = configuration.architecture
         name = overrides.text("name") ?? Self.name(of: checkpoint)
-        weights = CheckpointWeights(checkpoint)
+        weights = CheckpointWeights(checkpoint, configuration.model)
         keepsTypes = false
         self.tokenizer = tokenizer.definition
         chatFormat = tokenizer.chatFormat
@@ -63,7 +64,7 @@ package struct ConversionInput: Sendable {
     private init(plain parts: GGUFParts, _ overrides: Overrides) throws {
         let file = parts.first
         let keys = KeyReader(file: file)
-        let configuration = try GGUFConfiguration(parts)
+        let configuration = try GGUFConfiguration(parts, overrides: overrides)
         let vocabularySize = configuration.model.vocabularySize
         let tokenizer = try GGUFTokenizer(file, vocabularySize: vocabularySize, overrides: overrides)
         let chat = try ChatImport(
@@ -73,7 +74,7 @@ package struct ConversionInput: Sendable {
         self.configuration = configuration.model
         let sourceKey = ModelFileFormat.Key.sourceArchitecture
         architecture = keys.has(sourceKey) ? try keys.string(sourceKey) : configuration.architecture
-        name = try overrides.text("name") ?? Self.name(of: keys)
+        name = overrides.text("name") ?? Self.name(of: keys)
         self.weights = weights
         keepsTypes = true
         self.tokenizer = tokenizer.definition
@@ -108,6 +109,7 @@ package struct ConversionInput: Sendable {
 
     /// Nil if the path is not a GGUF file.
     private static func gguf(_ path: String) throws -> GGUFFile? {
+        try checkPath(path)
         var status = stat()
         guard stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFDIR else { return nil }
         let file = try MappedFile(path: path)
@@ -128,9 +130,10 @@ package struct ConversionInput: Sendable {
         return lastPart(checkpoint.folder) ?? "model"
     }
 
-    private static func name(of keys: KeyReader) throws -> String {
+    private static func name(of keys: KeyReader) -> String {
         let key = ModelFileFormat.Key.name
-        if keys.has(key) { return try keys.string(key) }
+        // A name for people: one that cannot be shown is none.
+        if let name = keys.file[key]?.string { return name }
         let name = lastPart(keys.file.file.path) ?? "model"
         return name.hasSuffix(".gguf") ? String(name.dropLast(5)) : name
     }

@@ -138,7 +138,7 @@ package struct Converter {
         if let definition = input.tokenizer {
             // llama.cpp wants a token for each row of the embedding.
             try ModelFileTokenizer.writePlain(definition, count: input.configuration.vocabularySize, to: &header)
-            header.set("tokenizer.chat_template", PlainFileWriter.chatTemplate(input.chatFormat.style))
+            header.set("tokenizer.chat_template", PlainFileWriter.chatTemplate(input.chatFormat))
         } else {
             header.set("tokenizer.ggml.model", "no_vocab")
         }

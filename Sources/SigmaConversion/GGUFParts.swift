@@ -18,11 +18,9 @@ package struct GGUFParts: Sendable {
             return
         }
         guard count <= 4096 else { throw keys.failure(Self.countKey, "expected at most 4096 parts, found \(count)") }
-        let number = try keys.integer(Self.numberKey)
-        guard number == 0 else {
-            throw SigmaError(
-                .damaged, "this is part \(number + 1) of \(count) of a model", path: first.file.path,
-                item: Self.numberKey, remedy: "Name the first part; the others must be beside it.")
+        guard try keys.integer(Self.numberKey) == 0 else {
+            try first.checkIsModel()
+            throw keys.failure(Self.numberKey, "expected a part's number")
         }
         let suffix = Self.suffix(0, of: count)
         guard first.file.path.hasSuffix(suffix) else {

@@ -45,7 +45,8 @@ package struct GGUFTokenizer: Sendable {
             tokens: tokens.table, kinds: tokens.kinds,
             mergeRule: try Self.mergeRule(keys, tokens.table, tokens.kinds), pattern: pattern,
             normalizer: try Self.normalizer(keys, pattern), bos: bos,
-            eos: try ModelFileTokenizer.tokenID(keys, "tokenizer.ggml.eos_token_id", count: count), addsBos: addsBos)
+            eos: try ModelFileTokenizer.tokenID(keys, "tokenizer.ggml.eos_token_id", count: count), addsBos: addsBos,
+            matching: try ModelFileTokenizer.matching(keys, count: count))
     }
 
     // MARK: tokens

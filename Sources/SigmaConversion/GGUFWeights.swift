@@ -7,33 +7,47 @@ package struct GGUFWeights: WeightSources {
     package init(_ parts: GGUFParts) { self.parts = parts }
 
     package func find(_ role: WeightRole, rows: Int, columns: Int) throws -> (any MatrixSource)? {
-        guard let (file, tensor) = parts.tensor(ModelFileFormat.name(role)) else { return nil }
+        guard let (file, tensor) = parts.tensor(name(role)) else { return nil }
         func failure(_ message: String) -> SigmaError { Self.failure(file, tensor, message) }
         var expected = role.isVector ? [columns] : [columns, rows]
+        // The matrix's first row in the tensor.
         var start = 0
-        if case .expert(_, let expert, _) = role {
+        if case .expert(_, let expert, let part) = role {
+            let isFused = Self.isFused(tensor.name)
+            if isFused { expected[1] = 2 * rows }
             // How many there are is the tensor's to say; the file was checked to hold them all.
             guard tensor.dimensions.count <= 3 else { throw failure("expected 3 dimensions") }
             let count = tensor.dimensions.count == 3 ? tensor.dimensions[2] : 1
             guard expert < count else { throw failure("expected more experts than \(expert), found \(count)") }
             expected.append(count)
-            start = expert
+            // Of a fused tensor the first half of an expert's rows is gate's.
+            start = expert * expected[1] + (isFused && part == .up ? rows : 0)
         }
         guard Self.withoutTrailingOnes(tensor.dimensions) == Self.withoutTrailingOnes(expected) else {
             throw failure("expected dimensions \(expected), found \(tensor.dimensions)")
         }
         let type = try Self.weightType(file, tensor, floatOnly: role.isFloat)
-        let size = rows * type.rowBytes(columns)
-        return GGUFMatrix(file: file, tensor: tensor, type: type, offset: tensor.offset + start * size)
+        return GGUFMatrix(
+            file: file, tensor: tensor, type: type, offset: tensor.offset + start * type.rowBytes(columns))
     }
 
     package func missing(_ role: WeightRole) -> SigmaError {
-        SigmaError(.damaged, "the tensor is missing", path: parts.path, item: ModelFileFormat.name(role))
+        SigmaError(.damaged, "the tensor is missing", path: parts.path, item: name(role))
     }
+
+    /// Newer files may have gate and up of a layer's experts in one tensor.
+    private func name(_ role: WeightRole) -> String {
+        let name = ModelFileFormat.name(role)
+        guard case .expert(let layer, _, let part) = role, part != .down, parts.tensor(name) == nil else { return name }
+        let fused = ModelFileFormat.layer(layer, ModelFileFormat.fusedExperts)
+        return parts.tensor(fused) == nil ? name : fused
+    }
+
+    private static func isFused(_ name: String) -> Bool { name.hasSuffix("." + ModelFileFormat.fusedExperts) }
 
     package func leftovers(_ roles: Set<WeightRole>, of configuration: ModelConfiguration) -> Leftovers {
         var leftovers = Leftovers()
-        let used = Set(roles.map { ByteKey(text: ModelFileFormat.name($0)) })
+        let used = Set(roles.map { ByteKey(text: name($0)) })
         for part in parts.parts {
             for tensor in part.tensors where !used.contains(ByteKey(text: tensor.name)) {
                 leftovers.unknown.append(tensor.name)
@@ -47,7 +61,7 @@ package struct GGUFWeights: WeightSources {
     package func checkExpertCount(_ configuration: ModelConfiguration) throws {
         for layer in 0..<configuration.layerCount where !configuration.isDense(layer: layer) {
             for part in WeightRole.MLPPart.allCases {
-                let name = ModelFileFormat.name(.expert(layer: layer, 0, part))
+                let name = name(.expert(layer: layer, 0, part))
                 guard let (file, tensor) = parts.tensor(name) else { continue }
                 let count = tensor.dimensions.count >= 3 ? tensor.dimensions[2] : 1
                 guard count == configuration.expertCount else {
@@ -71,7 +85,7 @@ package struct GGUFWeights: WeightSources {
     }
 
     private static func failure(
-        _ file: GGUFFile, _ tensor: GGUFFile.Tensor, _ message: String, remedy: String? = nil
+        _ file: GGUFFile, _ tensor: GGUFFile.Tensor, _ message: String, remedy: Remedy? = nil
     ) -> SigmaError {
         SigmaError(
             .damaged, message, path: file.file.path, item: tensor.name, offset: UInt64(tensor.headerOffset),

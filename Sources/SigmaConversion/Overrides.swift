@@ -2,7 +2,7 @@ import Sigma
 
 /// `--override KEY=VALUE`: settles open points of a checkpoint. Keys of `config.json` stand for themselves; the others are below.
 package struct Overrides: Sendable {
-    /// Keys of `config.json` for each family of models.
+    /// Keys of `config.json` that all families have.
     static let commonKeys: Set<String> = [
         "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
         "moe_intermediate_size",
@@ -10,26 +10,28 @@ package struct Overrides: Sendable {
         "rope_scaling", "max_position_embeddings", "tie_word_embeddings", "eos_token_id", "bos_token_id",
         "architectures",
     ]
-    static let sigmaKeys: Set<String> = [
-        "n_routed_experts", "n_shared_experts", "num_experts_per_tok_layer_wise", "routed_scaling_factor",
-        "scoring_func",
-        "topk_method", "first_k_dense_replace", "qk_layernorm", "sliding_window",
-    ]
-    static let qwenKeys: Set<String> = ["num_experts", "mlp_only_layers", "decoder_sparse_step", "use_sliding_window"]
     /// Ours.
     static let otherKeys: Set<String> = [
-        "name", "chat.style", "chat.thinking_prompt", "chat.opens_thinking", "chat.closing_phrase",
+        "name", "chat.style", "chat.thinking_prompt", "chat.opens_thinking", "chat.thinks", "chat.closing_phrase",
         "tokenizer.specials",
         "tokenizer.add_bos", "unknown_tensors",
     ]
 
+    /// Keys of `config.json` that count for plain GGUF files too, whose own keys have other names.
+    private static let fileKeys: Set<String> = ["rope_theta", "max_position_embeddings"]
+    private static let configKeys = ModelFamilies.all.reduce(into: commonKeys) { $0.formUnion($1.overrideKeys) }
+
+    package static let none = Overrides(values: [:])
+
     private let values: [String: String]
+
+    private init(values: [String: String]) { self.values = values }
 
     /// - Parameter arguments: `KEY=VALUE` each.
     /// - Throws: `SigmaError` (`.usage`) for anything else, unknown keys, and keys given twice.
     package init(_ arguments: [String] = []) throws {
         var values: [String: String] = [:]
-        let known = Self.commonKeys.union(Self.sigmaKeys).union(Self.qwenKeys).union(Self.otherKeys)
+        let known = Self.configKeys.union(Self.otherKeys)
         for argument in arguments {
             guard let equals = argument.firstIndex(of: "=") else {
                 throw SigmaError(.usage, "expected --override KEY=VALUE, found '\(argument)'")
@@ -38,7 +40,7 @@ package struct Overrides: Sendable {
             guard known.contains(key) else {
                 throw SigmaError(
                     .usage, "there is no override '\(key)'",
-                    remedy: "Known keys: " + known.sorted().joined(separator: ", "))
+                    remedy: "Known keys: \(known.sorted().joined(separator: ", "))")
             }
             guard values.updateValue(String(argument[argument.index(after: equals)...]), forKey: key) == nil else {
                 throw SigmaError(.usage, "the override '\(key)' is given twice")
@@ -59,35 +61,41 @@ package struct Overrides: Sendable {
         }
     }
 
+    /// - Throws: `SigmaError` (`.usage`) if the value is no number.
+    func number(_ key: String) throws -> Double? {
+        guard let text = values[key] else { return nil }
+        guard let number = (try? JSONValue.parse(text))?.double else {
+            throw SigmaError(.usage, "expected --override \(key)=N, found '\(text)'")
+        }
+        return number
+    }
+
+    /// Whether RoPE's scaling counts; nil where no override says so.
+    var scalesRope: Bool? { values["rope_scaling"].map { !Self.isOff($0) } }
+
+    private static func isOff(_ text: String) -> Bool { text == "off" || text == "false" }
+
     /// `config` with the overridden keys replaced. A value is JSON if it is valid JSON (`null` too), text otherwise.
     func applied(to config: JSONObject) -> JSONObject {
         var config = config
-        let keys = Self.commonKeys.union(Self.sigmaKeys).union(Self.qwenKeys)
-        for (key, text) in values where keys.contains(key) {
-            // `rope_scaling=on` is a switch: the scaling itself stands in the config.
-            if key == "rope_scaling", text == "on" || text == "true" { continue }
-            if key == "rope_scaling", text == "off" || text == "false" {
-                for name in ["rope_scaling", "rope_parameters"] { config.set(name, Self.withoutScaling(config[name])) }
-                continue
-            }
+        for (key, text) in values where Self.configKeys.contains(key) {
+            // A switch: the scaling itself stands in the config.
+            if key == "rope_scaling", text == "on" || text == "true" || Self.isOff(text) { continue }
             config.set(key, (try? JSONValue.parse(text)) ?? .string(text))
         }
         return config
     }
 
-    /// Newer configs keep RoPE's base beside the scaling.
-    private static func withoutScaling(_ value: JSONValue?) -> JSONValue {
-        var result = JSONObject()
-        guard let theta = value?["rope_theta"] else { return .null }
-        result.set("rope_theta", theta)
-        return .object(result)
-    }
-
+    /// - Parameter isNative: whether it is a native model file, in which every point is settled.
     /// - Throws: `SigmaError` (`.usage`) if there is a key that only means something for a checkpoint folder.
-    func checkForFile() throws {
-        let foreign = Self.commonKeys.union(Self.sigmaKeys).union(Self.qwenKeys).union(["tokenizer.specials"])
+    func checkForFile(isNative: Bool) throws {
+        var foreign = Self.configKeys.union(["tokenizer.specials"])
+        if !isNative { foreign.subtract(Self.fileKeys) }
         if let key = values.keys.filter(foreign.contains).min() {
-            throw SigmaError(.usage, "the override '\(key)' has no meaning for a GGUF file, which has no config.json")
+            throw SigmaError(
+                .usage,
+                "the override '\(key)' has no meaning for a \(isNative ? "native model" : "GGUF") file, which has no config.json"
+            )
         }
     }
 
@@ -104,8 +112,8 @@ package struct Overrides: Sendable {
     }
 
     /// - Throws: `SigmaError` (`.usage`) if there is a key of the config that models of this family don't have.
-    func check(isQwen: Bool) throws {
-        let foreign = isQwen ? Self.sigmaKeys : Self.qwenKeys
+    func check(_ family: any ModelFamily) throws {
+        let foreign = Self.configKeys.subtracting(Self.commonKeys).subtracting(family.overrideKeys)
         if let key = values.keys.filter(foreign.contains).min() {
             throw SigmaError(.usage, "the override '\(key)' has no meaning for this checkpoint")
         }

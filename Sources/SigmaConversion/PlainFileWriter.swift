@@ -87,7 +87,7 @@ struct PlainFileWriter {
         if Set(c.expertsPerToken).count > 1 { return "its layers use different numbers of experts" }
         if c.sharedExpertCount > 0 { return "it has shared experts" }
         if c.scoring != .softmax { return "its routers use \(c.scoring)" }
-        if !(c.weightNormalization == .always || c.weightNormalization == .whenSeveral && c.expertsPerToken[0] > 1) {
+        if !c.normalizesWeights(choices: c.expertsPerToken[0]) {
             return "its expert weights are not normalised"
         }
         if c.routedScalingFactor != 1 { return "its expert weights are scaled by \(c.routedScalingFactor)" }
@@ -133,15 +133,28 @@ struct PlainFileWriter {
         }
     }
 
-    /// The turn markup as a Jinja template, for other tools.
-    static func chatTemplate(_ style: ChatFormat.Style) -> String {
-        switch style {
-        case .chatml:
-            "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-                + "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-        case .sigma:
-            "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
-                + "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    /// The chat format as a Jinja template, for other tools.
+    static func chatTemplate(_ format: ChatFormat) -> String {
+        let (turns, header, gap) =
+            switch format.style {
+            case .chatml:
+                (
+                    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}",
+                    "{{ '<|im_start|>assistant\\n' }}", "\\n"
+                )
+            case .sigma:
+                (
+                    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}",
+                    "{{ '<|assistant|>' }}", ""
+                )
+            }
+        var opening = ""
+        if format.thinks {
+            opening =
+                "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\(gap)\(gap)</think>\(gap)\(gap)' }}"
+            if format.opensThinking { opening += "{% else %}{{ '<think>\(gap)' }}" }
+            opening += "{% endif %}"
         }
+        return turns + "{% if add_generation_prompt %}" + header + opening + "{% endif %}"
     }
 }

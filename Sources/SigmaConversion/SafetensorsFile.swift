@@ -27,6 +27,7 @@ package final class SafetensorsFile: Sendable {
     /// - Throws: `SigmaError`: as `MappedFile`; `.damaged` with tensor, expected and found.
     package init(path: String) throws {
         file = try MappedFile(path: path)
+        try StandIn.check(file, expected: "a safetensors file")
         let bytes = file.bytes
         func failure(_ message: String, item: String? = nil, at offset: Int? = nil) -> SigmaError {
             SigmaError(.damaged, message, path: path, item: item, offset: offset.map { UInt64($0) })

@@ -20,6 +20,7 @@ struct TiktokenFile {
     init(path: String) throws {
         self.path = path
         let file = try MappedFile(path: path)
+        try StandIn.check(file, expected: "a .tiktoken file")
         let bytes = file.bytes
         guard bytes.count <= Self.sizeLimit else {
             throw SigmaError(.damaged, "expected at most \(Self.sizeLimit) bytes, found \(bytes.count)", path: path)
@@ -56,8 +57,8 @@ struct TiktokenFile {
         _ settings: TokenizerSettings, _ configuration: CheckpointConfiguration, _ overrides: Overrides
     ) throws -> TokenizerDefinition {
         var collection = ranks
-        for (id, text, isSpecial) in try specials(settings, overrides) {
-            guard collection.addNamed(id, text, isSpecial: isSpecial) else {
+        for (id, text, isSpecial, matching) in try specials(settings, overrides) {
+            guard collection.addNamed(id, text, isSpecial: isSpecial, matching: matching) else {
                 throw SigmaError(
                     .damaged, "the special token '\(text)' has the id \(id), which has a token already", path: path)
             }
@@ -67,8 +68,10 @@ struct TiktokenFile {
             addsBos: try settings.bool("add_bos_token") ?? false, bos: nil)
     }
 
-    private func specials(_ settings: TokenizerSettings, _ overrides: Overrides) throws -> [(Int, String, Bool)] {
-        let table = Self.specials.map { ($0.0, $0.1, true) }
+    private typealias Special = (Int, String, Bool, TokenizerDefinition.Matching)
+
+    private func specials(_ settings: TokenizerSettings, _ overrides: Overrides) throws -> [Special] {
+        let table: [Special] = Self.specials.map { ($0.0, $0.1, true, []) }
         if let given = overrides.text("tokenizer.specials") {
             if given == "sigma" { return table }
             guard let object = (try? JSONValue.parse(given))?.object else {
@@ -80,7 +83,7 @@ struct TiktokenFile {
                 guard let id = value.integer, (0..<Int64(TokenCollection.idLimit)).contains(id), !text.isEmpty else {
                     throw SigmaError(.usage, "tokenizer.specials: expected an id for '\(text)', found \(value.kind)")
                 }
-                return (Int(id), text, true)
+                return (Int(id), text, true, [])
             }
         }
         let key = "added_tokens_decoder"
@@ -93,17 +96,17 @@ struct TiktokenFile {
                         .damaged, "expected an id and a token with content, found '\(name)'", path: settings.path,
                         item: key)
                 }
-                return (id, text, token["special"]?.bool ?? true)
+                return (id, text, token["special"]?.bool ?? true, .init(flagsOf: token))
             }
         }
-        guard !settings.chatTemplate.contains("<|im_start|>") else {
+        guard !(settings.chatTemplate ?? "").contains("<|im_start|>") else {
             throw SigmaError(
                 .damaged,
                 "the chat template uses <|im_start|>, which belongs to an older numbering of the specials, and added_tokens_decoder is empty",
                 path: settings.path, item: "chat_template",
                 remedy:
-                    "Give the numbering: --override 'tokenizer.specials={\"<|endoftext|>\":199999,\"<|im_start|>\":ID,\"<|im_end|>\":ID}', "
-                    + "or --override tokenizer.specials=sigma for the current one.")
+                    "Give the numbering: --override 'tokenizer.specials={\"<|endoftext|>\":199999,\"<|im_start|>\":ID,\"<|im_end|>\":ID}', or --override tokenizer.specials=sigma for the current one."
+            )
         }
         return table
     }

@@ -4,16 +4,10 @@ import Sigma
 struct TokenizerJSON {
     private let path: String
     private let json: JSONValue
-    private(set) var warnings: [String] = []
 
     init(path: String) throws {
         self.path = path
         json = try JSONValue.parse(file: path)
-        for token in json["added_tokens"]?.array ?? [] {
-            for key in ["single_word", "lstrip", "rstrip"] where token[key]?.bool == true {
-                warnings.append("tokenizer.json: \(key) of '\(token["content"]?.string ?? "")' is ignored")
-            }
-        }
     }
 
     /// - Throws: `SigmaError` (`.damaged`) naming the part that is damaged or not supported.
@@ -72,9 +66,10 @@ struct TokenizerJSON {
                 throw failure("added_tokens", "expected a token with content")
             }
             let id = try tokenID(token["id"], "added_tokens")
-            guard collection.addNamed(id, text, isSpecial: token["special"]?.bool ?? false) else {
-                throw failure("added_tokens", "two tokens have the id \(id)")
-            }
+            guard
+                collection.addNamed(
+                    id, text, isSpecial: token["special"]?.bool ?? false, matching: .init(flagsOf: token))
+            else { throw failure("added_tokens", "two tokens have the id \(id)") }
         }
     }
 
@@ -89,7 +84,8 @@ struct TokenizerJSON {
                     .damaged, "expected an id and a token with content, found '\(name)'", path: settings.path,
                     item: "added_tokens_decoder")
             }
-            _ = collection.addNamed(id, text, isSpecial: token["special"]?.bool ?? false)
+            _ = collection.addNamed(
+                id, text, isSpecial: token["special"]?.bool ?? false, matching: .init(flagsOf: token))
         }
     }
 

@@ -76,6 +76,9 @@ package struct Leftovers: Sendable {
 }
 
 extension ModelFileFormat {
+    /// llama.cpp's name for gate and up of all of a layer's experts in one tensor.
+    static let fusedExperts = "ffn_gate_up_exps.weight"
+
     /// The name of a role's tensor, as llama.cpp has it. A plain file's tensor for a matrix of experts holds all of a layer's.
     package static func name(_ role: WeightRole) -> String {
         switch role {

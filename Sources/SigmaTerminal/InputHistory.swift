@@ -1,4 +1,3 @@
-import SigmaBase
 import SystemLibrary
 
 /// Messages of this and earlier chats, oldest first, in a file that only its owner reads: one a line, line ends as `\n` and backslashes as `\\`.
@@ -46,21 +45,39 @@ public struct InputHistory: Sendable {
         entries.append(text)
         if entries.count > limit { entries.removeFirst(entries.count - limit) }
         guard let path else { return }
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        // Not blocking: a pipe without a reader would otherwise hold us forever.
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0o600)
         guard descriptor >= 0 else { return }
         defer { close(descriptor) }
+        guard Self.makePrivate(descriptor) else { return }
         // One call: entries of chats side by side do not mix.
         let line = Array((Self.escaped(text) + "\n").utf8)
         _ = line.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
     }
 
+    /// Has the file readable by its owner alone, also where another program has made it.
+    /// - Returns: false for what is no file.
+    private static func makePrivate(_ descriptor: Int32) -> Bool {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return false }
+        if status.st_mode & 0o077 != 0 { fchmod(descriptor, 0o600) }
+        return true
+    }
+
+    /// Writes the entries into a new file, which takes the old one's place, also where a link leads to that.
     private func rewrite() {
-        guard let path else { return }
+        guard let path, let resolved = realpath(path, nil) else { return }
+        defer { free(resolved) }
+        let place = String(cString: resolved)
+        var name = Array((place + ".XXXXXX").utf8CString)
+        // Readable by its owner alone from the beginning.
+        let descriptor = mkstemp(&name)
+        guard descriptor >= 0 else { return }
         let bytes = Array(entries.map { Self.escaped($0) + "\n" }.joined().utf8)
-        guard let file = try? AtomicFile(path: path, size: bytes.count) else { return }
-        try? bytes.withUnsafeBytes { try file.write($0, at: 0) }
-        try? file.finish(size: bytes.count)
-        chmod(path, 0o600)
+        let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        let isWritten = count == bytes.count && fsync(descriptor) == 0
+        close(descriptor)
+        if !isWritten || rename(name, place) != 0 { unlink(name) }
     }
 
     private static func read(_ path: String) -> [UInt8]? {

@@ -23,14 +23,25 @@ public final class TerminalDevice: @unchecked Sendable {
 
     private var original = termios()
     private var isRaw = false
+    /// Whether the terminal has gone, or the process shall end: nobody can be asked any more.
+    public private(set) var hasEnded = false
     /// Signals arrive here as bytes: their numbers, and 0 of `wake()`.
     private let signalInput: Int32
     private static let signalOutput = Atomic<Int32>(-1)
 
+    private static var isThere: Bool { isatty(0) == 1 && isatty(1) == 1 }
+
+    /// Why there is no device although standard input and output are a terminal; nil: there is no such reason.
+    public static var obstacle: String? {
+        guard isThere, let kind = getenv("TERM").map({ String(cString: $0) }), kind == "dumb" || kind.isEmpty else {
+            return nil
+        }
+        return "TERM is '\(kind)': a terminal whose cursor cannot be moved"
+    }
+
     /// - Returns: nil if standard input and output are not both a terminal that can move its cursor.
     public init?() {
-        guard isatty(0) == 1, isatty(1) == 1, tcgetattr(0, &original) == 0 else { return nil }
-        if let kind = getenv("TERM").map({ String(cString: $0) }), kind == "dumb" || kind.isEmpty { return nil }
+        guard Self.isThere, Self.obstacle == nil, tcgetattr(0, &original) == 0 else { return nil }
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return nil }
         for end in ends {
@@ -112,6 +123,12 @@ public final class TerminalDevice: @unchecked Sendable {
     /// The next event.
     /// - Parameter milliseconds: nil: waits as long as it takes.
     public func next(within milliseconds: Int? = nil) -> Event {
+        let event = wait(milliseconds)
+        if event == .ended { hasEnded = true }
+        return event
+    }
+
+    private func wait(_ milliseconds: Int?) -> Event {
         while true {
             var descriptors = [
                 pollfd(fd: signalInput, events: Int16(POLLIN), revents: 0),

@@ -22,7 +22,8 @@ struct BenchCommand: ParsableCommand {
             of reading their bytes and doing their multiply-adds, with the bandwidth and the peaks measured just before.
 
             With a limited expert cache the ceiling counts the bytes of the misses at the disk's speed, measured in the same run by direct reads of \
-            records, after computing; a cache that overlaps both can be faster.
+            records; a cache that overlaps both can be faster. The machine is measured before the model is loaded, within the smallest of the \
+            memory budgets.
 
             EXAMPLES:
               sigma-bench --model sigma.gguf
@@ -92,12 +93,12 @@ struct BenchCommand: ParsableCommand {
         var rows: [BenchReport.Row] = []
         let cases = cases
         let configurations = configurations
-        var measured = Measured()
+        var measured = try measure(configurations, file, instructionSet)
         var line: CacheLine?
         var bar = ProgressBar("measuring")
         for configuration in configurations {
             // One team of threads, one cache and one device's memory at a time.
-            let subject = try subject(configuration, file, instructionSet, &measured)
+            let subject = try subject(configuration, file, &measured)
             if plan {
                 bar.finish()
                 try StandardOutput.write(planText(subject, file))
@@ -127,38 +128,53 @@ struct BenchCommand: ParsableCommand {
     private struct Measured {
         /// By threads.
         var processors: [Int: Machine] = [:]
+        var disk: DiskBandwidth?
         var device: DeviceMeasurement?
     }
 
+    /// Before anything else takes memory. Where only a device computes there is nothing to measure yet.
+    private func measure(
+        _ configurations: [SigmaModel.Configuration], _ file: ModelFile, _ instructionSet: InstructionSet
+    ) throws -> Measured {
+        var measured = Measured()
+        let onProcessor = configurations.filter { $0.backend != .cuda }
+        let memory = MeasuringMemory(budget: onProcessor.compactMap { $0.memory?.bytes }.min())
+        for threads in Set(onProcessor.map { $0.threads ?? ThreadTeam.availableProcessors }).sorted() {
+            measured.processors[threads] = try Machine(
+                threads: threads, instructionSet: instructionSet, memory: memory)
+        }
+        if onProcessor.contains(where: { $0.expertCache != .all }) {
+            measured.disk = try DiskBandwidth(file, memory: memory)
+        }
+        return measured
+    }
+
     private func subject(
-        _ configuration: SigmaModel.Configuration, _ file: ModelFile, _ instructionSet: InstructionSet,
-        _ measured: inout Measured
+        _ configuration: SigmaModel.Configuration, _ file: ModelFile, _ measured: inout Measured
     ) throws -> Subject {
         let backend = try SigmaModel.makeBackend(file, configuration)
-        if let backend = backend as? CUDABackend {
-            let device = try measured.device ?? backend.measureDevice()
+        if let measurable = backend as? any MeasurableDevice {
+            let device = try measured.device ?? measurable.measureDevice()
             measured.device = device
-            return Subject(backend, device)
+            return Subject(backend, machine: Machine(device), busBandwidth: device.busBandwidth)
         }
-        guard let backend = backend as? CPUBackend else { preconditionFailure("there are two back ends") }
-        let threads = backend.threadCount
-        let machine = try measured.processors[threads] ?? Machine(threads: threads, instructionSet: instructionSet)
-        measured.processors[threads] = machine
-        return try Subject(backend, machine: machine, file: file)
+        return Subject(backend, machine: measured.processors[backend.report.threads ?? 1]!, disk: measured.disk)
     }
 
     private func planText(_ subject: Subject, _ file: ModelFile) throws -> String {
         let type = kvType.elements[0]
         let blockBytes = file.configuration.kvBlockBytes(type)
-        if let backend = subject.backend as? CUDABackend {
-            return textTable(deviceMemoryRows(backend.memoryPlan, kvType: type, kvBlockBytes: blockBytes))
+        let plan: MemoryPlan
+        switch subject.memory {
+        case .device(let plan): return textTable(deviceMemoryRows(plan, kvType: type, kvBlockBytes: blockBytes))
+        case .host(let host): plan = host
         }
         return MemoryReport(
-            plan: subject.plan!, machine: subject.machine, disk: subject.disk,
+            plan: plan, machine: subject.machine, disk: subject.disk,
             computeSpeed: Physics(
                 machine: subject.machine, configuration: file.configuration, weights: file.weights,
                 screensHead: subject.screensHead,
-                kvRowBytes: type.rowBytes(headDim: file.configuration.headDim)
+                kvBlockBytes: file.configuration.kvBlockBytes(type)
             ).generationSpeed(tokens: 1, depth: 0), kvType: type, kvBlockBytes: blockBytes
         ).text
     }
@@ -215,7 +231,9 @@ struct BenchCommand: ParsableCommand {
         try check(generate, 0...Self.tokenLimit, "--generate")
         try check(depth, 0...Self.tokenLimit, "--depth")
         try check(sequences, 1...1024, "--sequences")
-        if let threads { try check(threads, 1...256, "--threads") }
+        for threads in threads?.elements ?? [] { try checkThreads(threads) }
+        // On a device it is the device's memory.
+        if backend.elements != [.cuda] { memory?.elements.forEach(checkMemory) }
         try check(List([repetitions]), 1...1000, "--repetitions")
         if let warmUp { try check(List([warmUp]), 0...Self.tokenLimit, "--warm-up") }
         guard prompt.elements.contains(where: { $0 > 0 }) || generate.elements.contains(where: { $0 > 0 }) else {

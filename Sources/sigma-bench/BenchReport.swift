@@ -71,7 +71,9 @@ struct BenchReport {
             ("expert_policy", .text(row.limits.policy.rawValue)),
             ("expert_prediction", .text(row.limits.prediction.rawValue)),
             ("hit_rate", .number(r.experts.hitRate, decimals: 4)),
-            ("foretold_experts", .integer(r.experts.foretold)),
+            ("prefetched_experts", .integer(r.experts.prefetched)),
+            // The old name of the field before, for one more version.
+            ("foretold_experts", .integer(r.experts.prefetched)),
             (
                 "prediction_accuracy",
                 r.experts.predictions > 0

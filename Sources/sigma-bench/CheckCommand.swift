@@ -63,12 +63,13 @@ struct CheckCommand: ParsableCommand {
                 isSame
                     ? "the device's results are not the CPU's: mean divergence \(result.comparable.mean) over \(result.comparable.positions) comparable positions"
                     : "the device's results depend on how the tokens are cut into steps",
-                remedy: "Use the CPU: --backend cpu.")
+                remedy: .set(.backend, to: "cpu"))
         }
     }
 
-    private func text(_ result: Comparison, isSame: Bool, on backend: any Backend) -> String {
-        let name = (backend as? CUDABackend)?.deviceName ?? backend.name
+    private func text(_ result: Comparison, isSame: Bool, on backend: any EngineBackend) -> String {
+        let report = backend.report
+        let name = report.deviceName ?? report.name
         guard json else {
             func fixed(_ value: Double) -> String { JSONWriter.fixed(value, decimals: 9) }
             return textTable([
@@ -103,11 +104,11 @@ private struct Reader {
         var experts: [[Int]] = []
     }
 
-    let backend: any Backend
+    let backend: any EngineBackend
     let configuration: ModelConfiguration
     let kvType: KVType
 
-    init(_ backend: any Backend, _ configuration: ModelConfiguration, kvType: KVType) {
+    init(_ backend: any EngineBackend, _ configuration: ModelConfiguration, kvType: KVType) {
         self.backend = backend
         self.configuration = configuration
         self.kvType = kvType

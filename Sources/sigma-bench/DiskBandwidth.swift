@@ -11,13 +11,16 @@ struct DiskBandwidth {
     private static let recordsPerRound = 64
     private static let rounds = 3
 
+    /// - Parameter memory: that it may take for its time: fewer reads are in flight where that is little.
+    /// - Returns: nil for a model without experts.
     /// - Throws: `SigmaError`: `.inputOutput` if the file cannot be read, `.unavailable` if memory ends.
-    init?(_ model: ModelFile, readsInFlight: Int = ExpertCache.readerCount, seed: UInt64 = 1) throws {
+    init?(_ model: ModelFile, memory: MeasuringMemory, seed: UInt64 = 1) throws {
         let places = ExpertRecordTable(model).places.compactMap { $0 }
         guard !places.isEmpty else { return nil }
         let reader = try DirectFileReader(model.gguf.file)
         isDirect = reader.isDirect
         let largest = places.map(\.byteCount).max()!
+        let readsInFlight = max(1, min(ExpertCache.readerCount, memory.bytes / largest))
         var random = SplitMix64(state: seed)
         bytesPerSecond = try (0..<Self.rounds).map { _ in
             let chosen = (0..<Self.recordsPerRound).map { _ in places[Int(random.next() % UInt64(places.count))] }

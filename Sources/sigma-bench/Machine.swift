@@ -1,5 +1,6 @@
 import CMachine
 import Sigma
+import SigmaCommand
 import Synchronization
 import SystemLibrary
 
@@ -20,27 +21,35 @@ struct Machine {
         fp32Peak = device.fp32Peak
     }
 
-    /// Takes about a second; needs half a GiB of memory for its time.
+    /// Takes about a second.
     ///
+    /// - Parameter memory: that it may take for its time.
     /// - Throws: `SigmaError(.unavailable)` if memory or threads cannot be had.
-    init(threads: Int, instructionSet: InstructionSet) throws {
+    init(threads: Int, instructionSet: InstructionSet, memory: MeasuringMemory) throws {
+        try memory.check()
         let loops = machine_loops_named(instructionSet.name)!.pointee
         name = instructionSet.name
-        readBandwidth = try Self.bandwidth(threads, loops)
+        readBandwidth = try Self.bandwidth(threads, loops, memory.bytes)
         int8Peak = try Self.peak(threads) { loops.int8($0, $1) }
         fp32Peak = try Self.peak(threads) { loops.fp32($0, $1) }
     }
 
-    private static func bandwidth(_ threads: Int, _ loops: machine_loops) throws -> Double {
-        // Far larger than any cache.
-        let part = (1 << 29) / threads / 4096 * 4096
-        var memory: UnsafeMutableRawPointer?
-        guard posix_memalign(&memory, 4096, part * threads) == 0, let memory else {
-            throw SigmaError(.unavailable, "no memory for measuring the read bandwidth (\(part * threads) bytes)")
+    /// Far larger than any cache.
+    private static let wantedBytes = 1 << 29
+
+    private static func bandwidth(_ threads: Int, _ loops: machine_loops, _ memory: Int) throws -> Double {
+        let part = min(wantedBytes, memory) / threads / 4096 * 4096
+        // What the caches hold is read from there: each level once, of this processor.
+        let cache = max(sysconf(Int32(_SC_LEVEL3_CACHE_SIZE)), sysconf(Int32(_SC_LEVEL2_CACHE_SIZE)))
+        if part * threads < min(2 * cache, wantedBytes) {
+            warn(
+                "the read bandwidth is measured with \(ByteSize.text(part * threads)), as the memory limit has no room for more; the processor's caches of \(ByteSize.text(cache)) make it look faster"
+            )
         }
-        defer { free(memory) }
-        memset(memory, 1, part * threads)
-        nonisolated(unsafe) let base = UnsafeRawPointer(memory)
+        let buffer = try AnonymousMemory(byteCount: part * threads)
+        defer { buffer.free() }
+        memset(buffer.base, 1, part * threads)
+        nonisolated(unsafe) let base = UnsafeRawPointer(buffer.base)
         return try together(threads, rounds: 5) { thread in
             // Nothing is done with the sum; the library's call cannot be left out.
             _ = loops.read(base + thread * part, part)

@@ -85,8 +85,9 @@ struct Measurement {
         let sequences = try (0..<bench.sequences).map { _ in try backend.makeSequence(kvType: bench.kvType) }
         let sequence = sequences[0]
         let batch = Batch()
+        let mask = TokenMask(all: model.configuration.vocabularySize)
         var result = BenchResult(
-            bench: bench, threads: subject.threads, backend: backend.name, machine: subject.machine,
+            bench: bench, threads: subject.threads, backend: backend.report.name, machine: subject.machine,
             isResident: subject.isResident)
         result.missBandwidth = subject.missBandwidth
 
@@ -95,16 +96,20 @@ struct Measurement {
             let isDone = try pass.run(batch, isCancelled: isCancelled) { backend in
                 guard !rows.isEmpty else { return }
                 // As many as sampling takes by default.
-                backend.forEachRow(of: rows, largest: 20, allowed: []) { _, _ in }
+                let requests = rows.map { LogitRequest(row: $0, wish: .largest(20), mask: mask) }
+                backend.readLogits(requests) { _, _ in }
             }
             guard isDone else { throw SigmaError(.interrupted, "interrupted") }
         }
         /// In as few pieces as the back end takes.
-        func read(_ tokens: [Int32], into sequence: any SequenceState, wantsLogits: Bool) throws -> Int {
+        func read(_ tokens: [Int32], into sequence: SequenceState, wantsLogits: Bool) throws -> Int {
             var start = 0
             var pieces = 0
             while start < tokens.count {
-                let end = min(start + backend.rowLimit, tokens.count)
+                let room = backend.room(
+                    for: sequence, limit: min(backend.rowLimit, tokens.count - start), beside: Batch())
+                // Where nothing has room the step says so.
+                let end = start + max(1, room)
                 batch.removeAll()
                 batch.append(tokens[start..<end], to: sequence)
                 let last = end - start - 1
@@ -174,7 +179,7 @@ struct Measurement {
         let physics = Physics(
             machine: subject.machine, configuration: model.configuration, weights: model.weights,
             screensHead: subject.screensHead, screenedBytes: result.screenedBytes,
-            kvRowBytes: bench.kvType.rowBytes(headDim: model.configuration.headDim))
+            kvBlockBytes: model.configuration.kvBlockBytes(bench.kvType))
         if bench.prompt > 0 {
             result.promptCeiling = physics.promptSpeed(
                 tokens: bench.prompt, depth: bench.depth, rowLimit: backend.rowLimit)
@@ -190,7 +195,7 @@ struct Measurement {
 
     /// Routes random tokens, one by one, and hands each one's experts on.
     mutating func route(
-        _ count: Int, on backend: any Backend, _ body: (RoutedTokens) -> Void
+        _ count: Int, on backend: any EngineBackend, _ body: (RoutedTokens) -> Void
     ) throws {
         let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
         let sequence = try backend.makeSequence(kvType: .f16)

@@ -23,7 +23,7 @@ struct MemoryReport {
             rows.append(
                 (
                     "expected speed", JSONWriter.fixed(1 / (missTime + 1 / computeSpeed), decimals: 1) + " tokens/s",
-                    "at most, without foresight; \(JSONWriter.fixed(computeSpeed, decimals: 0)) with all experts in memory"
+                    "at most, without prefetching; \(JSONWriter.fixed(computeSpeed, decimals: 0)) with all experts in memory"
                 ))
         } else {
             rows.append(("expected speed", JSONWriter.fixed(computeSpeed, decimals: 1) + " tokens/s", "at most"))

@@ -9,8 +9,8 @@ struct Physics {
     /// Whether the planes find the largest logits, and the bytes of planes and head that a row of that reads (nil: the coarse plane alone).
     var screensHead = false
     var screenedBytes: Double?
-    /// Bytes of one position's keys (or values) of one head.
-    let kvRowBytes: Int
+    /// Bytes of 256 positions' keys and values.
+    let kvBlockBytes: Int
 
     /// One matrix, or several: bytes that are read once, and multiply-adds.
     private func part(_ matrices: [WeightMatrix], rows: Double, share: Double = 1) -> Double {
@@ -59,7 +59,7 @@ struct Physics {
     /// Keys and values of everything before are read once; each row meets what is before it.
     private func attention(rows: Double, position: Double) -> Double {
         let c = configuration
-        let bytes = 2 * (position + rows) * Double(c.kvHeadCount * kvRowBytes)
+        let bytes = (position + rows) * Double(kvBlockBytes) / Double(KVBlockLayout.length * c.layerCount)
         let pairs = rows * (position + (rows + 1) / 2)
         let products = 2 * pairs * Double(c.headCount * c.headDim)
         return max(bytes / machine.readBandwidth, products / machine.fp32Peak)

@@ -121,20 +121,22 @@ struct SimulateCommand: ParsableCommand {
     private func measuredComputeTime(_ file: ModelFile, _ limits: MemoryLimits) throws -> Double {
         var limits = limits
         limits.prediction = .off
-        let backend = try CPUBackend(
-            model: file, instructionSet: try InstructionSet.fromEnvironment(), limits: limits)
-        let machine = try Machine(threads: backend.threadCount, instructionSet: backend.instructionSet)
+        let instructionSet = try InstructionSet.fromEnvironment()
+        let machine = try Machine(
+            threads: ThreadTeam.availableProcessors, instructionSet: instructionSet,
+            memory: MeasuringMemory(budget: limits.memory))
+        let backend = try CPUBackend(model: file, instructionSet: instructionSet, limits: limits)
         var measurement = Measurement(
             model: file, repetitions: 1, warmUp: Self.measuredTokens, seed: 2,
             isCancelled: { Interrupt.isRequested })
         return try measurement.run(
             BenchCase(prompt: 0, generate: Self.measuredTokens, depth: 0, kvType: .f16),
-            on: Subject(backend, machine: machine, file: file)
+            on: Subject(backend, machine: machine, disk: nil)
         ).computeTime
     }
 
     private func measuredBandwidth(_ file: ModelFile) throws -> Double {
-        guard let disk = try DiskBandwidth(file) else {
+        guard let disk = try DiskBandwidth(file, memory: MeasuringMemory(budget: nil)) else {
             throw SigmaError(.damaged, "all layers of the model are dense: there are no experts", path: file.path)
         }
         return disk.bytesPerSecond

@@ -2,12 +2,11 @@ import Sigma
 
 /// A back end that is measured, with what its rows say of it.
 struct Subject {
-    let backend: any Backend
+    let backend: any EngineBackend
     /// Of the processor; 1 where a device computes.
     let threads: Int
     let machine: Machine
-    /// Of the CPU back end.
-    let plan: MemoryPlan?
+    let memory: BackendReport.Memory
     /// Whether all experts lie where they are computed with.
     let isResident: Bool
     /// Bytes per second at which experts come that are not there: from the disk, or across the bus from the host's memory; nil: all are there.
@@ -17,38 +16,38 @@ struct Subject {
     private let slots: Int
     private let recordsPerToken: Int
 
-    /// - Parameter machine: of the CPU, measured with these threads.
-    init(_ backend: CPUBackend, machine: Machine, file: ModelFile) throws {
+    /// - Parameters:
+    ///   - machine: of the CPU, measured with the back end's threads; or of the device.
+    ///   - disk: of the model file; nil where it has no experts, or where nobody asks for its speed.
+    ///   - busBandwidth: bytes per second from the host to the device.
+    init(
+        _ backend: any EngineBackend, machine: Machine, disk: DiskBandwidth? = nil, busBandwidth: Double? = nil
+    ) {
+        let report = backend.report
         self.backend = backend
         self.machine = machine
-        threads = backend.threadCount
-        plan = backend.memoryPlan
-        isResident = backend.memoryPlan.isResident
-        disk = isResident ? nil : try DiskBandwidth(file)
-        missBandwidth = disk?.bytesPerSecond
-        slots = backend.memoryPlan.slotsAtStart
-        recordsPerToken = backend.memoryPlan.recordsPerToken
-    }
-
-    init(_ backend: CUDABackend, _ device: DeviceMeasurement) {
-        self.backend = backend
-        machine = Machine(device)
-        threads = 1
-        plan = nil
-        isResident = backend.memoryPlan.isResident
-        disk = nil
-        missBandwidth = isResident ? nil : device.busBandwidth
-        slots = backend.memoryPlan.slotCount
-        recordsPerToken = backend.memoryPlan.recordsPerToken
+        threads = report.threads ?? 1
+        memory = report.memory
+        switch report.memory {
+        case .host(let plan):
+            isResident = plan.isResident
+            self.disk = isResident ? nil : disk
+            missBandwidth = self.disk?.bytesPerSecond
+            slots = plan.slotsAtStart
+            recordsPerToken = plan.recordsPerToken
+        case .device(let plan):
+            isResident = plan.isResident
+            self.disk = nil
+            missBandwidth = isResident ? nil : busBandwidth
+            slots = plan.slotCount
+            recordsPerToken = plan.recordsPerToken
+        }
     }
 
     /// Bytes that experts may have now.
-    var expertCacheBytes: Int {
-        (backend as? CPUBackend)?.expertCacheBytes ?? (backend as? CUDABackend)?.expertCacheBytes ?? 0
-    }
-
+    var expertCacheBytes: Int { backend.report.expertCacheBytes }
     /// Whether planes find the largest logits.
-    var screensHead: Bool { (backend as? CPUBackend)?.screensHead ?? false }
+    var screensHead: Bool { backend.report.screensHead }
 
     /// Tokens that fill the expert cache twice.
     var warmUpTokens: Int { isResident || recordsPerToken == 0 ? 8 : max(8, 2 * slots / recordsPerToken) }

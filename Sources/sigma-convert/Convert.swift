@@ -49,8 +49,8 @@ struct Convert: ParsableCommand {
     @Option(
         name: .customLong("override"),
         help: ArgumentHelp(
-            "Settle an open point: a key of config.json, chat.thinking_prompt, chat.opens_thinking, chat.closing_phrase, "
-                + "rope_scaling=on, tokenizer.specials, ... (repeatable).", valueName: "key=value"))
+            "Settle an open point: a key of config.json, chat.style, chat.thinks, chat.opens_thinking, chat.thinking_prompt, "
+                + "rope_scaling=on, unknown_tensors=ignore, ... (repeatable).", valueName: "key=value"))
     var overrides: [String] = []
     @Flag(
         name: .customLong("plain-gguf"),
@@ -96,6 +96,7 @@ struct Convert: ParsableCommand {
                 "expected INPUT and OUTPUT", remedy: "For example: sigma-convert ./Sigma-MoE-Tiny sigma.gguf")
         }
         guard !input.isEmpty, !output.isEmpty else { throw usageError("INPUT and OUTPUT must not be empty") }
+        try checkOutput(output)
         try convert(input, output)
     }
 
@@ -130,6 +131,7 @@ struct Convert: ParsableCommand {
                 "expected OUTPUT alone with --synthetic",
                 remedy: "For example: sigma-convert --synthetic sigma-moe-tiny synthetic.gguf")
         }
+        try checkOutput(output)
         guard var shape = SyntheticModel.Shape.all.first(where: { $0.name == name }) else {
             let names = SyntheticModel.Shape.all.map(\.name).joined(separator: ", ")
             throw usageError("expected --synthetic \(names), found '\(name)'")
@@ -152,8 +154,17 @@ struct Convert: ParsableCommand {
         try SyntheticCommand(options: options, output: output).run()
     }
 
+    /// A model file is written in many places at once, and read where it lies.
+    private func checkOutput(_ path: String) throws {
+        if path == "-" {
+            throw usageError(
+                "a model file cannot be written to standard output", remedy: "Name a file; one of this name is ./-")
+        }
+    }
+
     private func weightType(_ name: String, _ option: String) throws -> WeightType {
-        if let type = WeightType.allCases.first(where: { $0.name == name }) { return type }
+        // --inspect and other tools write Q8_0.
+        if let type = WeightType.allCases.first(where: { $0.name == name.lowercased() }) { return type }
         throw usageError("expected \(option) bf16, f16, f32, q8_0, q6_k, q4_k or q4_0, found '\(name)'")
     }
 }

@@ -23,11 +23,13 @@ struct Inspection {
         try listTensors(gguf)
     }
 
-    /// Nil for GGUF files of other architectures; damaged native files throw.
+    /// Nil for GGUF files of other architectures and for other things; damaged native files throw.
     private func nativeFile() throws -> ModelFile? {
         do {
             return try ModelFile(path: path)
-        } catch let error as SigmaError where error.item == "general.architecture" {
+        } catch let error as SigmaError
+            where ["general.architecture", "general.type", "split.no"].contains(error.item)
+        {
             return nil
         }
     }
@@ -71,7 +73,8 @@ struct Inspection {
         }
         try line("tokenizer", try tokenizer(file))
         if let chat = file.chatFormat {
-            let opens = chat.opensThinking ? "prompt opens <think>" : "model opens <think>"
+            let opens =
+                chat.opensThinking ? "prompt opens <think>" : chat.thinks ? "model opens <think>" : "no thinking"
             let stops = chat.stopTokens.map { "\($0)" }.joined(separator: " ")
             try line("chat", "\(chat.style.rawValue), \(opens), stop tokens: \(stops.isEmpty ? "none" : stops)")
         }
@@ -152,6 +155,7 @@ struct Inspection {
                 case .bool(let value): "\(value)"
                 case .string(let value): value.count > 60 ? value.prefix(60) + "..." : value
                 case .array(let array): "\(array.count) x \(array.kind.name)"
+                case .malformedText: entry.value.kindName
                 }
             try StandardOutput.write("\(SigmaError.printable(entry.key)) = \(SigmaError.printable(text))\n")
         }

@@ -70,7 +70,7 @@ struct HeadCommand: ParsableCommand {
         var configuration = compute.configuration
         configuration.backend = .cpu
         let engine = try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
-        guard let backend = engine.backend as? CPUBackend, backend.screensHead else {
+        guard engine.backend.report.screensHead, let experiments = engine.backend as? any HeadExperiments else {
             throw SigmaError(
                 .damaged, "the model file has no planes that screen its output head", path: engine.modelPath,
                 remedy: "Make one that has: sigma-convert \(engine.modelPath) OUTPUT --head-screen on")
@@ -80,9 +80,8 @@ struct HeadCommand: ParsableCommand {
         }
         Interrupt.install(secondEndsProcess: true)
         let tokens = try tokens(bytes, engine)
-        let survey = HeadSurvey(
-            backend, largest: largest, allowed: engine.allowedTokens, deviations: deviations, seed: seed)
-        try read(tokens, engine, backend, survey)
+        let survey = try HeadSurvey(engine, largest: largest, deviations: deviations, seed: seed)
+        try read(tokens, engine, experiments, survey)
         try StandardOutput.write(json ? Self.json(survey, kinds.kinds) : Self.table(survey, kinds.kinds))
     }
 
@@ -105,23 +104,25 @@ struct HeadCommand: ParsableCommand {
         return stride(from: 0, to: all.count, by: length).map { Array(all[$0..<min($0 + length, all.count)]) }
     }
 
-    private func read(_ windows: [[Int32]], _ engine: Engine, _ backend: CPUBackend, _ survey: HeadSurvey) throws {
+    private func read(
+        _ windows: [[Int32]], _ engine: Engine, _ experiments: any HeadExperiments, _ survey: HeadSurvey
+    ) throws {
         var bar = ProgressBar("comparing")
         defer { bar.finish() }
         let total = windows.reduce(0) { $0 + $1.count }
         var done = 0
         let batch = Batch()
-        let sequence = try backend.makeSequence(kvType: compute.kvType)
+        let sequence = try engine.backend.makeSequence(kvType: compute.kvType)
         for window in windows {
             sequence.truncate(to: 0)
             var position = 0
             while position < window.count {
-                let piece = window[position...].prefix(min(backend.rowLimit, 512))
+                let piece = try engine.piece(of: window[position...].prefix(512), for: sequence)
                 batch.removeAll()
                 batch.append(piece, to: sequence)
                 var states: [Float] = []
                 let isDone = try engine.forwardPass.run(batch, isCancelled: { Interrupt.isRequested }) { _ in
-                    states = backend.finalStates(rows: 0..<piece.count)
+                    states = experiments.finalStates(rows: 0..<piece.count)
                 }
                 guard isDone else { throw CancellationError() }
                 try survey.add(states, kinds: kinds.kinds, isCancelled: { Interrupt.isRequested })

@@ -1,8 +1,6 @@
 import ArgumentParser
-import Dispatch
 import Sigma
 import SigmaCommand
-import Synchronization
 
 struct TaskCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -52,10 +50,11 @@ struct TaskCommand: ParsableCommand {
         Interrupt.install(secondEndsProcess: true)
 
         let total = chosen.count * (direct ? 2 : 1)
-        var bar = ProgressBar("answering")
+        let bar = SharedProgressBar("answering")
         func answers(thinks: Bool, after done: Int) throws -> [String] {
-            try Examiner(engine: engine, kvType: compute.kvType, thinks: thinks).answers(to: chosen) { finished in
-                bar.update(Double(done + finished) / Double(total))
+            let examiner = Examiner(engine: engine, kvType: compute.kvType, thinks: thinks)
+            return try waitForTask {
+                try await examiner.answers(to: chosen) { bar.update(Double(done + $0) / Double(total)) }
             }
         }
         let thought = try answers(thinks: true, after: 0)
@@ -115,7 +114,7 @@ extension [Question] {
 }
 
 /// Puts questions to a model, several at a time in one batch.
-struct Examiner {
+struct Examiner: Sendable {
     let engine: Engine
     let kvType: KVType
     let thinks: Bool
@@ -123,53 +122,40 @@ struct Examiner {
 
     /// - Parameter progress: called with the number of answers made.
     /// - Throws: `SigmaError`; `CancellationError` if the user asked to stop.
-    func answers(to questions: [Question], progress: (Int) -> Void) throws -> [String] {
-        let options = GenerationOptions(temperature: 0, thinks: thinks, thinkingBudget: 1024, maximumTokens: 256)
-        let texts = Mutex([String](repeating: "", count: questions.count))
-        let failure = Mutex<(any Error)?>(nil)
-        let places = DispatchSemaphore(value: Self.sideBySide)
-        for (index, question) in questions.enumerated() {
-            places.wait()
-            guard !Interrupt.isRequested, failure.withLock({ $0 == nil }) else {
-                places.signal()
-                break
+    func answers(to questions: [Question], progress: (Int) -> Void) async throws -> [String] {
+        var texts = [String](repeating: "", count: questions.count)
+        try await withThrowingTaskGroup(of: (Int, String).self) { group in
+            var waiting = questions.indices.makeIterator()
+            var done = 0
+            func askNext() {
+                guard !Interrupt.isRequested, let index = waiting.next() else { return }
+                group.addTask { (index, try await answer(to: questions[index])) }
             }
-            do {
-                try ask(question, options) { text in
-                    texts.withLock { $0[index] += text }
-                } atEnd: { result in
-                    if case .failure(let error) = result { failure.withLock { $0 = error } }
-                    places.signal()
-                }
-            } catch {
-                // Those that are on their way must end before the error goes up.
-                failure.withLock { $0 = error }
-                places.signal()
+            for _ in 0..<Self.sideBySide { askNext() }
+            while let (index, text) = try await group.next() {
+                texts[index] = text
+                done += 1
+                progress(done)
+                askNext()
             }
-            progress(index)
         }
-        for _ in 0..<Self.sideBySide { places.wait() }
-        for _ in 0..<Self.sideBySide { places.signal() }
-        if let error = failure.withLock({ $0 }) { throw error }
         if Interrupt.isRequested { throw CancellationError() }
-        return texts.withLock { $0 }
+        return texts
     }
 
-    /// Puts one question; `give` gets the answer's text as it is made.
-    private func ask(
-        _ question: Question, _ options: GenerationOptions, give: @escaping @Sendable (String) -> Void,
-        atEnd: @escaping @Sendable (Result<Void, any Error>) -> Void
-    ) throws {
+    private func answer(to question: Question) async throws -> String {
+        let options = GenerationOptions(temperature: 0, thinks: thinks, thinkingBudget: 1024, maximumTokens: 256)
         let prompt = try engine.prompt(turns: [Turn(.user, question.text)], system: "", thinks: thinks)
         let request = GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options)
-        let generation = try Generation(request, on: engine.makeTimeline(kvType: kvType), engine: engine) { event in
+        var text = ""
+        for try await event in try engine.answer(request, on: engine.makeTimeline(kvType: kvType)) {
             switch event {
-            case .token(let token) where token.phase == .answer: give(token.text)
-            case .finished(_, let rest?) where rest.phase == .answer: give(rest.text)
+            case .token(let token) where token.phase == .answer: text += token.text
+            case .finished(_, let rest?) where rest.phase == .answer: text += rest.text
             default: break
             }
         }
-        engine.run(generation, onEnd: atEnd)
+        return text
     }
 }
 

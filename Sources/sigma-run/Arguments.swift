@@ -150,7 +150,8 @@ struct EngineArguments: ParsableArguments {
 
     /// - Throws: `SigmaError`: `.usage`, or as `SigmaModel.loadEngine`.
     func load() throws -> Engine {
-        try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
+        if let memory { checkMemory(memory) }
+        return try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
     }
 }
 

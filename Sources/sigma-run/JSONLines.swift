@@ -9,8 +9,9 @@ final class JSONLines: Presenter {
     private let instructionSet: String?
 
     init(engine: Engine) {
-        backend = engine.backend.name
-        instructionSet = engine.instructionSetName
+        let report = engine.backend.report
+        backend = report.name
+        instructionSet = report.instructionSet
     }
 
     func begin(promptTokens: [Int32]) throws {
@@ -35,7 +36,7 @@ final class JSONLines: Presenter {
         }
     }
 
-    func show(_ token: GeneratedToken) throws {
+    func show(_ token: AnswerToken) throws {
         try line("token") { json in
             json.field("id", token.id)
             json.field("text", token.text)
@@ -54,7 +55,7 @@ final class JSONLines: Presenter {
         }
     }
 
-    func finish(_ statistics: Statistics, remainder: GeneratedToken?) throws {
+    func finish(_ statistics: Statistics, remainder: AnswerToken?) throws {
         try line("done") { json in
             json.field("reason", statistics.reason.rawValue)
             json.field("thinking_cut", statistics.thinkingWasCut)
@@ -77,8 +78,7 @@ final class JSONLines: Presenter {
             $0.field("event", event)
             body(&$0)
         }
-        try StandardOutput.write(json.text)
-        try StandardOutput.write("\n")
+        try StandardOutput.writeJSON(json.text + "\n")
         try StandardOutput.flush()
     }
 
@@ -107,22 +107,24 @@ final class JSONLines: Presenter {
         json.field("generation_tokens_per_second", statistics.generationTokensPerSecond, decimals: 3)
         json.field("generation_bytes", statistics.generationBytes)
         json.field("generation_gigabytes_per_second", statistics.generationGigabytesPerSecond, decimals: 3)
-        json.field("head", statistics.head.rawValue)
-        json.field("screened_rows", statistics.screenedRows)
-        json.field("head_fallbacks", statistics.headFallbacks)
-        json.field("head_comparisons", statistics.headComparisons)
-        json.field("head_misses", statistics.headMisses)
-        json.field("disk_bytes", statistics.diskBytes)
-        json.field("expert_requests", statistics.expertRequests)
-        json.field("expert_hits", statistics.expertHits)
-        json.field("hit_rate", statistics.expertHitRate, decimals: 4)
-        json.field("foretold_experts", statistics.foretoldExperts)
-        json.field("expert_bytes_read", statistics.expertBytesRead)
-        json.field("stall_ms", statistics.expertStall * 1e3, decimals: 1)
-        json.field("expert_predictions", statistics.expertPredictions)
-        json.field("right_expert_predictions", statistics.rightExpertPredictions)
+        json.field("head", statistics.engine.head.rawValue)
+        json.field("screened_rows", statistics.engine.screenedRows)
+        json.field("head_fallbacks", statistics.engine.headFallbacks)
+        json.field("head_comparisons", statistics.engine.headComparisons)
+        json.field("head_misses", statistics.engine.headMisses)
+        json.field("disk_bytes", statistics.engine.diskBytes)
+        json.field("expert_requests", statistics.engine.expertRequests)
+        json.field("expert_hits", statistics.engine.expertHits)
+        json.field("hit_rate", statistics.engine.expertHitRate, decimals: 4)
+        json.field("prefetched_experts", statistics.engine.prefetchedExperts)
+        // The key's old name, for one version.
+        json.field("foretold_experts", statistics.engine.prefetchedExperts)
+        json.field("expert_bytes_read", statistics.engine.expertBytesRead)
+        json.field("stall_ms", statistics.engine.expertStall * 1e3, decimals: 1)
+        json.field("expert_predictions", statistics.engine.expertPredictions)
+        json.field("right_expert_predictions", statistics.engine.rightExpertPredictions)
         json.field("prompt_pieces", statistics.promptPieces)
-        json.field("prompt_expert_reads", statistics.promptExpertReads)
-        json.field("peak_memory_bytes", statistics.peakMemoryBytes)
+        json.field("prompt_expert_reads", statistics.engine.promptExpertReads)
+        json.field("peak_memory_bytes", statistics.engine.peakMemoryBytes)
     }
 }

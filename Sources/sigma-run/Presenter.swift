@@ -1,65 +1,51 @@
 import Sigma
 import SigmaCommand
 
-/// Shows a generation to whoever reads standard output. Called by one thread at a time.
+/// Shows an answer to whoever reads standard output. One thread.
 protocol Presenter: AnyObject {
     func begin(promptTokens: [Int32]) throws
     func show(_ positions: [PromptPosition]) throws
-    func show(_ token: GeneratedToken) throws
+    func show(_ token: AnswerToken) throws
     func showClosing(ids: [Int32], text: String) throws
-    func finish(_ statistics: Statistics, remainder: GeneratedToken?) throws
-    /// An error ends the generation.
+    func finish(_ statistics: Statistics, remainder: AnswerToken?) throws
+    /// An error ends the answer.
     func abandon()
 }
 
-/// Takes the generation's events on the engine thread: draws the progress of the prompt, hands the rest on, and stops the generation when
-/// nobody can read it any more.
-final class Reporter: @unchecked Sendable {
-    private let presenter: any Presenter
-    private var progress: ProgressBar?
-    // Read when the generation has ended.
-    private(set) var failure: (any Error)?
-    private(set) var statistics: Statistics?
-
+extension Presenter {
     /// Tokens of a prompt that is read too soon to need a progress bar.
-    private static let shortPrompt = 256
+    private var shortPrompt: Int { 256 }
 
-    init(presenter: any Presenter, promptTokens: Int) {
-        self.presenter = presenter
-        if promptTokens > Self.shortPrompt {
-            progress = ProgressBar("reading the prompt")
-            progress?.update(0)
-        }
-    }
-
-    func receive(_ event: GenerationEvent, stopper: Stopper) {
-        do {
+    /// Reads an answer to its end, draws the progress of its prompt and shows the rest.
+    ///
+    /// - Returns: what the answer was and cost; nil where it has no end.
+    /// - Throws: what ends the answer; what cannot be shown, which then ends the answer, too.
+    func show(_ answer: Answer, promptTokens: [Int32]) throws -> Statistics? {
+        var progress = promptTokens.count > shortPrompt ? ProgressBar("reading the prompt") : nil
+        progress?.update(0)
+        defer { progress?.finish() }
+        try begin(promptTokens: promptTokens)
+        var statistics: Statistics?
+        while let event = try nextEvent(answer) {
             switch event {
             case .prefill(let done, let total):
-                if done < total {
-                    progress?.update(Double(done) / Double(total))
-                } else {
-                    progress?.finish()
-                }
-            case .promptLogProbabilities(let positions): if failure == nil { try presenter.show(positions) }
-            case .token(let token): if failure == nil { try presenter.show(token) }
-            case .closing(let ids, let text): if failure == nil { try presenter.showClosing(ids: ids, text: text) }
-            case .finished(let statistics, let remainder):
+                if done < total { progress?.update(Double(done) / Double(total)) } else { progress?.finish() }
+            case .promptLogProbabilities(let positions): try show(positions)
+            case .token(let token): try show(token)
+            case .closing(let ids, let text): try showClosing(ids: ids, text: text)
+            case .finished(let found, let remainder):
                 progress?.finish()
-                self.statistics = statistics
-                if failure == nil { try presenter.finish(statistics, remainder: remainder) }
+                statistics = found
+                try finish(found, remainder: remainder)
             }
-        } catch {
-            failure = error
-            stopper.cancelGeneration()
         }
+        return statistics
     }
 
-    /// The generation is over; an error of the engine counts unless showing failed before.
-    func end(_ result: Result<Void, any Error>) {
-        progress?.finish()
-        guard case .failure(let error) = result, failure == nil else { return }
-        presenter.abandon()
-        failure = error
+    private func nextEvent(_ answer: Answer) throws -> AnswerEvent? {
+        do { return try answer.next() } catch {
+            abandon()
+            throw error
+        }
     }
 }

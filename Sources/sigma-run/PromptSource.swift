@@ -1,5 +1,6 @@
 import Sigma
 import SigmaCommand
+import SigmaTerminal
 
 /// The prompt as the user gave it, checked and read, before there is a model.
 enum PromptSource {
@@ -8,7 +9,8 @@ enum PromptSource {
     case tokens([Int32])
 
     /// - Throws: `SigmaError`: `.usage` for none or several prompts, `.noInput` and `.damaged` as `InputFile.text`.
-    init(_ arguments: PromptArguments) throws {
+    /// - Parameter limit: of a prompt or system prompt that is read from a file.
+    init(_ arguments: PromptArguments, limit: InputFile.Limit = Self.anyContext) throws {
         let given = arguments.given
         guard given.count <= 1 else {
             throw usageError(
@@ -18,7 +20,7 @@ enum PromptSource {
             throw usageError(
                 "there is no prompt",
                 remedy:
-                    "Give one: sigma-run --prompt TEXT, sigma-run FILE, or sigma-run - for standard input. On a terminal, sigma-run alone opens a chat."
+                    "Give one: sigma-run --prompt TEXT, sigma-run FILE, or sigma-run - for standard input. \(Self.whereChatOpens)"
             )
         }
         let hasTemplate = !arguments.raw && arguments.tokens == nil
@@ -34,27 +36,53 @@ enum PromptSource {
             self = .tokens(try Self.ids(list))
             return
         }
-        var text = try arguments.prompt ?? InputFile.text(of: arguments.promptFile!)
+        var text = try arguments.prompt ?? InputFile.text(of: arguments.promptFile!, limit: limit)
         if arguments.raw {
             self = .raw(text)
             return
         }
         if arguments.prompt == nil { Self.removeFileMarks(&text) }
         guard !text.isEmpty else { throw usageError("the prompt is empty") }
-        self = .turn(text, system: try Self.system(arguments))
+        self = .turn(text, system: try Self.system(arguments, limit: limit))
     }
 
     /// The system prompt; empty if there is none.
     /// - Throws: as `init`.
-    static func system(_ arguments: PromptArguments) throws -> String {
+    static func system(_ arguments: PromptArguments, limit: InputFile.Limit = Self.anyContext) throws -> String {
         guard arguments.system == nil || arguments.systemFile == nil else {
             throw usageError(
                 "expected one system prompt, found --system and --system-file", remedy: "Give one of them.")
         }
         guard let file = arguments.systemFile else { return arguments.system ?? "" }
-        var system = try InputFile.text(of: file)
+        var system = try InputFile.text(of: file, limit: limit)
         removeFileMarks(&system)
         return system
+    }
+
+    /// A chat needs no prompt.
+    private static var whereChatOpens: String {
+        TerminalDevice.obstacle.map { "There is no chat here: \($0)." }
+            ?? "On a terminal, sigma-run alone opens a chat."
+    }
+
+    // MARK: - Limits
+
+    /// More than any context takes.
+    static var anyContext: InputFile.Limit { InputFile.Limit("any context has room for") { 1 << 26 } }
+
+    /// What fits the model's context: every token its longest.
+    static func limit(_ compute: ComputeOptions) -> InputFile.Limit {
+        let context = compute.context
+        let model = compute.model
+        return InputFile.Limit("the model's context has room for") {
+            let file = try ModelFile(path: model.path)
+            let tokens = context ?? file.configuration.contextLength
+            let table = try file.tokenizerDefinition()?.tokens
+            let longest = table.map { table in (0..<table.count).reduce(1) { max($0, table[$1].count) } } ?? 16
+            // Normalization can make one byte of three.
+            let (bytes, overflows) = tokens.multipliedReportingOverflow(by: 3 * longest)
+            return overflows ? 1 << 31 : min(bytes, 1 << 31)
+        }
     }
 
     /// The ids, and where the text after them begins.

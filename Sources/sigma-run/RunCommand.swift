@@ -1,5 +1,4 @@
 import ArgumentParser
-import Dispatch
 import Sigma
 import SigmaCommand
 import SigmaTerminal
@@ -68,7 +67,7 @@ struct RunCommand: ParsableCommand {
         if prompt.given.isEmpty, !prompt.raw, !output.json, let device = TerminalDevice() {
             return try converse(on: device, options)
         }
-        let source = try PromptSource(prompt)
+        let source = try PromptSource(prompt, limit: PromptSource.limit(self.engine.compute))
         guard chat.session == nil else {
             throw usageError("--session is for a chat, and there is a prompt", remedy: "Leave one of them out.")
         }
@@ -86,24 +85,13 @@ struct RunCommand: ParsableCommand {
             routingObserver: trace)
         giveAdvice(engine, prompt: prompt)
         let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
-        let reporter = Reporter(presenter: presenter, promptTokens: prompt.tokens.count)
         let timeline = try engine.makeTimeline(kvType: self.engine.compute.kvType)
-        let generation = try Generation(request, on: timeline, engine: engine) { event in
-            reporter.receive(event, stopper: stopper)
-        }
-        try presenter.begin(promptTokens: prompt.tokens)
-
-        stopper.start(generation)
-        let ended = DispatchSemaphore(value: 0)
-        engine.run(generation) { result in
-            reporter.end(result)
-            ended.signal()
-        }
-        ended.wait()
+        let answer = try engine.answer(request, on: timeline)
+        stopper.start(answer)
+        let outcome = Result { try presenter.show(answer, promptTokens: prompt.tokens) }
         // What was computed stands in it, whatever came then.
         try trace?.close()
-        if let failure = reporter.failure { throw failure }
-        guard let statistics = reporter.statistics else { return }
+        guard let statistics = try outcome.get() else { return }
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)
         let isInterrupted = statistics.reason == .interrupted
         if output.stats || (isInterrupted && !output.json) {
@@ -114,7 +102,7 @@ struct RunCommand: ParsableCommand {
 
     private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {
         guard output.logprobs == nil else { throw usageError("--logprobs needs a prompt and --json") }
-        let system = try PromptSource.system(prompt)
+        let system = try PromptSource.system(prompt, limit: PromptSource.limit(self.engine.compute))
         let engine = try engine.load()
         let trace = try output.trace(of: engine)
         let model = SigmaModel(engine: engine, configuration: self.engine.configuration)
@@ -154,7 +142,8 @@ struct RunCommand: ParsableCommand {
     /// Keys and values take the place of experts until those of one token are left: a run that can come to that point should know.
     private func warnOfMemory(_ engine: Engine, prompt: Prompt) {
         let kvType = self.engine.compute.kvType
-        guard let room = engine.backend.positionLimit(kvType: kvType), room < engine.contextLength else { return }
+        let room = engine.positionLimit(kvType: kvType)
+        guard room < engine.contextLength else { return }
         let answers = answer.maxTokens ?? 4096
         let thinking = answer.think && !self.prompt.raw && self.prompt.tokens == nil ? answer.thinkingBudget : 0
         let (wanted, overflows) = prompt.tokens.count.addingReportingOverflow(
@@ -168,11 +157,13 @@ struct RunCommand: ParsableCommand {
     private func noteEnd(_ statistics: Statistics, engine: Engine, hasTemplate: Bool) {
         switch statistics.reason {
         case .context:
-            let room = engine.backend.positionLimit(kvType: self.engine.compute.kvType) ?? .max
+            let room = engine.positionLimit(kvType: self.engine.compute.kvType)
             note(
                 room < engine.contextLength
                     ? "The sequence reached what the memory budget has room for: \(room) tokens."
                     : "The sequence reached the context limit of \(engine.contextLength) tokens.")
+        case .stop where hasTemplate && statistics.answerTokens == 0 && statistics.thinkingTokens > 0:
+            note("There is no answer: the model ended its turn while it was thinking.")
         case .length where hasTemplate && statistics.answerTokens > 0:
             note("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
         default: break
@@ -190,21 +181,19 @@ extension OutputArguments.ThinkingPlace {
     }
 }
 
-/// What an interrupt stops: the generation, or the process while there is none.
+/// What an interrupt stops: the answer, or the process while there is none.
 final class Stopper: Sendable {
-    private let generation = Mutex<Generation?>(nil)
+    private let answer = Mutex<Answer?>(nil)
 
-    func start(_ generation: Generation) {
-        self.generation.withLock { $0 = generation }
+    func start(_ answer: Answer) {
+        self.answer.withLock { $0 = answer }
         // An interrupt that came just before.
-        if Interrupt.isRequested { generation.cancel() }
+        if Interrupt.isRequested { answer.cancel() }
     }
 
     func stop() {
-        generation.withLock { generation in
-            if let generation { generation.cancel() } else { endProcess(130) }
+        answer.withLock { answer in
+            if let answer { answer.cancel() } else { endProcess(130) }
         }
     }
-
-    func cancelGeneration() { generation.withLock { $0?.cancel() } }
 }

@@ -22,7 +22,7 @@ final class Screen: Presenter {
 
     func show(_ positions: [PromptPosition]) {}
 
-    func show(_ token: GeneratedToken) throws {
+    func show(_ token: AnswerToken) throws {
         if writesIDs {
             try writeAnswer(lastAnswered == nil ? "\(token.id)" : " \(token.id)")
         } else {
@@ -32,7 +32,7 @@ final class Screen: Presenter {
 
     func showClosing(ids: [Int32], text: String) throws { try write(text, .thinking) }
 
-    func finish(_ statistics: Statistics, remainder: GeneratedToken?) throws {
+    func finish(_ statistics: Statistics, remainder: AnswerToken?) throws {
         if let remainder { try write(remainder.text, remainder.phase) }
         try closeThinking()
         if endsLine, let lastAnswered, lastAnswered != "\n" { try writeAnswer("\n") }
@@ -43,7 +43,7 @@ final class Screen: Presenter {
         if Terminal.standardOutputIsTerminal, let lastAnswered, lastAnswered != "\n" { try? writeAnswer("\n") }
     }
 
-    private func write(_ text: String, _ phase: GeneratedToken.Phase) throws {
+    private func write(_ text: String, _ phase: AnswerToken.Phase) throws {
         guard let last = text.unicodeScalars.last else { return }
         switch phase {
         case .answer:
@@ -54,9 +54,9 @@ final class Screen: Presenter {
             lastThought = last
             switch thinkingPlace {
             case .none: break
-            case .stderr: StandardError.write(Terminal.dim(text))
+            case .stderr: StandardError.write(text, .dim)
             case .stdout:
-                try StandardOutput.write(Terminal.dimOnOutput(text))
+                try StandardOutput.write(text, .dim)
                 try StandardOutput.flush()
             }
         }

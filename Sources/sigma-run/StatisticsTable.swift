@@ -19,34 +19,40 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
             statistics.generationSteps > 0
                 ? ByteSize.text(statistics.generationBytes / statistics.generationSteps) + " per token" : ""
         ))
-    rows.append(("output head", statistics.head.rawValue, headText(statistics)))
-    rows += expertRows(statistics, engine: engine)
-    rows.append(("disk read", ByteSize.text(statistics.diskBytes), ""))
-    rows.append(("peak memory", ByteSize.text(statistics.peakMemoryBytes), ""))
+    rows.append(("output head", statistics.engine.head.rawValue, headText(statistics.engine)))
+    let report = engine.backend.report
+    rows += expertRows(statistics, report, engine.configuration)
+    rows.append(("disk read", ByteSize.text(statistics.engine.diskBytes), ""))
+    rows.append(("peak memory", ByteSize.text(statistics.engine.peakMemoryBytes), ""))
     rows.append(("seed", "\(statistics.seed)", ""))
-    rows.append(("back end", engine.backend.name, engine.instructionSetName ?? ""))
+    rows.append(("back end", report.name, report.instructionSet ?? ""))
     return textTable(rows)
 }
 
 /// How often the screen decided, and whether it was right where that is known.
-private func headText(_ statistics: Statistics) -> String {
+private func headText(_ engine: EngineActivity) -> String {
     var parts: [String] = []
-    if statistics.headFallbacks > 0 {
+    if engine.headFallbacks > 0 {
         parts.append(
-            "\(statistics.headFallbacks) of \(statistics.screenedRows + statistics.headFallbacks) fell back to all logits"
+            "\(engine.headFallbacks) of \(engine.screenedRows + engine.headFallbacks) fell back to all logits"
         )
     }
-    if statistics.headComparisons > 0 {
-        parts.append("the screen missed \(statistics.headMisses) of \(statistics.headComparisons)")
+    if engine.headComparisons > 0 {
+        parts.append("the screen missed \(engine.headMisses) of \(engine.headComparisons)")
     }
     return parts.joined(separator: ", ")
 }
 
 /// What experts cost, and where memory went.
-private func expertRows(_ statistics: Statistics, engine: Engine) -> [TextTableRow] {
-    if let backend = engine.backend as? CUDABackend { return deviceRows(statistics, backend, engine.configuration) }
-    guard let backend = engine.backend as? CPUBackend else { return [] }
-    let plan = backend.memoryPlan
+private func expertRows(
+    _ statistics: Statistics, _ report: BackendReport, _ configuration: ModelConfiguration
+) -> [TextTableRow] {
+    let engine = statistics.engine
+    let plan: MemoryPlan
+    switch report.memory {
+    case .device(let device): return deviceRows(engine, report, device, configuration)
+    case .host(let host): plan = host
+    }
     func percent(_ part: Int, of whole: Int) -> String {
         whole == 0 ? "-" : JSONWriter.fixed(Double(part) / Double(whole) * 100, decimals: 1) + " %"
     }
@@ -56,49 +62,49 @@ private func expertRows(_ statistics: Statistics, engine: Engine) -> [TextTableR
     } else {
         rows.append(
             (
-                "expert hits", percent(statistics.expertHits, of: statistics.expertRequests),
-                "\(statistics.foretoldExperts) more were being read when they were asked for, of \(statistics.expertRequests)"
+                "expert hits", percent(engine.expertHits, of: engine.expertRequests),
+                "\(engine.prefetchedExperts) more were being read when they were asked for, of \(engine.expertRequests)"
             ))
         rows.append(
             (
-                "experts read", ByteSize.text(statistics.expertBytesRead),
-                JSONWriter.fixed(statistics.expertStall, decimals: 2) + " s were waited for them"
+                "experts read", ByteSize.text(engine.expertBytesRead),
+                JSONWriter.fixed(engine.expertStall, decimals: 2) + " s were waited for them"
             ))
-        if statistics.expertPredictions > 0 {
+        if engine.expertPredictions > 0 {
             rows.append(
                 (
-                    "predictions", percent(statistics.rightExpertPredictions, of: statistics.expertPredictions),
-                    "right, of \(statistics.expertPredictions)"
+                    "predictions", percent(engine.rightExpertPredictions, of: engine.expertPredictions),
+                    "right, of \(engine.expertPredictions)"
                 ))
         }
         rows.append(
             (
                 "prompt pieces", "\(statistics.promptPieces)",
-                "\(statistics.promptExpertReads / max(1, statistics.promptPieces)) experts read for each"
+                "\(engine.promptExpertReads / max(1, statistics.promptPieces)) experts read for each"
             ))
     }
     guard plan.budget != nil || !plan.isResident else { return rows }
     let type = KVType.f16
-    return rows + memoryPlanRows(plan, kvType: type, kvBlockBytes: engine.configuration.kvBlockBytes(type))
+    return rows + memoryPlanRows(plan, kvType: type, kvBlockBytes: configuration.kvBlockBytes(type))
 }
 
 private func deviceRows(
-    _ statistics: Statistics, _ backend: CUDABackend, _ configuration: ModelConfiguration
+    _ engine: EngineActivity, _ report: BackendReport, _ plan: DeviceMemoryPlan, _ configuration: ModelConfiguration
 ) -> [TextTableRow] {
-    var rows: [TextTableRow] = [("device", backend.deviceName, backend.architecture)]
-    if !backend.memoryPlan.isResident {
+    var rows: [TextTableRow] = [("device", report.deviceName ?? "", report.architecture ?? "")]
+    if !plan.isResident {
         rows.append(
             (
-                "expert hits", JSONWriter.fixed(statistics.expertHitRate * 100, decimals: 1) + " %",
-                "on the device when they were asked for, of \(statistics.expertRequests)"
+                "expert hits", JSONWriter.fixed(engine.expertHitRate * 100, decimals: 1) + " %",
+                "on the device when they were asked for, of \(engine.expertRequests)"
             ))
         rows.append(
             (
-                "experts read", ByteSize.text(statistics.expertBytesRead),
+                "experts read", ByteSize.text(engine.expertBytesRead),
                 "from the host's memory, for slots of the device"
             ))
     }
     return rows
         + deviceMemoryRows(
-            backend.memoryPlan, kvType: .f16, kvBlockBytes: configuration.kvBlockBytes(.f16))
+            plan, kvType: .f16, kvBlockBytes: configuration.kvBlockBytes(.f16))
 }

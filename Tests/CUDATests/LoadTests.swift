@@ -143,8 +143,8 @@ extension BackendTests {
     /// Numbers of the full-size model on the devices that are meant.
     @Suite struct Plans {
         /// The real shape in 4.5 bits, head_dim 96: 56 layers of 96 experts.
-        private static func plan(_ gibibytes: Double, blockBytes: Int = 56 * 2 * 4 * 256 * 192) -> CUDAMemoryPlan {
-            CUDAMemoryPlan(
+        private static func plan(_ gibibytes: Double, blockBytes: Int = 56 * 2 * 4 * 256 * 192) -> DeviceMemoryPlan {
+            DeviceMemoryPlan(
                 availableBytes: Int(gibibytes * 0x1p30), denseBytes: 400 << 20, workspaceBytes: 700 << 20,
                 expertBytes: 56 * 96 * 2_000_000, slotBytes: 2_000_000, recordsPerToken: 56, recordCount: 56 * 96,
                 slotLimit: nil, stagingBytes: 2 * 96 * 2_000_000, kvBlockBytes: blockBytes, contextLength: 131_072)

@@ -53,7 +53,7 @@ extension BackendTests {
             for slots in [4, 31] {
                 let backend = try Device.get().backend(
                     model, limits: MemoryLimits(cache: .bytes(slots * slot), policy: slots == 4 ? .lfu : .lru))
-                #expect(!backend.memoryPlan.isResident && backend.expertCacheBytes == slots * slot)
+                #expect(!backend.memoryPlan.isResident && backend.report.expertCacheBytes == slots * slot)
                 let runner = Runner(backend, model)
                 #expect(try runner.logits(tokens, pieces: [80], kvType: .f16) == expected)
                 #expect(try runner.logits(short, pieces: [1], kvType: .f16) == part)

@@ -168,7 +168,7 @@ extension BackendTests {
                 model, limits: MemoryLimits(memory: budget, cache: .bytes(slots)), rowLimit: rows)
             #expect(backend.positionLimit(kvType: .f16) == 512)
             let sequence = try backend.makeSequence(kvType: .f16)
-            #expect(backend.hasRoom(for: 512, in: sequence) && !backend.hasRoom(for: 513, in: sequence))
+            #expect(backend.hasRoom(for: sequence, positions: 512) && !backend.hasRoom(for: sequence, positions: 513))
             let tokens = randomTokens(300, model)
             let pass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
             let batch = Batch()
@@ -178,7 +178,8 @@ extension BackendTests {
                 _ = try pass.run(batch, isCancelled: { false }, readOut: { _ in })
             }
             let other = try backend.makeSequence(kvType: .f16)
-            #expect(!backend.hasRoom(for: 1, in: other) && backend.hasRoom(for: 212, in: sequence))
+            #expect(!backend.hasRoom(for: other, positions: 1) && backend.hasRoom(for: sequence, positions: 512))
+            #expect(backend.room(for: other, limit: 1, beside: Batch()) == 0)
             batch.removeAll()
             batch.append(tokens[..<1], to: other)
             batch.append(tokens[..<1], to: sequence)
@@ -187,7 +188,7 @@ extension BackendTests {
             }
             #expect(error?.kind == .unavailable && sequence.length == 300 && other.length == 0)
             // A block that was taken in vain was given back: there is as much room as before.
-            #expect(backend.hasRoom(for: 212, in: sequence))
+            #expect(backend.hasRoom(for: sequence, positions: 512))
             batch.removeAll()
             batch.append(tokens[..<1], to: sequence)
             _ = try pass.run(batch, isCancelled: { false }, readOut: { _ in })

@@ -49,6 +49,8 @@ import Testing
         #expect(rows.count == 2)
         for row in rows {
             #expect(row["memory_bytes"] as? Int == 1 << 30 && row["expert_prediction"] as? String == "on")
+            let prefetched = try #require(row["prefetched_experts"] as? Int)
+            #expect(row["foretold_experts"] as? Int == prefetched)
         }
         let plan = try Subprocess.run("sigma-bench", ["--model", TestModels.bare, "--memory", "1GiB", "--plan"])
         #expect(plan.code == 0)
@@ -84,6 +86,26 @@ import Testing
         }
         let missing = try Subprocess.run("sigma-bench", ["simulate", "--model", TestModels.bare, "--trace", trace])
         #expect(missing.code == 64)
+    }
+
+    /// All that the process uses, the buffers that measure the machine included.
+    @Test(arguments: [100, 160, 400]) func budgetsCountWhatMeasuresTheMachine(mebibytes: Int) throws {
+        let result = try Subprocess.run(
+            "sigma-bench",
+            [
+                "--model", TestModels.demo, "--memory", "\(mebibytes)M", "--prompt", "16", "--generate", "4",
+                "--repetitions", "1", "--format", "json",
+            ])
+        #expect(result.code == 0, "\(result.errors)")
+        let rows = try #require(try JSONSerialization.jsonObject(with: Data(result.output)) as? [[String: Any]])
+        let peak = try #require(rows.first?["peak_rss_bytes"] as? Int)
+        #expect(peak <= mebibytes << 20, "\(peak >> 20) MiB")
+    }
+
+    @Test func budgetsThatHaveNoRoomForMeasuring() throws {
+        let result = try Subprocess.run("sigma-bench", ["--model", TestModels.demo, "--memory", "5MiB"])
+        #expect(result.code == 69 && result.output.isEmpty)
+        #expect(result.errors.contains("Raise --memory to "), "\(result.errors)")
     }
 
     @Test func tableAndCSV() throws {

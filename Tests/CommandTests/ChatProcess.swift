@@ -13,9 +13,10 @@ final class ChatProcess {
     /// Everything that was written, control sequences and all.
     private(set) var output: [UInt8] = []
 
+    /// - Parameter command: another command than `sigma-run`.
     init(
-        _ arguments: [String], columns: Int = 80, height: Int = 24, environment: [String: String] = [:],
-        stateFolder: String? = nil
+        _ arguments: [String], command: String = "sigma-run", columns: Int = 80, height: Int = 24,
+        environment: [String: String] = [:], stateFolder: String? = nil
     ) throws {
         screen = VirtualTerminal(columns: columns, height: height)
         // Another process that is started meanwhile would hold both ends open.
@@ -33,37 +34,15 @@ final class ChatProcess {
         modesBefore = modes
         Self.setSize(master, columns, height)
 
-        var variables = ProcessInfo.processInfo.environment
-        variables["SIGMA_MODEL"] = nil
-        variables["TERM"] = "xterm-256color"
-        variables["XDG_STATE_HOME"] = stateFolder ?? Scratch.path("state")
-        variables.merge(environment) { $1 }
-        #if os(Linux)
-            var actions = posix_spawn_file_actions_t()
-            var attributes = posix_spawnattr_t()
-        #else
-            var actions: posix_spawn_file_actions_t?
-            var attributes: posix_spawnattr_t?
-        #endif
-        posix_spawn_file_actions_init(&actions)
-        // The first terminal that a session's leader opens is its own.
-        posix_spawn_file_actions_addopen(&actions, 0, name, O_RDWR, 0)
-        posix_spawn_file_actions_adddup2(&actions, 0, 1)
-        posix_spawn_file_actions_adddup2(&actions, 0, 2)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        var noSignals = sigset_t()
-        sigemptyset(&noSignals)
-        posix_spawnattr_init(&attributes)
-        posix_spawnattr_setsigmask(&attributes, &noSignals)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | Self.newSession)
-        defer { posix_spawnattr_destroy(&attributes) }
-        let path = try Subprocess.path(of: "sigma-run")
-        var argv = ([path] + arguments).map { strdup($0) } + [nil]
-        var envp = variables.map { strdup("\($0.key)=\($0.value)") } + [nil]
-        defer { for pointer in argv + envp { free(pointer) } }
-        var pid: pid_t = 0
-        try #require(posix_spawn(&pid, path, &actions, &attributes, &argv, &envp) == 0)
-        self.pid = pid
+        let variables = ["TERM": "xterm-256color", "XDG_STATE_HOME": stateFolder ?? Scratch.path("state")]
+        pid = try Subprocess.spawn(
+            command, arguments, environment: variables.merging(environment) { $1 }, flags: Self.newSession
+        ) { actions in
+            // The first terminal that a session's leader opens is its own.
+            posix_spawn_file_actions_addopen(&actions, 0, name, O_RDWR, 0)
+            posix_spawn_file_actions_adddup2(&actions, 0, 1)
+            posix_spawn_file_actions_adddup2(&actions, 0, 2)
+        }
     }
 
     deinit {

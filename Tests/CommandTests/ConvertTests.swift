@@ -21,6 +21,37 @@ import Testing
         #expect(try GGUFFile(path: own)["general.architecture"]?.string == "sigma")
     }
 
+    /// A model file goes where its name leads, and never to standard output.
+    @Test func outputs() throws {
+        let source = try Scratch.file("plain.gguf", PlainModel { _ in .q4_k }.bytes)
+        for arguments in [[source, "-"], ["--synthetic", "sigma-moe-tiny", "-"]] {
+            let refused = try Subprocess.run("sigma-convert", arguments)
+            #expect(refused.code == 64 && refused.output.isEmpty)
+            UsageTests().expectShort(refused.errors, "standard output")
+        }
+        #expect(!FileManager.default.fileExists(atPath: "-"))
+        let (target, link) = (Scratch.path("target.gguf"), Scratch.path("link.gguf"))
+        #expect(symlink(target, link) == 0)
+        #expect(try Subprocess.run("sigma-convert", [source, link]).code == 0)
+        #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link) == target)
+        #expect(chmod(target, 0o600) == 0)
+        #expect(try Subprocess.run("sigma-convert", [source, target]).code == 0)
+        #expect(try FileManager.default.attributesOfItem(atPath: target)[.posixPermissions] as? Int == 0o600)
+    }
+
+    /// Types as --inspect and other tools write them.
+    @Test(arguments: ["Q8_0", "q8_0", "BF16", "F32"]) func spellingsOfTypes(_ type: String) throws {
+        let output = Scratch.path("typed.gguf")
+        let result = try Subprocess.run(
+            "sigma-convert",
+            [packageRoot + "/Tests/Fixtures/reference/sigma-top1", output, "--type", type, "--output-type", type])
+        #expect(result.code == 0, "\(result.errors)")
+        #expect(try ModelFile(path: output).weights.head.type.name == type.lowercased())
+        let refused = try Subprocess.run("sigma-convert", ["a", "b", "--type", "Q5_K"])
+        #expect(refused.code == 64)
+        UsageTests().expectShort(refused.errors, "Q5_K")
+    }
+
     @Test func damagedAndForeignFiles() throws {
         var model = PlainModel { _ in .q4_k }
         let whole = model.bytes

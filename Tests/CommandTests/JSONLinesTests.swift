@@ -21,6 +21,8 @@ import Testing
         #expect(run.done["thinking_cut"] as? Bool == false)
         #expect(run.done["seed"] as? Int == 3)
         #expect(run.done.stat("prompt_tokens") == run.prompt.count)
+        // All experts are in memory. The second key is the first one's old name.
+        #expect(run.done.stat("prefetched_experts") == 0 && run.done.stat("foretold_experts") == 0)
         #expect(run.done.stat("thinking_tokens") == phases.filter { $0 == "thinking" }.count)
         #expect(run.done.stat("answer_tokens") == phases.filter { $0 == "answer" }.count)
         for tag in ["<think>", "</think>", "<|"] {

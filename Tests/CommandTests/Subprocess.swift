@@ -42,15 +42,41 @@ struct Subprocess {
     init(
         _ command: String, _ arguments: [String], inputFile: String = "/dev/null", environment: [String: String] = [:]
     ) throws {
-        var variables = ProcessInfo.processInfo.environment
-        variables["SIGMA_MODEL"] = nil
-        variables.merge(environment) { $1 }
         // Another process started between the pipe and its flags would hold the pipe open.
         Self.starting.lock()
         defer { Self.starting.unlock() }
         var ends: [Int32] = [-1, -1]
         try #require(pipe(&ends) == 0)
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        errorFile = Scratch.path("stderr")
+        pid = try Self.spawn(command, arguments, environment: environment) { [errorFile] actions in
+            posix_spawn_file_actions_addopen(&actions, 0, inputFile, O_RDONLY, 0)
+            posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
+            posix_spawn_file_actions_addopen(&actions, 2, errorFile, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        }
+        close(ends[1])
+        output = ends[0]
+    }
+
+    #if os(Linux)
+        typealias FileActions = posix_spawn_file_actions_t
+    #else
+        typealias FileActions = posix_spawn_file_actions_t?
+    #endif
+
+    /// Starts a process. `starting` is held.
+    ///
+    /// - Parameters:
+    ///   - environment: beside this process's own, without SIGMA_MODEL.
+    ///   - flags: of `posix_spawn`, beside those that are always wanted.
+    ///   - setUp: says what its standard streams are.
+    static func spawn(
+        _ command: String, _ arguments: [String], environment: [String: String], flags: Int16 = 0,
+        setUp: (inout FileActions) -> Void
+    ) throws -> pid_t {
+        var variables = ProcessInfo.processInfo.environment
+        variables["SIGMA_MODEL"] = nil
+        variables.merge(environment) { $1 }
         #if os(Linux)
             var actions = posix_spawn_file_actions_t()
             var attributes = posix_spawnattr_t()
@@ -58,18 +84,15 @@ struct Subprocess {
             var actions: posix_spawn_file_actions_t?
             var attributes: posix_spawnattr_t?
         #endif
-        errorFile = Scratch.path("stderr")
         posix_spawn_file_actions_init(&actions)
-        posix_spawn_file_actions_addopen(&actions, 0, inputFile, O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
-        posix_spawn_file_actions_addopen(&actions, 2, errorFile, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        setUp(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         // Threads of the test runner block signals, and a child would inherit that.
         var noSignals = sigset_t()
         sigemptyset(&noSignals)
         posix_spawnattr_init(&attributes)
         posix_spawnattr_setsigmask(&attributes, &noSignals)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | flags)
         defer { posix_spawnattr_destroy(&attributes) }
         let path = try Self.path(of: command)
         var argv = ([path] + arguments).map { strdup($0) } + [nil]
@@ -77,9 +100,7 @@ struct Subprocess {
         defer { for pointer in argv + envp { free(pointer) } }
         var pid: pid_t = 0
         try #require(posix_spawn(&pid, path, &actions, &attributes, &argv, &envp) == 0)
-        close(ends[1])
-        self.pid = pid
-        output = ends[0]
+        return pid
     }
 
     /// The next piece of standard output; empty at its end.

@@ -32,12 +32,25 @@ enum TestModels {
     /// The demo model, but what ends its answers is taken for a token like others: it never stops by itself.
     static let endless: String = {
         let path = Scratch.path("endless.gguf")
-        do { try withoutStopTokens(demo, path) } catch { Issue.record("no endless model: \(error)") }
+        do { try copy(demo, to: path) } catch { Issue.record("no endless model: \(error)") }
         return path
     }()
 
-    /// A copy of a model file whose stop tokens are an id that is never chosen.
-    private static func withoutStopTokens(_ source: String, _ path: String) throws {
+    /// The demo model, but a token that is always in its thinking ends its answers.
+    static let stoppingInThought: String = {
+        let path = Scratch.path("stopping.gguf")
+        do {
+            let ids = try JSONRun([
+                "--model", demo, "--threads", "1", "--temperature", "0", "--prompt", "What is 12 + 35?",
+            ]).tokens.filter { $0.phase == "thinking" }.compactMap(\.id)
+            let stop: Int = try #require(ids.dropFirst(4).first)
+            try copy(demo, to: path, stoppingAt: stop)
+        } catch { Issue.record("no stopping model: \(error)") }
+        return path
+    }()
+
+    /// A copy of a model file with one stop token; nil: an id that is never chosen.
+    private static func copy(_ source: String, to path: String, stoppingAt stop: Int? = nil) throws {
         let model = try ModelFile(path: source)
         let unused = UInt32(model.configuration.vocabularySize - 1)
         var bytes = Array(model.gguf.file.bytes)
@@ -49,7 +62,7 @@ enum TestModels {
         let kinds = try #require(model.gguf.entry("tokenizer.ggml.token_type"))
         put(5, at: kinds.offset + 12 + 4 * Int(unused))
         for index in try #require(model.chatFormat).stopTokens.indices {
-            put(unused, at: stops.offset + 12 + 4 * index)
+            put(stop.map { UInt32($0) } ?? unused, at: stops.offset + 12 + 4 * index)
         }
         // The tokenizer's own end: a key that nobody asks for.
         let key = Array("tokenizer.ggml.eos_token_id".utf8)

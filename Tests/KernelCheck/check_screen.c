@@ -223,13 +223,32 @@ static void check_search(level_report *level) {
             expect(level, n == expected, "number", count, step, n);
             free(found);
         }
-    uint8_t allowed[COUNT];
-    for (int i = 0; i < COUNT; i++) allowed[i] = i % 3 != 1;
-    float masked[COUNT];
-    memcpy(masked, values, sizeof masked);
-    sigma_screen_mask(masked, allowed, COUNT);
-    for (int i = 0; i < COUNT; i++)
-        expect(level, allowed[i] ? memcmp(&masked[i], &values[i], 4) == 0 : masked[i] == -INFINITY, "masked", i, 0, 0);
+    free(values);
+}
+
+// Words of which all bits are set, some are, or none is; and ends within a word, behind which nothing is written.
+static void check_mask(level_report *level) {
+    begin(level, "screen mask", ANY_LANES);
+    enum { COUNT = 64 * 3 + 19 };
+    float *values = uneven(COUNT, 3, 1);
+    values[3] = NAN;
+    values[70] = INFINITY;
+    for (int kind = 0; kind < 3; kind++)
+        for (int count = 0; count <= COUNT; count++) {
+            uint64_t *words = allocate((size_t)(count > 0 ? (count + 63) / 64 : 1) * sizeof *words);
+            memset(words, 0, (size_t)(count > 0 ? (count + 63) / 64 : 1) * sizeof *words);
+            for (int i = 0; i < count; i++)
+                if (kind == 0 || (kind == 1 && (i < 64 || i % 3 != 1))) words[i / 64] |= (uint64_t)1 << (i % 64);
+            float *masked = allocate((size_t)COUNT * sizeof *masked);
+            memcpy(masked, values, COUNT * sizeof *masked);
+            sigma_screen_mask(masked, words, count);
+            for (int i = 0; i < COUNT; i++) {
+                const int kept = i >= count || words[i / 64] >> (i % 64) & 1;
+                expect(level, kept ? memcmp(&masked[i], &values[i], 4) == 0 : masked[i] == -INFINITY, "masked", kind, count, i);
+            }
+            free(masked);
+            free(words);
+        }
     free(values);
 }
 
@@ -238,4 +257,5 @@ void check_screen(level_report *level) {
     check_planes(level);
     check_products(level);
     check_search(level);
+    check_mask(level);
 }

@@ -107,7 +107,10 @@ package struct PlainModel {
         set("tokenizer.ggml.bos_token_id", UInt32(259))
         set("tokenizer.ggml.eos_token_id", UInt32(261))
         set("tokenizer.ggml.add_bos_token", false)
-        set("tokenizer.chat_template", "{{ '<|im_start|>' }}")
+        set(
+            "tokenizer.chat_template",
+            "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+                + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
     }
 
     // MARK: changes

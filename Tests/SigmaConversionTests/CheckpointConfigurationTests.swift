@@ -24,7 +24,7 @@ import Testing
 
     @Test func sigma() throws {
         let read = try read("sigma-top1")
-        #expect(read.family == .sigma)
+        #expect(read.family.modelType == "sigma")
         #expect(read.warnings.isEmpty)
         let c = read.model
         #expect(c.vocabularySize == 96)
@@ -71,7 +71,7 @@ import Testing
 
     @Test func qwen() throws {
         let plain = try read("qwen3moe")
-        #expect(plain.family == .qwen3MoE)
+        #expect(plain.family.modelType == "qwen3_moe")
         #expect(plain.model.scoring == .softmax)
         #expect(plain.model.weightNormalization == .always)
         #expect(plain.model.qkNorm)
@@ -122,6 +122,103 @@ import Testing
         #expect(abs(attention - 1.368_888 / 1.184_444) < 1e-5)
         #expect(original == 4096)
         #expect(!truncate)
+    }
+
+    /// Newer configs may have settings for each type of attention: full attention's are the model's.
+    @Test func ropeByTypeOfAttention() throws {
+        let none: [String: String?] = ["rope_theta": nil, "rope_scaling": nil]
+        func nested(_ text: String) -> [String: String?] { none.merging(["rope_parameters": text]) { $1 } }
+        let plain = try read("qwen3moe", nested(#"{"full_attention":{"rope_type":"default","rope_theta":5e5}}"#))
+        #expect(plain.model.ropeTheta == 500_000 && plain.model.ropeScaling == .none && plain.warnings.isEmpty)
+        let two =
+            #"{"sliding_attention":{"rope_type":"default","rope_theta":1e4},"full_attention":{"rope_type":"linear","factor":8,"rope_theta":2e6}}"#
+        #expect(try read("qwen3moe", nested(two)).model.ropeScaling == .linear(factor: 8))
+        #expect(try read("qwen3moe", nested(two)).model.ropeTheta == 2_000_000)
+        let off = try read("qwen3moe", nested(two), ["rope_scaling=off"])
+        #expect(off.model.ropeScaling == .none && off.model.ropeTheta == 2_000_000)
+        let outside = #"{"rope_theta":7e5,"full_attention":{"rope_type":"default"}}"#
+        #expect(try read("qwen3moe", nested(outside)).model.ropeTheta == 700_000)
+        expectRefused("qwen3moe", nested(#"{"sliding_attention":{"rope_theta":1e4}}"#), item: "rope_parameters")
+        expectRefused(
+            "qwen3moe", nested(#"{"full_attention":{"rope_theta":"1e4"}}"#),
+            item: "rope_parameters.full_attention.rope_theta")
+        #expect(try read("qwen3moe", none).warnings.contains { $0.contains("rope_theta is missing") })
+    }
+
+    /// What we don't compute is refused, and what we don't know too.
+    @Test(arguments: [
+        (#"{"rope_type":"llama3","factor":8,"low_freq_factor":1}"#, "rope_scaling"),
+        (#"{"rope_type":"longrope","factor":8}"#, "rope_scaling"), (#"{"type":"dynamic","factor":8}"#, "rope_scaling"),
+        (#"{"type":"mrope","mrope_section":[1,2]}"#, "rope_scaling"), (#"{"type":7}"#, "rope_scaling.type"),
+        (#"{"rope_type":"default","mrope_section":[1,2]}"#, "rope_scaling.mrope_section"),
+        (#"{"rope_type":"yarn","factor":2,"beta_slow":"1"}"#, "rope_scaling.beta_slow"),
+        (#"{"rope_type":"yarn","factor":2,"truncate":1}"#, "rope_scaling.truncate"),
+    ]) func otherRopeScaling(_ text: String, _ item: String) throws {
+        expectRefused("qwen3moe", ["rope_scaling": text], item: item)
+        #expect(try read("qwen3moe", ["rope_scaling": text], ["rope_scaling=off"]).model.ropeScaling == .none)
+    }
+
+    @Test func partialRotationInASection() throws {
+        let text = #"{"rope_type":"linear","factor":2,"partial_rotary_factor":0.5}"#
+        for overrides in [[], ["rope_scaling=off"]] {
+            expectRefused(
+                "qwen3moe", ["rope_scaling": text], item: "rope_scaling.partial_rotary_factor", overrides)
+        }
+        expectRefused("sigma-top1", ["rope_parameters": text], item: "rope_parameters.partial_rotary_factor")
+    }
+
+    /// The limit that yarn makes, not the one that was there before.
+    @Test func contextOfYarn() throws {
+        let yarn = #"{"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":32768}"#
+        let before = ["rope_scaling": yarn, "max_position_embeddings": "40960"]
+        let model = try read("qwen3moe", before)
+        #expect(model.model.contextLength == 131_072)
+        #expect(model.warnings.count(where: { $0.contains("131072") && $0.contains("40960") }) == 1)
+        #expect(try read("qwen3moe", ["rope_scaling": yarn, "max_position_embeddings": "131072"]).warnings.isEmpty)
+        #expect(try read("qwen3moe", before, ["max_position_embeddings=50000"]).model.contextLength == 50_000)
+        #expect(try read("qwen3moe", before, ["rope_scaling=off"]).model.contextLength == 40_960)
+        // Without an original length the stated one is scaled, and that is said.
+        let bare = try read("qwen3moe", ["rope_scaling": #"{"rope_type":"yarn","factor":1.5}"#])
+        #expect(bare.model.contextLength == 6144)
+        #expect(bare.warnings.contains { $0.contains("original_max_position_embeddings is missing") })
+        // A Sigma model whose scaling is ignored keeps what it states.
+        #expect(try read("sigma-top1", ["rope_scaling": yarn]).model.contextLength == 4096)
+        expectRefused(
+            "qwen3moe",
+            ["rope_scaling": #"{"rope_type":"yarn","factor":1e30,"original_max_position_embeddings":32768}"#],
+            item: nil)
+    }
+
+    /// The flag decides; a head that contradicts it is told.
+    @Test func tieBesideAHead() throws {
+        let flag = ["tie_word_embeddings": "true"]
+        let different = try read("sigma-top1", flag)
+        #expect(different.model.tiedEmbeddings)
+        #expect(different.warnings.count(where: { $0.contains("tie_word_embeddings=false") }) == 1)
+        #expect(try !read("sigma-top1", flag, ["tie_word_embeddings=false"]).model.tiedEmbeddings)
+        #expect(try read("sigma-tied").warnings.isEmpty)
+        // A head that is the embedding again contradicts nothing.
+        let scratch = try Scratch()
+        try scratch.copyFixture("sigma-top1")
+        try scratch.changeConfig(flag)
+        var bytes = try scratch.read("model.safetensors")
+        let file = try SafetensorsFile(path: scratch / "model.safetensors")
+        let embedding = try #require(file.tensors.first { $0.name == "model.embed_tokens.weight" })
+        let head = try #require(file.tensors.first { $0.name == "lm_head.weight" })
+        bytes.replaceSubrange(
+            head.offset..<head.offset + head.byteCount,
+            with: bytes[embedding.offset..<embedding.offset + embedding.byteCount])
+        try scratch.write("model.safetensors", bytes)
+        #expect(try scratch.configuration().warnings.isEmpty)
+        bytes[head.offset + head.byteCount - 1] ^= 1
+        try scratch.write("model.safetensors", bytes)
+        #expect(try scratch.configuration().warnings.count == 1)
+    }
+
+    @Test func layerTypes() throws {
+        let kinds = #"["full_attention","sliding_attention"]"#
+        #expect(try read("qwen3moe", ["layer_types": kinds]).warnings.isEmpty)
+        expectRefused("qwen3moe", ["layer_types": #"["full_attention","linear_attention"]"#], item: "layer_types")
     }
 
     @Test func theta() throws {

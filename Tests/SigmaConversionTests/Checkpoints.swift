@@ -37,6 +37,9 @@ final class Scratch: Sendable {
     func write(_ name: String, _ text: String) throws { try write(name, Array(text.utf8)) }
     func read(_ name: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(filePath: self / name))) }
     func remove(_ name: String) throws { try FileManager.default.removeItem(atPath: self / name) }
+    func makeFolder(_ name: String) throws {
+        try FileManager.default.createDirectory(atPath: self / name, withIntermediateDirectories: true)
+    }
     var files: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
 
     /// Copies a reference checkpoint here.

@@ -35,6 +35,7 @@ import Testing
         let tokenizer = try Tokenizer(definition)
         #expect(tokenizer.encode("the inn", recognizingSpecials: true) == [257, 32, 258, 110])
         let chat = try #require(file.chatFormat)
+        #expect(!chat.thinks)
         #expect(chat.style == .chatml && chat.stopTokens == [261, 259] && !chat.opensThinking)
     }
 

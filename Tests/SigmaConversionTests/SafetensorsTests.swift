@@ -112,19 +112,34 @@ import Testing
         try scratch.write("config.json", "{}")
         try scratch.write("a.safetensors", safetensors([("x", [1], [1]), ("y", [1], [1])]))
         try scratch.write("b.safetensors", safetensors([("y", [1], [2])]))
-        try scratch.write("model.safetensors.index.json", #"{"weight_map":{"x":"a.safetensors","y":"b.safetensors"}}"#)
+        try scratch.write("model.safetensors.index.json", #"{"weight_map":{"x":"a.safetensors","z":"b.safetensors"}}"#)
         let error = sigmaError { _ = try Checkpoint(folder: scratch.path) }
         #expect(error?.kind == .damaged)
-        #expect(error?.item == "y")
+        #expect(error?.item == "y" && error?.path == scratch / "b.safetensors")
+        // Where the index names the tensor, it decides: a file may lie over another.
+        for (name, value) in [("a", Float(1)), ("b", 2)] {
+            try scratch.write(
+                "model.safetensors.index.json",
+                #"{"weight_map":{"x":"a.safetensors","w":"b.safetensors","y":"\#(name).safetensors"}}"#)
+            let checkpoint = try Checkpoint(folder: scratch.path)
+            let tensor = try #require(try checkpoint.find("y"))
+            // The bytes are the checkpoint's.
+            let found = withExtendedLifetime(checkpoint) { tensor.bytes.loadUnaligned(as: Float.self) }
+            #expect(found == value)
+        }
     }
 
     @Test func indexThatLies() throws {
         try scratch.write("config.json", "{}")
         try scratch.write("a.safetensors", safetensors([("x", [1], [1])]))
         try scratch.write("model.safetensors.index.json", #"{"weight_map":{"x":"a.safetensors","z":"a.safetensors"}}"#)
-        let error = sigmaError { _ = try Checkpoint(folder: scratch.path) }
+        let checkpoint = try Checkpoint(folder: scratch.path)
+        // Nobody is hurt before the tensor is wanted.
+        #expect(checkpoint.absentNames == ["z"])
+        #expect(try checkpoint.find("x") != nil && checkpoint.find("y") == nil)
+        let error = sigmaError { _ = try checkpoint.find("z") }
         #expect(error?.kind == .damaged)
-        #expect(error?.item == "z")
+        #expect(error?.item == "z" && error?.path == scratch / "a.safetensors")
     }
 
     @Test(arguments: ["../a.safetensors", "/etc/passwd", "..", ""]) func indexThatPointsElsewhere(_ name: String) throws

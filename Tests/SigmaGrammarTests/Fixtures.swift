@@ -34,8 +34,9 @@ func compiled(_ constraint: Constraint, limits: ConstraintLimits = ConstraintLim
     try CompiledConstraint(constraint, vocabulary: testVocabulary, limits: limits)
 }
 
-/// `advance` as a function: an expectation changes nothing but what it is given by reference.
+/// `ConstraintState`'s calls as functions: an expectation changes nothing but what it is given by reference.
 func advances(_ state: inout ConstraintState, _ bytes: some Sequence<UInt8>) -> Bool { state.advance(bytes) }
+func allowsEnd(_ state: inout ConstraintState) -> Bool { state.allowsEnd }
 
 /// Whether the constraint takes the whole text.
 func accepts(_ constraint: Constraint, _ text: String) throws -> Bool {

@@ -51,9 +51,10 @@ import Testing
             var allowed: [Int] = []
             for id in testTokens.indices where mask.contains(token: id) { allowed.append(id) }
             if allowed.isEmpty {
-                #expect(state.allowsEnd, "seed \(seed): stuck behind \(String(decoding: state.text, as: UTF8.self))")
-                if state.allowsEnd { check(state.text, constraint, seed: seed) }
-                return state.allowsEnd
+                let isEnd = state.allowsEnd
+                #expect(isEnd, "seed \(seed): stuck behind \(String(decoding: state.text, as: UTF8.self))")
+                if isEnd { check(state.text, constraint, seed: seed) }
+                return isEnd
             }
             // Closing tokens are preferred towards the end.
             let closing = allowed.filter { [0x22, 0x5D, 0x7D].contains(testTokens[$0]?.first) }

@@ -1,5 +1,6 @@
 import Sigma
 import Synchronization
+import SystemLibrary
 
 /// A file of records in memory, which fails at will.
 final class ScriptedReader: RecordReader {
@@ -75,8 +76,7 @@ struct ScriptedExperts {
 
     func isRight(_ record: UnsafeRawPointer, layer: Int, expert: Int) -> Bool {
         let first = (layer * experts + expert) * recordBytes
-        return reader.bytes[first..<(first + recordBytes)].elementsEqual(
-            UnsafeRawBufferPointer(start: record, count: recordBytes))
+        return reader.bytes.withUnsafeBytes { memcmp($0.baseAddress! + first, record, recordBytes) == 0 }
     }
 
     /// Uses experts of a layer as the back end does.
@@ -90,13 +90,18 @@ struct ScriptedExperts {
         while more {
             more = try cache.take(&wave, waits: true)
             for (expert, record) in zip(wave.experts, wave.records) {
-                isRight = isRight && self.isRight(record, layer: layer, expert: expert)
+                isRight = isRight && self.isRight(record, layer: layer, expert: expert.index)
             }
-            seen += wave.experts
+            seen += wave.experts.map(\.index)
             cache.release(wave)
         }
         return isRight && seen.sorted() == wanted
     }
+}
+
+extension ExpertCache {
+    func request(_ experts: [Int], layer: Int) { request(experts.map { Expert($0) }, layer: layer) }
+    func prefetch(_ experts: [Int], layer: Int) { prefetch(experts.map { Expert($0) }, layer: layer) }
 }
 
 /// Passes reads on; one of them fails.

@@ -12,11 +12,11 @@ import Testing
     @Test(arguments: EvictionPolicyKind.allCases) func policiesOrderAsTheyPromise(kind: EvictionPolicyKind) {
         var random = SplitMix64(state: 3)
         let capacity = 10
-        let policy = kind.make(recordCount: 40, capacity: capacity)
-        var once: [Int] = []
-        var again: [Int] = []
-        var uses = [Int](repeating: 0, count: 40)
-        func victim() -> Int? {
+        var policy = kind.make(recordCount: 40, capacity: capacity)
+        var once: [Record] = []
+        var again: [Record] = []
+        var uses = TypedArray<Record, Int>(repeating: 0, count: 40)
+        func victim() -> Record? {
             switch kind {
             case .lru: return once.first
             case .slru: return once.first ?? again.first
@@ -25,12 +25,12 @@ import Testing
                 return once.first { uses[$0] == least }
             }
         }
-        func drop(_ record: Int) {
+        func drop(_ record: Record) {
             once.removeAll { $0 == record }
             again.removeAll { $0 == record }
         }
         for step in 0..<4000 {
-            let record = min(Int(random.next() % 40), Int(random.next() % 40))
+            let record = Record(min(Int(random.next() % 40), Int(random.next() % 40)))
             if once.contains(record) || again.contains(record) {
                 policy.remove(record)
                 drop(record)
@@ -80,7 +80,7 @@ import Testing
                 let wanted =
                     rows > 1 ? Array(0..<12) : Array(Set((0..<3).map { _ in Int(random.next() % 12) })).sorted()
                 if layer < 3, step % 2 == 0 {
-                    cache.foretell(Array(Set((0..<3).map { _ in Int(random.next() % 12) })).sorted(), layer: layer + 1)
+                    cache.prefetch(Array(Set((0..<3).map { _ in Int(random.next() % 12) })).sorted(), layer: layer + 1)
                 }
                 #expect(try scripted.use(wanted, layer: layer, of: cache))
             }
@@ -105,7 +105,7 @@ import Testing
             cache.beginStep(rows: 1)
             for layer in 0..<3 {
                 let expert = min(Int(random.next() % 10), Int(random.next() % 10))
-                simulation.access(layer * 10 + expert, isSweep: false)
+                simulation.access(Record(layer * 10 + expert), isSweep: false)
                 #expect(try scripted.use([expert], layer: layer, of: cache))
                 // The order of two records is that of their checksums' ends: each ends before the next is used.
                 try cache.confirm()
@@ -115,7 +115,7 @@ import Testing
         #expect(simulation.hits > 200)
     }
 
-    // MARK: sweeps and foresight
+    // MARK: sweeps and prefetching
 
     @Test func aSweepReadsEachRecordOnceInTheOrderOfTheFile() throws {
         let scripted = ScriptedExperts(layers: 6, experts: 16)
@@ -142,29 +142,29 @@ import Testing
         }
     }
 
-    @Test func whatWasForetoldIsThereAndWrongForesightCostsNobody() throws {
+    @Test func prefetchedRecordsAreInMemoryAndWrongPredictionsCostNobody() throws {
         let scripted = ScriptedExperts(layers: 3, experts: 8, pages: 2)
         let cache = try scripted.cache(slots: 8)
         defer { cache.close() }
         cache.beginStep(rows: 1)
         cache.request([1], layer: 0)
-        cache.foretell([2, 3], layer: 1)
+        cache.prefetch([2, 3], layer: 1)
         var wave = ExpertWave()
         #expect(try !cache.take(&wave, waits: true))
-        #expect(wave.experts == [1] && scripted.isRight(wave.records[0], layer: 0, expert: 1))
+        #expect(wave.experts == [Expert(1)] && scripted.isRight(wave.records[0], layer: 0, expert: 1))
         // The record in use stays while two others are read.
         #expect(waits { scripted.reader.reads.count >= 3 })
         #expect(scripted.isRight(wave.records[0], layer: 0, expert: 1))
         cache.release(wave)
         #expect(try scripted.use([2], layer: 1, of: cache))
-        #expect(cache.statistics.foretold == 1 && cache.statistics.reads == 3)
-        // The one that nobody wanted is an ordinary record now.
+        #expect(cache.statistics.prefetched == 1 && cache.statistics.reads == 3)
+        // The one that no layer asked for is an ordinary record now.
         #expect(try scripted.use([3], layer: 1, of: cache))
         #expect(cache.statistics.hits == 1)
         try cache.confirm()
     }
 
-    @Test func aWantedReadOvertakesForetoldOnes() throws {
+    @Test func aRequestedReadOvertakesPrefetches() throws {
         let scripted = ScriptedExperts(layers: 2, experts: 64)
         let cache = try scripted.cache(slots: 128)
         defer { cache.close() }
@@ -172,22 +172,22 @@ import Testing
         let holder = GateHolder(gate)
         scripted.reader.onRead.withLock { $0 = { _, _ in holder.wait() } }
         cache.beginStep(rows: 1)
-        cache.foretell(Array(0..<40), layer: 1)
-        // Both readers hold a foretold record each when the layer asks.
+        cache.prefetch(Array(0..<40), layer: 1)
+        // Both readers hold a prefetched record each when the layer asks.
         #expect(waits { holder.waiting.load(ordering: .relaxed) >= ExpertCache.readerCount })
         cache.request([7, 9], layer: 0)
         holder.open()
         var wave = ExpertWave()
         var seen: [Int] = []
         while try cache.take(&wave, waits: true) {
-            seen += wave.experts
+            seen += wave.experts.map(\.index)
             cache.release(wave)
         }
-        seen += wave.experts
+        seen += wave.experts.map(\.index)
         cache.release(wave)
         #expect(seen.sorted() == [7, 9])
         let order = scripted.reader.reads.map { $0.offset / scripted.recordBytes }
-        // A thread that loses its processor before its read is noted appears late, but not behind everything that was foretold.
+        // A thread that loses its processor before its read is noted appears late, but not behind everything that is prefetched.
         let places = [order.firstIndex(of: 7)!, order.firstIndex(of: 9)!]
         #expect(places.min()! <= 10 && places.max()! < 40, "\(order)")
     }
@@ -270,16 +270,16 @@ import Testing
         let scripted = ScriptedExperts(layers: 2, experts: 8)
         let cache = try scripted.cache(slots: 4)
         defer { cache.close() }
-        for isForetold in [false, true] {
+        for isPrefetched in [false, true] {
             for wanted in [[5], [4, 5, 6]] {
                 cache.beginStep(rows: 1)
                 for expert in 0..<4 { _ = try scripted.use([expert], layer: 0, of: cache) }
                 try cache.confirm()
                 scripted.reader.fail(.damage, at: (8 + 5) * scripted.recordBytes + 17)
                 cache.beginStep(rows: 1)
-                if isForetold {
+                if isPrefetched {
                     let count = scripted.reader.reads.count
-                    cache.foretell([5], layer: 1)
+                    cache.prefetch([5], layer: 1)
                     // Unless it is still in its slot, from the round before.
                     waits(milliseconds: 100) { scripted.reader.reads.count > count }
                 }
@@ -288,7 +288,7 @@ import Testing
                 do {
                     let isRight = try scripted.use(wanted, layer: 1, of: cache)
                     try cache.confirm()
-                    #expect(isRight && isForetold)
+                    #expect(isRight && isPrefetched)
                 } catch { failure = error as? SigmaError }
                 if let failure {
                     #expect(failure.kind == .damaged && failure.item == "blk.1.ffn_experts, expert 5")
@@ -307,7 +307,7 @@ import Testing
         defer { cache.close() }
         scripted.reader.fail(.error, at: (8 + 5) * scripted.recordBytes)
         cache.beginStep(rows: 1)
-        cache.foretell([5], layer: 1)
+        cache.prefetch([5], layer: 1)
         #expect(waits { !scripted.reader.reads.isEmpty })
         #expect(try scripted.use([2], layer: 0, of: cache))
         #expect(try scripted.use([4], layer: 1, of: cache))

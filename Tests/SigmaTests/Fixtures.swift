@@ -117,3 +117,23 @@ func logSoftmax(_ logits: [Float], width: Int) -> [Double] {
         return row.map { $0 - most - logarithm(sum) }
     }
 }
+
+extension TokenMask {
+    /// A value for each token.
+    convenience init(_ allowed: [Bool]) { self.init(vocabularySize: allowed.count, where: { allowed[Int($0)] }) }
+}
+
+extension Backend {
+    /// Calls `body` with the largest logits of each of the step's first rows.
+    func forEachRow(
+        _ count: Int, largest: Int, mask: TokenMask, _ body: (_ row: Int, _ list: [TokenLogit]) -> Void
+    ) {
+        readLogits((0..<count).map { LogitRequest(row: $0, wish: .largest(largest), mask: mask) }) { row, logits in
+            guard case .largest(let list) = logits else {
+                Issue.record("row \(row) has all its logits")
+                return
+            }
+            body(row, Array(list))
+        }
+    }
+}

@@ -12,42 +12,40 @@ import Testing
 /// The state machine of one generation where a trained model alone would not lead it.
 @Suite struct GenerationTests {
     /// A back end that chooses given tokens, whatever it is asked.
-    final class Script: Backend, @unchecked Sendable {
-        let backend: CPUBackend
+    final class Script: PassingBackend, @unchecked Sendable {
         let tokens: [Int32]
         private var next = 0
         private var logits: UnsafeMutableBufferPointer<Float>
+        private var largest = LargestLogits()
 
         init(_ backend: CPUBackend, _ tokens: [Int32], vocabulary: Int) {
-            self.backend = backend
             self.tokens = tokens
             logits = .allocate(capacity: vocabulary)
+            super.init(backend)
         }
         deinit { logits.deallocate() }
 
-        var name: String { "script" }
-        var rowLimit: Int { backend.rowLimit }
-        var headRowLimit: Int { backend.headRowLimit }
-        var rowsAreIndependent: Bool { false }
-        var stepBytes: Int { 0 }
-        func makeSequence(kvType: KVType) throws -> any SequenceState { try backend.makeSequence(kvType: kvType) }
-        func begin(_ batch: Batch) throws { try backend.begin(batch) }
-        func embed() { backend.embed() }
-        func attend(layer: Int) { backend.attend(layer: layer) }
-        func feedForward(layer: Int) throws { try backend.feedForward(layer: layer) }
-        var expertStatistics: ExpertStatistics { backend.expertStatistics }
-        func positionLimit(kvType: KVType) -> Int? { backend.positionLimit(kvType: kvType) }
-        func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
-            backend.hasRoom(for: count, in: sequence)
-        }
-        func layerRouting() -> LayerRouting? { backend.layerRouting() }
-        func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
+        override var rowsAreIndependent: Bool { false }
+        override var stepBytes: Int { 0 }
+
+        override func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
             logits.update(repeating: 0)
             logits[Int(tokens[min(next, tokens.count - 1)])] = 100
             next += 1
             return UnsafeBufferPointer(logits)
         }
-        func end() throws { try backend.end() }
+
+        override func readLogits(_ requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void) {
+            for (index, request) in requests.enumerated() {
+                let logits = head(rows: request.row..<request.row + 1)
+                switch request.wish {
+                case .all: body(index, .all(logits))
+                case .largest(let count):
+                    largest.select(count, of: logits, mask: request.mask)
+                    largest.list.withUnsafeBufferPointer { body(index, .largest($0)) }
+                }
+            }
+        }
     }
 
     struct Outcome {
@@ -76,7 +74,7 @@ import Testing
             engine: engine
         ) { event in
             outcome.withLock { outcome in
-                func add(_ token: GeneratedToken) {
+                func add(_ token: AnswerToken) {
                     if token.phase == .thinking { outcome.thinking += token.text } else { outcome.answer += token.text }
                 }
                 switch event {

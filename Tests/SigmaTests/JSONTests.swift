@@ -35,6 +35,18 @@ import Testing
         #expect(try parse("1e300").integer == nil)
     }
 
+    /// Some writers write what JSON doesn't have.
+    @Test(arguments: ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"]) func wordsForNumbers(_ word: String) throws
+    {
+        for text in ["{\"a\": 1, \"b\": [2, \(word)]}", "{\"a\": 1, \"b\": \(word)}"] {
+            let error = try #require(failure(text))
+            #expect(error.message.contains("found \(word),") && error.item == "b", "\(error)")
+            #expect(error.offset == UInt64(text.utf8.count - word.utf8.count - (text.contains("[") ? 2 : 1)))
+            #expect(error.remedy != nil)
+        }
+        for other in ["N", "Inf", "nul", "-I", "-", "In\u{0}"] { #expect(failure(other)?.remedy == nil, "\(other)") }
+    }
+
     @Test func escapes() throws {
         #expect(try parse(#""\"\\\/\b\f\n\r\t""#) == .string("\"\\/\u{8}\u{c}\n\r\t"))
         #expect(try parse(#""\u0041\u00e9\u5b57\ud83d\ude42""#) == .string("Aé字🙂"))

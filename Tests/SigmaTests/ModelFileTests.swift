@@ -55,27 +55,108 @@ import Testing
         #expect(sigmaError { try model.verify { _ in false } }?.kind == .interrupted)
     }
 
+    /// A right checksum of wrong numbers says nothing: verifying looks at the numbers too.
+    @Test(arguments: [WeightType.f32, .f16, .bf16, .q8_0, .q4_0]) func weightsThatAreNotFinite(_ type: WeightType)
+        throws
+    {
+        let fixture = ReferenceFixture.named("sigma-shared-experts")
+        let model = try fixture.model(type)
+        let layer = model.weights.layers[1]
+        guard case .mixture(let router, _, let experts, let shared?) = layer.feedForward else {
+            Issue.record("no experts")
+            return
+        }
+        let base = model.gguf.file.bytes.baseAddress!
+        func place(_ matrix: WeightMatrix) -> Int {
+            // The last number of the last row, or its scale.
+            let row = matrix.data(row: matrix.rows - 1) - base
+            switch matrix.type {
+            case .f32: return row + 4 * matrix.columns - 2
+            case .f16, .bf16: return row + 2 * matrix.columns - 2
+            default:
+                let values = matrix.columns / 32 * (matrix.type == .q8_0 ? 512 : 256)
+                return row + values + 2 * ((matrix.rows - 1) % 16)
+            }
+        }
+        let targets: [(String, WeightMatrix)] = [
+            ("blk.1.ffn_gate_inp.weight", router), ("blk.1.attn_v.weight", layer.value),
+            ("blk.1.ffn_experts", experts.down(2)), ("blk.1.ffn_up_shexp.weight", shared.up),
+            ("token_embd.weight", model.weights.embedding), ("output.weight", model.weights.head),
+        ]
+        for (name, matrix) in targets {
+            let infinity: [UInt8] = matrix.type == .f32 || matrix.type == .bf16 ? [0x80, 0xff] : [0x00, 0xfc]
+            var bytes = Array(model.gguf.file.bytes)
+            bytes.replaceSubrange(place(matrix)..<place(matrix) + 2, with: infinity)
+            try Self.renewChecksums(of: &bytes, like: model)
+            try withTemporaryFile(bytes) { path in
+                let error = try #require(sigmaError { try ModelFile(path: path).verify() }, "\(name)")
+                #expect(error.kind == .damaged && error.item == name, "\(error)")
+                #expect(error.message.contains("not finite"))
+            }
+        }
+    }
+
+    /// Makes the checksums of a file right whose weights were changed.
+    private static func renewChecksums(of bytes: inout [UInt8], like model: ModelFile) throws {
+        let sums = try #require(model.gguf.entry(ModelFileFormat.Key.checksums))
+        func put(_ value: UInt32, _ place: Int) {
+            withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(place..<place + 4, with: $0) }
+        }
+        var record = 0
+        for tensor in model.gguf.tensors {
+            let count = tensor.name.hasSuffix("ffn_experts") ? model.configuration.expertCount : 1
+            let size = tensor.byteCount / count
+            for part in 0..<count {
+                let start = tensor.offset + part * size
+                let crc = bytes[start..<start + size].withUnsafeBytes { CRC32C.checksum($0) }
+                // Kind and count come first.
+                put(crc, sums.offset + 12 + 4 * record)
+                record += 1
+            }
+        }
+        let hole = try #require(model.gguf.entry(ModelFileFormat.Key.headerChecksum)).offset
+        put(bytes[..<model.gguf.dataOffset].withUnsafeBytes { ModelFileFormat.headerChecksum($0, hole: hole) }, hole)
+    }
+
+    /// Files from before the key are of models that think.
+    @Test func filesWithoutTheThinksKey() throws {
+        func format(_ key: String) throws -> ChatFormat? {
+            var writer = GGUFWriter(architecture: "sigma", alignment: 32)
+            writer.set("sigma.chat.style", "chatml")
+            writer.set(key, false)
+            writer.set("sigma.chat.opens_thinking", false)
+            writer.set("sigma.chat.thinking_prompt", "")
+            writer.set("sigma.chat.closing_phrase", "")
+            writer.set("sigma.chat.stop_tokens", [Int32(1)])
+            return try withTemporaryFile(writer.layout().header) { path in
+                try ModelFileMetadata.chatFormat(of: GGUFFile(path: path), vocabularySize: 2)
+            }
+        }
+        #expect(try format("sigma.chat.other")?.thinks == true)
+        #expect(try format("sigma.chat.thinks")?.thinks == false)
+    }
+
     // MARK: something else
 
     @Test func checkpointFolder() throws {
         let path = ReferenceFixture.folder + "/sigma-top1"
         let error = try #require(sigmaError { _ = try ModelFile(path: path) })
         #expect(error.kind == .damaged)
-        #expect(error.remedy?.contains("sigma-convert \(path) sigma-top1.gguf") == true)
+        #expect(error.remedy?.description.contains("sigma-convert \(path) sigma-top1.gguf") == true)
     }
 
     @Test func safetensorsFile() throws {
         let folder = ReferenceFixture.folder + "/sigma-top1"
         let error = try #require(sigmaError { _ = try ModelFile(path: folder + "/model.safetensors") })
         #expect(error.kind == .damaged)
-        #expect(error.remedy?.contains("sigma-convert \(folder) sigma-top1.gguf") == true)
+        #expect(error.remedy?.description.contains("sigma-convert \(folder) sigma-top1.gguf") == true)
     }
 
     @Test func foreignGGUF() throws {
         let error = try #require(try error(GGUFBytes.good.bytes))
         #expect(error.kind == .damaged)
         #expect(error.message.contains("'x'"))
-        #expect(error.remedy?.contains("sigma-convert /") == true)
+        #expect(error.remedy?.description.contains("sigma-convert /") == true)
     }
 
     @Test func noFile() { #expect(sigmaError { _ = try ModelFile(path: "/nonexistent.gguf") }?.kind == .noInput) }
@@ -88,7 +169,7 @@ import Testing
         bytes[try place(of: "sigma.format_version") + 20 + 4] = 9
         let error = try #require(try error(bytes))
         #expect(error.message == "expected format version 2, found 9")
-        #expect(error.remedy?.contains("sigma-convert") == true)
+        #expect(error.remedy?.description.contains("sigma-convert") == true)
     }
 
     @Test func missingTensor() throws {

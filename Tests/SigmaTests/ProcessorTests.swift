@@ -68,6 +68,54 @@ import Testing
         #expect(try choose(files, of: 3..<8) == (4, [4, 5, 6, 7]))
     }
 
+    // MARK: - Quotas
+
+    /// The quota of groups that only exist as files.
+    private func quota(_ files: [String: String], membership: String?) throws -> Int {
+        let root = FileManager.default.temporaryDirectory.appending(path: "quotas-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: root) }
+        var files = files
+        files["membership"] = membership
+        for (name, text) in files {
+            let url = root.appending(path: name)
+            try FileManager.default.createDirectory(
+                at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try Data((text + "\n").utf8).write(to: url)
+        }
+        return Int(sigma_processor_quota(root.path, root.path + "/membership"))
+    }
+
+    @Test func theTightestQuotaAroundTheProcessCounts() throws {
+        #expect(try quota(["a/b/cpu.max": "max 100000", "a/cpu.max": "250000 100000"], membership: "0::/a/b/c") == 3)
+        #expect(try quota(["a/b/cpu.max": "100000 100000", "a/cpu.max": "250000 100000"], membership: "0::/a/b") == 1)
+        #expect(try quota(["a/cpu.max": "max 100000"], membership: "0::/a") == 0)
+        #expect(try quota(["other/cpu.max": "100000 100000", "cpu.max": "max 100000"], membership: "0::/a") == 0)
+    }
+
+    @Test func version1HasATreeForProcessors() throws {
+        let files = [
+            "cpu/x/cpu.cfs_quota_us": "150000", "cpu/x/cpu.cfs_period_us": "50000", "cpu/cpu.cfs_quota_us": "-1",
+            "cpu/cpu.cfs_period_us": "100000",
+        ]
+        #expect(try quota(files, membership: "4:cpu,cpuacct:/x/y\n3:memory:/z\n0::/x") == 3)
+        #expect(try quota(files, membership: "4:cpuset:/x\n3:cpu:/") == 0)
+        // A container sees the host's path, and its own group as the root.
+        let container = ["cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"]
+        #expect(try quota(container, membership: "3:cpu:/docker/0815") == 2)
+        #expect(try quota(container, membership: nil) == 2)
+        #expect(
+            try quota(
+                ["cpu,cpuacct/x/cpu.cfs_quota_us": "1", "cpu,cpuacct/x/cpu.cfs_period_us": "1000"],
+                membership: "4:cpu,cpuacct:/x") == 1)
+    }
+
+    @Test func quotasThatAreNoNumbers() throws {
+        for text in ["", "max", "x y", "-1 100000", "100000 0", "100000"] {
+            #expect(try quota(["cpu.max": text], membership: "0::/") == 0, "\(text)")
+        }
+        #expect(try quota([:], membership: "nonsense\n::\n0:") == 0)
+    }
+
     @Test func damagedDescriptionsNarrowNothing() throws {
         let files = [
             "system/node/online": "0-", "cpu_core/cpus": "x", "system/cpu/cpu0/cpu_capacity": "",

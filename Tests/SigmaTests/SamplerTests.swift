@@ -3,14 +3,17 @@ import Testing
 
 @Suite struct SamplerTests {
     static func sample(
-        _ logits: [Float], _ options: GenerationOptions, seed: UInt64 = 1, allowed: [Bool] = [], draws: Int = 1
+        _ logits: [Float], _ options: GenerationOptions, seed: UInt64 = 1, mask: TokenMask? = nil, draws: Int = 1
     ) -> [Int32?] {
         var sampler = Sampler(options: options, seed: seed)
-        return (0..<draws).map { _ in logits.withUnsafeBufferPointer { sampler.sample($0, allowed: allowed) } }
+        let mask = mask ?? TokenMask(all: logits.count)
+        return (0..<draws).map { _ in
+            logits.withUnsafeBufferPointer { sampler.sample(.all($0), mask: mask, additions: LogitAdditions()) }
+        }
     }
 
-    static func greedy(_ logits: [Float], allowed: [Bool] = []) -> Int32? {
-        sample(logits, GenerationOptions(temperature: 0), allowed: allowed)[0]
+    static func greedy(_ logits: [Float], mask: TokenMask? = nil) -> Int32? {
+        sample(logits, GenerationOptions(temperature: 0), mask: mask)[0]
     }
 
     /// Shares of each id over many draws.
@@ -23,10 +26,10 @@ import Testing
     @Test func greedyTakesTheLargestAndTheLowestAmongEquals() {
         #expect(Self.greedy([1, 3, 2]) == 1)
         #expect(Self.greedy([3, 1, 3, 3]) == 0)
-        #expect(Self.greedy([1, 3, 2], allowed: [true, false, true]) == 2)
+        #expect(Self.greedy([1, 3, 2], mask: TokenMask([true, false, true])) == 2)
         #expect(Self.greedy([.nan, -5, .nan]) == 1)
         #expect(Self.greedy([.nan, -.infinity]) == nil)
-        #expect(Self.greedy([1, 2], allowed: [false, false]) == nil)
+        #expect(Self.greedy([1, 2], mask: TokenMask([false, false])) == nil)
     }
 
     @Test func drawsFollowTheDistribution() {

@@ -4,42 +4,22 @@ import Testing
 
 /// Generations side by side, on a back end that fails at will.
 @Suite struct SchedulerTests {
-    /// Passes everything on, but has no memory for sequences that are marked.
-    final class FailingBackend: Backend, @unchecked Sendable {
-        let backend: CPUBackend
+    /// Has no memory for sequences that are marked.
+    final class FailingBackend: PassingBackend, @unchecked Sendable {
         let marked = Mutex<[ObjectIdentifier]>([])
         private(set) var largestBatch = 0
         /// Sees every batch before its step.
         let onStep = Mutex<(@Sendable (Batch) -> Void)?>(nil)
 
-        init(_ backend: CPUBackend) { self.backend = backend }
-
-        var name: String { backend.name }
-        var rowLimit: Int { backend.rowLimit }
-        var headRowLimit: Int { backend.headRowLimit }
-        var rowsAreIndependent: Bool { backend.rowsAreIndependent }
-        var stepBytes: Int { backend.stepBytes }
-        func makeSequence(kvType: KVType) throws -> any SequenceState { try backend.makeSequence(kvType: kvType) }
-        func begin(_ batch: Batch) throws {
+        override func begin(_ batch: Batch) throws {
             largestBatch = max(largestBatch, batch.segments.count)
             onStep.withLock { $0 }?(batch)
             let marked = marked.withLock { $0 }
             if batch.segments.contains(where: { marked.contains(ObjectIdentifier($0.sequence)) && $0.position > 0 }) {
                 throw SigmaError(.unavailable, "no memory")
             }
-            try backend.begin(batch)
+            try super.begin(batch)
         }
-        func embed() { backend.embed() }
-        func attend(layer: Int) { backend.attend(layer: layer) }
-        func feedForward(layer: Int) throws { try backend.feedForward(layer: layer) }
-        var expertStatistics: ExpertStatistics { backend.expertStatistics }
-        func positionLimit(kvType: KVType) -> Int? { backend.positionLimit(kvType: kvType) }
-        func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
-            backend.hasRoom(for: count, in: sequence)
-        }
-        func layerRouting() -> LayerRouting? { backend.layerRouting() }
-        func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> { backend.head(rows: rows) }
-        func end() throws { try backend.end() }
     }
 
     static func text(_ engine: Engine, _ timeline: Timeline, _ question: String) async throws -> String {

@@ -35,6 +35,8 @@ import Testing
     static let files: [WeightType: [UInt8]] = Dictionary(
         uniqueKeysWithValues: headTypes.map { ($0, (try? bytes($0)) ?? []) })
 
+    static let allTokens = TokenMask(all: ScreenedModel.shape.vocabularySize)
+
     static func model(_ type: WeightType) throws -> ModelFile { try file(#require(files[type])) }
 
     static func tokens(_ count: Int, seed: UInt64 = 3) -> [Int32] {
@@ -44,21 +46,22 @@ import Testing
 
     /// Of each row of one step, the largest logits: those that the back end finds, and those among all.
     static func largest(
-        _ backend: CPUBackend, _ tokens: [Int32], count: Int, allowed: [Bool] = [], layers: Int = 2
+        _ backend: CPUBackend, _ tokens: [Int32], count: Int, mask: TokenMask? = nil, layers: Int = 2
     ) throws -> (found: [[TokenLogit]], full: [[TokenLogit]]) {
+        let mask = mask ?? TokenMask(all: backend.configuration.vocabularySize)
         let batch = Batch()
         batch.append(tokens[...], to: try backend.makeSequence(kvType: .f16))
         let pass = ForwardPass(layerCount: layers, backend: backend)
         var found: [[TokenLogit]] = []
         var full: [[TokenLogit]] = []
         _ = try pass.run(batch, isCancelled: { false }) { backend in
-            backend.forEachRow(of: 0..<tokens.count, largest: count, allowed: allowed) { row, list in
+            backend.forEachRow(tokens.count, largest: count, mask: mask) { row, list in
                 #expect(row == found.count)
-                found.append(Array(list))
+                found.append(list)
             }
             var selection = LargestLogits()
             backend.forEachRow(of: 0..<tokens.count) { _, logits in
-                selection.select(count, of: logits, allowed: allowed)
+                selection.select(count, of: logits, mask: mask)
                 full.append(selection.list)
             }
         }
@@ -103,7 +106,7 @@ import Testing
                 batch.removeAll()
                 batch.append([token], to: sequence)
                 _ = try pass.run(batch, isCancelled: { false }) {
-                    $0.forEachRow(of: 0..<1, largest: 20, allowed: []) { _, list in alone.append(Array(list)) }
+                    $0.forEachRow(1, largest: 20, mask: Self.allTokens) { alone.append($1) }
                 }
             }
             lists.append(alone)
@@ -125,7 +128,7 @@ import Testing
         ]
         for mask in masks {
             for count in [1, 20] {
-                let (found, full) = try Self.largest(backend, tokens, count: count, allowed: mask)
+                let (found, full) = try Self.largest(backend, tokens, count: count, mask: TokenMask(mask))
                 #expect(found == full)
                 #expect(found.joined().allSatisfy { mask[Int($0.id)] })
                 #expect(found.allSatisfy { $0.count == min(count, mask.count { $0 }) })
@@ -150,8 +153,8 @@ import Testing
         }
         let backend = try CPUBackend(model: try Self.file(bytes), threadCount: 2)
         // Only the equal rows.
-        let allowed = (0..<ScreenedModel.shape.vocabularySize).map { $0 < 16 * copied }
-        let (found, full) = try Self.largest(backend, Self.tokens(6), count: count, allowed: allowed)
+        let equal = TokenMask(vocabularySize: ScreenedModel.shape.vocabularySize, where: { $0 < 16 * copied })
+        let (found, full) = try Self.largest(backend, Self.tokens(6), count: count, mask: equal)
         #expect(found == full)
         for list in found { #expect(Set(list.map(\.logit)).count == 1 && list.map(\.id) == list.map(\.id).sorted()) }
     }
@@ -190,7 +193,7 @@ import Testing
         }
         states.append((0..<hidden).map { $0 == 9 ? 1 : 0 })
         for rows in [states, lost] {
-            let results = try backend.compareHeads(rows.flatMap { $0 }, largest: 20, allowed: [])
+            let results = try backend.compareHeads(rows.flatMap { $0 }, largest: 20, mask: Self.allTokens)
             for (index, result) in results.enumerated() {
                 #expect(!result.isMiss, "state \(index)")
                 if rows == states { #expect(result.full.count == 20) }
@@ -204,8 +207,8 @@ import Testing
         let intact = try Self.model(.q4_0)
         let damaged = try Self.file(ScreenedModel.damagingPlane(try #require(Self.files[.q4_0]), of: intact))
         for (model, isDamaged) in [(intact, false), (damaged, true)] {
-            let backend = try CPUBackend(model: model, threadCount: 2)
-            let survey = HeadSurvey(backend, largest: 20, allowed: [], seed: 1)
+            let engine = try Engine(model: model, backend: CPUBackend(model: model, threadCount: 2))
+            let survey = try HeadSurvey(engine, largest: 20, seed: 1)
             let states = (0..<40).flatMap { KernelTests.values(ScreenedModel.shape.hiddenSize, seed: UInt64($0 + 1)) }
             try survey.add(states, kinds: StateKind.allCases, isCancelled: { false })
             let real = try #require(survey.tallies[.real])
@@ -219,7 +222,7 @@ import Testing
                 }
                 // Narrow margins miss: the count of what was needed says so, and the screen itself agrees.
                 #expect(real.misses(at: 0.5) > 0 && real.misses(at: 6) == 0)
-                let narrow = HeadSurvey(backend, largest: 20, allowed: [], deviations: 0.25, seed: 1)
+                let narrow = try HeadSurvey(engine, largest: 20, deviations: 0.25, seed: 1)
                 try narrow.add(states, kinds: [.real], isCancelled: { false })
                 #expect(narrow.tallies[.real]!.misses > 0)
             }
@@ -239,8 +242,15 @@ import Testing
             var found: [[TokenLogit]] = []
             _ = try ForwardPass(layerCount: 2, backend: backend).run(batch, isCancelled: { false }) { backend in
                 var selection = LargestLogits()
-                backend.forEachRow(of: 0..<tokens.count, comparing: 20, allowed: []) { _, logits in
-                    selection.select(20, of: logits, allowed: [])
+                let requests = tokens.indices.map {
+                    LogitRequest(row: $0, wish: .all(comparing: 20), mask: Self.allTokens)
+                }
+                backend.readLogits(requests) { index, logits in
+                    guard case .all(let logits) = logits, index == found.count else {
+                        Issue.record("row \(index) is out of order, or has not all its logits")
+                        return
+                    }
+                    selection.select(20, of: logits, mask: Self.allTokens)
                     found.append(selection.list)
                 }
             }

@@ -215,7 +215,7 @@ import Testing
         text: String, positions: [PromptPosition]
     ) {
         let timeline = try engine.makeTimeline(kvType: .f16)
-        let (events, continuation) = AsyncThrowingStream<GenerationEvent, any Error>.makeStream()
+        let (events, continuation) = AsyncThrowingStream<AnswerEvent, any Error>.makeStream()
         let generation = try Generation(request, on: timeline, engine: engine) { continuation.yield($0) }
         engine.run(generation) { result in
             switch result {

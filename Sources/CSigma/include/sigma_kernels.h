@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sigma_kv.h"
+
 // GGUF's numbers.
 enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q4_0 = 2, SIGMA_Q8_0 = 8, SIGMA_Q4_K = 12, SIGMA_Q6_K = 14, SIGMA_BF16 = 30 };
 
@@ -54,20 +56,13 @@ typedef struct {
     float error_margin, norm_margin;
 } sigma_screen_state;
 
-// Keys (or values) of one head at successive positions, in tiles of 16. A tile of keys is [width][16], of values [16][width],
-// width = SIGMA_PADDED(head_dim), of f32 or f16. q8_0: signed bytes, keys as [width / 2][16][2], values as [8][width][2] (two components, or two
-// positions, beside each other), then [width / 32][16] fp16 scales. 64-byte aligned. There is memory
-// for whole blocks of SIGMA_ATTENTION_BLOCK positions: what lies behind the last visible position is read, and makes no difference.
+// Keys (or values) of one head at successive positions, in the tiles of a block (sigma_kv.h). There is memory for whole blocks of
+// SIGMA_ATTENTION_BLOCK positions: what lies behind the last visible position is read, and makes no difference.
 typedef struct {
     void *tiles;
     int type;  // SIGMA_F32, SIGMA_F16 or SIGMA_Q8_0; head_dim % 32 == 0 for q8_0
     const void *next;  // tiles that are read after these, to have them come in time; or NULL
 } sigma_kv_rows;
-
-static inline size_t sigma_kv_tile_bytes(int type, int head_dim) {
-    const size_t width = SIGMA_PADDED(head_dim);
-    return 16 * (type == SIGMA_F32 ? 4 * width : type == SIGMA_F16 ? 2 * width : width + width / 16);
-}
 
 typedef struct {
     const char *name;

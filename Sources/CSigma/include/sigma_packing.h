@@ -16,5 +16,7 @@ void sigma_pack_group(int type, const void *blocks, int rows, size_t columns, vo
 void sigma_unpack_group(int type, const void *group, int first, int rows, size_t columns, void *blocks);
 // Row `row` of a group as fp32: exactly ggml's values.
 void sigma_dequantize_row(int type, const void *group, int row, size_t columns, float *out);
+// Whether all fp16 scales of a group are finite numbers: then all its weights are.
+int sigma_group_is_finite(int type, const void *group, size_t columns);
 
 #endif

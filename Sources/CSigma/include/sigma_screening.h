@@ -41,7 +41,7 @@ int sigma_screen_quantize(const float *x, int hidden, float deviations, int8_t *
 
 // Ids (from `first` on) of the values that are at least `least`, in order; returns their number. found: room for count.
 int sigma_screen_find(const float *values, int count, float least, int32_t first, int32_t *found);
-// Values of ids that are not allowed become -inf.
-void sigma_screen_mask(float *values, const uint8_t *allowed, int count);
+// Values whose bits are zero become -inf: bit i % 64 of word i / 64 is value i's.
+void sigma_screen_mask(float *values, const uint64_t *words, int count);
 
 #endif

@@ -1,36 +1,23 @@
 // The engine's thread team: one fork and join per operation, barriers inside it.
 //
-// The threads are OpenMP's, from libomp, whose entry points are looked up at run time. Where libomp is not installed the team has
-// one member. A team is used by one thread at a time (the engine thread, its member 0).
+// A team is used by one thread at a time (the engine thread), which is its member 0; the others are threads of the team's own. They sleep when
+// there is nothing to do for 5 milliseconds, and at once where there are more members than hardware threads.
 #ifndef SIGMA_TEAM_H
 #define SIGMA_TEAM_H
 
-#include <stdint.h>
+#include "sigma_system.h"
 
 typedef struct sigma_team sigma_team;
 typedef void (*sigma_team_body)(void *context, int32_t member);
 
-// Processors by the system's numbers.
-enum { SIGMA_PROCESSORS = 1024 };
-typedef struct {
-    uint8_t has[SIGMA_PROCESSORS];
-} sigma_processor_set;
-
-// Narrows a set of hardware threads to those of fast cores on one memory node, as `root` (Linux: /sys/devices) describes the machine; what is
-// not described narrows nothing. Returns the number of their cores.
-int32_t sigma_choose_processors(const char *root, sigma_processor_set *set);
-// Cores that a team should use: those chosen among what the calling thread may use, within its control group's quota.
-int32_t sigma_processor_count(void);
-// Keeps the calling thread, and those that it will start, to the processors of these cores. Where that is not possible nothing changes.
-void sigma_keep_to_processors(void);
-// Whether libomp was found.
-int sigma_team_has_threads(void);
-// A team of `members` (1 to 256) threads, or of one without libomp. NULL if memory or threads cannot be had.
+// A team of `members` (1 to 256). NULL if memory or threads cannot be had.
 sigma_team *sigma_team_create(int32_t members);
+// Ends its threads, and waits for their end. NULL is allowed.
 void sigma_team_destroy(sigma_team *team);
 int32_t sigma_team_members(const sigma_team *team);
 
-// Runs body(context, member) on every member and returns when all have ended. Takes up all lists anew.
+// Runs body(context, member) on every member and returns when all have ended. Takes up all lists anew. The threads run on the processors that the
+// caller of the first run may use.
 void sigma_team_run(sigma_team *team, sigma_team_body body, void *context);
 // Inside a body: waits until every member is here.
 void sigma_team_barrier(sigma_team *team, int32_t member);

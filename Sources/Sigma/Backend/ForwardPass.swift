@@ -12,10 +12,12 @@ package struct ForwardPass {
     ///
     /// - Parameters:
     ///   - isCancelled: asked before every layer. A cancelled step leaves every sequence as it was.
+    ///   - observer: sees what layers computed; nil: nobody does.
     ///   - progress: called before every layer, with its number.
     /// - Returns: false if the step was cancelled.
     package func run(
-        _ batch: Batch, isCancelled: () -> Bool, progress: (_ layer: Int) -> Void = { _ in },
+        _ batch: Batch, observer: (any LayerObserver)? = nil, isCancelled: () -> Bool,
+        progress: (_ layer: Int) -> Void = { _ in },
         readOut: (any Backend) throws -> Void
     ) throws -> Bool {
         batch.routing?.removeAll()
@@ -25,11 +27,19 @@ package struct ForwardPass {
             if isCancelled() { return false }
             progress(layer)
             backend.attend(layer: layer)
+            observer?.attended(layer: layer)
             try backend.feedForward(layer: layer)
+            observer?.fedForward(layer: layer)
             batch.routing?.store(backend.layerRouting(), layer: layer)
         }
         try readOut(backend)
         try backend.end()
         return true
     }
+}
+
+/// Looks at a step's intermediate results, which the back end has until its next operation.
+package protocol LayerObserver: AnyObject {
+    func attended(layer: Int)
+    func fedForward(layer: Int)
 }

@@ -18,12 +18,12 @@ package struct LargestLogits: Sendable {
     /// The `count` largest of logits [vocabulary], by insertion into a sorted list: `count` is small, and nearly every logit is below the
     /// list's last.
     ///
-    /// - Parameter allowed: [vocabulary]; empty: all tokens.
-    package mutating func select(_ count: Int, of logits: UnsafeBufferPointer<Float>, allowed: [Bool]) {
+    package mutating func select(_ count: Int, of logits: UnsafeBufferPointer<Float>, mask: TokenMask) {
         list.removeAll(keepingCapacity: true)
+        guard count > 0 else { return }
         for (id, logit) in logits.enumerated() {
             if list.count == count, !(logit > list[count - 1].logit) { continue }
-            if allowed.isEmpty || allowed[id] { insert(TokenLogit(id: Int32(id), logit: logit), limit: count) }
+            if mask.allows(id) { insert(TokenLogit(id: Int32(id), logit: logit), limit: count) }
         }
     }
 
@@ -49,10 +49,10 @@ package struct LargestLogits: Sendable {
 
     package mutating func removeAll() { list.removeAll(keepingCapacity: true) }
 
-    /// All of them.
-    package mutating func sortAll(of logits: UnsafeBufferPointer<Float>, allowed: [Bool]) {
+    /// All that the mask allows.
+    package mutating func sortAll(of logits: UnsafeBufferPointer<Float>, mask: TokenMask) {
         list.removeAll(keepingCapacity: true)
-        for (id, logit) in logits.enumerated() where logit.isFinite && (allowed.isEmpty || allowed[id]) {
+        for (id, logit) in logits.enumerated() where logit.isFinite && mask.allows(id) {
             list.append(TokenLogit(id: Int32(id), logit: logit))
         }
         list.sort { $0.logit > $1.logit || ($0.logit == $1.logit && $0.id < $1.id) }
@@ -61,5 +61,18 @@ package struct LargestLogits: Sendable {
     package mutating func copy(_ sorted: UnsafeBufferPointer<TokenLogit>) {
         list.removeAll(keepingCapacity: true)
         list.append(contentsOf: sorted)
+    }
+
+    /// Takes in the finite logits of these tokens, where they are not listed: `add` brings them into order.
+    package mutating func append(_ ids: some Sequence<Int32>, of logits: UnsafeBufferPointer<Float>, mask: TokenMask) {
+        for id in ids where logits.indices.contains(Int(id)) && mask.allows(Int(id)) && logits[Int(id)].isFinite {
+            if !list.contains(where: { $0.id == id }) { list.append(TokenLogit(id: id, logit: logits[Int(id)])) }
+        }
+    }
+
+    /// Adds to the logits of some tokens, and orders the list anew.
+    package mutating func add(_ additions: LogitAdditions) {
+        for index in list.indices { list[index].logit += additions.values[list[index].id] ?? 0 }
+        list.sort { $0.logit > $1.logit || ($0.logit == $1.logit && $0.id < $1.id) }
     }
 }

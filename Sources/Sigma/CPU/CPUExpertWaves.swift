@@ -8,63 +8,89 @@ struct FeedForwardWave {
     var isLast = false
     var failure: (any Error)?
     /// The experts that rows chose, in ascending order.
-    var chosen: [Int] = []
+    var chosen: [Expert] = []
 }
 
-/// A layer whose experts are not all in memory: they are computed in waves, each when its records are there, while others are read.
-extension CPUBackend {
-    func computeInWaves() throws {
-        wave.failure = nil
-        run(.expertWaves)
-        if let failure = wave.failure { throw failure }
-        expertCache!.release(wave.experts)
-        if layerIndex == configuration.layerCount - 1 { try expertCache!.confirm() }
+/// A layer whose experts are not all in memory: they are computed in waves, each when its records are there, while others are read. One operation
+/// of the team.
+final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
+    let context: CPUContext
+    let feedForward: CPUFeedForward
+    let cache: ExpertCache
+    let prefetcher: ExpertPrefetcher
+    private var wave = FeedForwardWave()
+
+    init(_ context: CPUContext, _ feedForward: CPUFeedForward, _ cache: ExpertCache, _ prefetcher: ExpertPrefetcher) {
+        self.context = context
+        self.feedForward = feedForward
+        self.cache = cache
+        self.prefetcher = prefetcher
     }
 
-    func expertWavesBody(_ member: Int32) {
-        let layer = layers[layerIndex]
-        route(layer, member)
-        if let foresight, foresight.isActive {
-            while let item = team.take(5, of: foresight.items(behind: layerIndex), member) { foresee(item, member) }
+    func beginStep() {
+        cache.beginStep(rows: context.rowCount)
+        prefetcher.beginStep(rows: context.rowCount)
+    }
+
+    func endStep() { prefetcher.endStep() }
+
+    /// - Throws: `SigmaError` as `ExpertCache.take` and `confirm`.
+    func compute(layer index: Int) throws {
+        feedForward.use(layer: index)
+        wave.failure = nil
+        context.team.run(self)
+        if let failure = wave.failure { throw failure }
+        cache.release(wave.experts)
+        if index == context.configuration.layerCount - 1 { try cache.confirm() }
+    }
+
+    override func perform(_ member: Int32) {
+        let layer = feedForward.layer
+        let team = context.team
+        feedForward.route(layer, member)
+        if prefetcher.isActive {
+            while let item = team.take(5, of: prefetcher.items(behind: feedForward.layerIndex), member) {
+                predict(item, member)
+            }
             team.barrier(member)
         }
-        let plan = plans + Int(member)
-        plan.pointee.sort(rows: rowCount, experts: layer.experts!.count)
+        let plan = feedForward.plans + Int(member)
+        plan.pointee.sort(rows: context.rowCount, experts: layer.experts!.count)
         plan.pointee.hasAlwaysOn = layer.alwaysOn != nil
         if member == 0 { requestExperts(plan.pointee, layer) }
         team.barrier(member)
 
         while true {
             addGroups(of: layer, to: plan)
-            while let item = team.take(1, of: plan.pointee.gateItems, member) { gateAndUp(item, plan, member) }
+            while let item = team.take(1, of: plan.pointee.gateItems, member) { feedForward.gateAndUp(item, plan, member) }
             team.barrier(member)
-            while let item = team.take(2, of: plan.pointee.downItems, member) { down(item, plan, member) }
+            while let item = team.take(2, of: plan.pointee.downItems, member) { feedForward.down(item, plan, member) }
             if wave.isLast { break }
             team.barrier(member)
             if member == 0 { nextWave(layer) }
             team.barrier(member)
         }
-        endLayer(plan, member)
+        feedForward.endLayer(plan, member)
     }
 
-    /// Asks for the layer's experts, has the next layers' read, and takes what is there; with an MLP that every row goes through, nothing is
+    /// Asks for the layer's experts, prefetches the next layers', and takes what is there; with an MLP that every row goes through, nothing is
     /// waited for yet.
     private func requestExperts(_ plan: FeedForwardPlan, _ layer: CPULayer) {
         wave.chosen.removeAll(keepingCapacity: true)
         for expert in 0..<layer.experts!.count where plan.isChosen(expert) {
-            wave.chosen.append(expert)
+            wave.chosen.append(Expert(expert))
         }
-        expertCache!.request(wave.chosen, layer: layerIndex)
-        foresight?.tell(layer: layerIndex, chosen: wave.chosen)
+        cache.request(wave.chosen, layer: feedForward.layerIndex)
+        prefetcher.prefetch(after: feedForward.layerIndex, chosen: wave.chosen)
         wave.isFirst = true
-        if let mlp = layer.alwaysOn { stepBytes += mlp.gate.byteCount + mlp.up.byteCount + mlp.down.byteCount }
+        if let mlp = layer.alwaysOn { context.stepBytes += mlp.gate.byteCount + mlp.up.byteCount + mlp.down.byteCount }
         takeWave(layer, waits: layer.alwaysOn == nil)
     }
 
     private func nextWave(_ layer: CPULayer) {
-        expertCache!.release(wave.experts)
-        team.reset(1)
-        team.reset(2)
+        cache.release(wave.experts)
+        context.team.reset(1)
+        context.team.reset(2)
         wave.isFirst = false
         takeWave(layer, waits: true)
     }
@@ -72,23 +98,23 @@ extension CPUBackend {
     /// A failure ends the layer.
     private func takeWave(_ layer: CPULayer, waits: Bool) {
         do {
-            wave.isLast = try !expertCache!.take(&wave.experts, waits: waits)
+            wave.isLast = try !cache.take(&wave.experts, waits: waits)
         } catch {
             wave.experts.removeAll()
             wave.isLast = true
             wave.failure = error
         }
-        stepBytes += wave.experts.experts.count * layer.experts!.layout.usedBytes
+        context.stepBytes += wave.experts.experts.count * layer.experts!.layout.usedBytes
     }
 
     private func addGroups(of layer: CPULayer, to plan: UnsafeMutablePointer<FeedForwardPlan>) {
         let layout = layer.experts!.layout
         plan.pointee.removeGroups()
         for (expert, record) in zip(wave.experts.experts, wave.experts.records) {
-            plan.pointee.add(expert: expert, at: record, layout)
+            plan.pointee.add(expert: expert.index, at: record, layout)
         }
         if wave.isFirst, let mlp = layer.alwaysOn {
-            plan.pointee.add(mlp, behind: rowCount * plan.pointee.choices, rows: rowCount)
+            plan.pointee.add(mlp, behind: context.rowCount * plan.pointee.choices, rows: context.rowCount)
         }
     }
 }

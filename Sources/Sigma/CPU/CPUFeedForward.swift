@@ -1,88 +1,91 @@
 import CSigma
 
-extension CPUBackend {
-    /// Rows of a product that are held beside each other before they are used up.
-    static let rowPiece = 256
-    /// Experts whose scores are computed at a time.
+/// The feed-forward half of a layer: norm, router, choice and experts (or a dense MLP), shared experts; residual += their weighted sum. One
+/// operation of the team.
+final class CPUFeedForward: TeamOperation, @unchecked Sendable {
+    /// Experts whose scores are computed at a time, and rows that a member scores at a time.
     static let routerTile = 8
-    /// Rows that a member scores at a time.
-    static let routerRows = 8
+    private static let routerRows = 8
 
-    var routerTiles: Int { (configuration.expertCount + Self.routerTile - 1) / Self.routerTile }
+    static func routerTiles(_ c: ModelConfiguration) -> Int { (c.expertCount + routerTile - 1) / routerTile }
 
-    func reserveFeedForward(_ workspace: inout Workspace, rows: Int) throws {
-        let c = configuration
-        let choices = c.expertsPerToken.max() ?? 0
-        // A dense layer and the shared experts use one slot a row.
-        let slots = rows * (choices + 1)
-        let members = team.memberCount
-        let ownRows = min(rows, Self.rowsNormalizedAlone)
-        try workspace.scores.reserve((rows + members * ownRows) * c.expertCount)
-        try workspace.routerLogits.reserve(rows * c.expertCount)
-        try workspace.chosen.reserve((rows + members * ownRows) * choices)
-        try workspace.weights.reserve((rows + members * ownRows) * choices)
-        try workspace.slots.reserve(members * rows * choices)
-        try workspace.slotRows.reserve(members * slots)
-        try workspace.offsets.reserve(members * (c.expertCount + 1))
-        try workspace.groups.reserve(members * (c.expertCount + 1))
-        try workspace.gated.reserve(slots * gatedWidth)
-        try workspace.gatedQuantized.reserve(slots * (gatedWidth / 32))
-        try workspace.expertOutputs.reserve(slots * c.hiddenSize)
-        try workspace.feedForward.reserve(rows * c.hiddenSize)
+    let context: CPUContext
+    let configuration: ModelConfiguration
+    private let attention: CPUAttention
+    private let head: CPUHead
+    private let paging: WeightPaging
+    var buffers: FeedForwardBuffers
+    /// [members]
+    let plans: UnsafeMutablePointer<FeedForwardPlan>
+    // Of the layer that is computed now.
+    private(set) var layerIndex = 0
+    private(set) var layer: CPULayer
+
+    /// - Parameters:
+    ///   - attention: what follows a layer.
+    ///   - head: what follows the last one.
+    init(_ context: CPUContext, attention: CPUAttention, head: CPUHead, paging: WeightPaging) {
+        self.context = context
+        configuration = context.configuration
+        self.attention = attention
+        self.head = head
+        self.paging = paging
+        buffers = FeedForwardBuffers(
+            configuration, memberCount: context.team.memberCount, gatedWidth: context.gatedWidth)
+        plans = .allocate(capacity: context.team.memberCount)
+        layer = context.layers[0]
     }
 
-    /// Every member's plan has its place in the workspace, which may have moved.
-    func layPlans() {
-        let c = configuration
-        let rows = rowCount
-        let choices = c.expertsPerToken.max() ?? 0
-        let slots = rows * (choices + 1)
-        let ownRows = min(rows, Self.rowsNormalizedAlone)
+    deinit { plans.deallocate() }
+
+    var kernels: sigma_kernels { context.kernels }
+    var team: ThreadTeam { context.team }
+    var rowCount: Int { context.rowCount }
+
+    /// Lays the members' plans into the buffers, which have room for the step.
+    func begin() {
         for member in 0..<team.memberCount {
-            // Where every member routes the rows itself, it needs its own place for the result.
-            let own = normalizesAlone ? rows + member * ownRows : 0
-            plans[member] = FeedForwardPlan(
-                scores: workspace.scores.base + own * c.expertCount, chosen: workspace.chosen.base + own * choices,
-                weights: workspace.weights.base + own * choices,
-                slots: workspace.slots.base + member * rows * choices,
-                slotRows: workspace.slotRows.base + member * slots,
-                offsets: workspace.offsets.base + member * (c.expertCount + 1),
-                groups: workspace.groups.base + member * (c.expertCount + 1))
+            plans[member] = buffers.plan(
+                member: member, rows: rowCount, routesAlone: context.normalizesAlone)
         }
     }
 
-    package func feedForward(layer: Int) throws {
-        layerIndex = layer
-        if let router = layers[layer].router { stepBytes += router.byteCount }
-        if expertCache != nil, layers[layer].experts != nil {
-            try computeInWaves()
-            return
-        }
-        run(.feedForward)
+    /// A layer whose experts all lie in memory.
+    func compute(layer index: Int) {
+        use(layer: index)
+        team.run(self)
         let plan = plans[0]
         for index in 0..<plan.groupCount {
             let group = plan.groups[index]
-            stepBytes += group.gate.byteCount + group.up.byteCount + group.down.byteCount
+            context.stepBytes += group.gate.byteCount + group.up.byteCount + group.down.byteCount
         }
     }
 
-    package func layerRouting() -> LayerRouting? {
-        guard layers[layerIndex].router != nil else { return nil }
-        return LayerRouting(
-            rows: rowCount, logits: UnsafePointer(workspace.routerLogits.base), chosen: UnsafePointer(plans[0].chosen))
+    /// The layer that is computed next.
+    func use(layer index: Int) {
+        layerIndex = index
+        layer = context.layers[index]
+        if let router = layer.router { context.stepBytes += router.byteCount }
     }
 
-    func feedForwardBody(_ member: Int32) {
-        let layer = layers[layerIndex]
+    /// What the router of the layer computed last gave; nil for a dense layer.
+    var routing: LayerRouting? {
+        guard layer.router != nil else { return nil }
+        return LayerRouting(
+            rows: rowCount, logits: UnsafePointer(buffers.routerLogits.base), chosen: UnsafePointer(plans[0].chosen))
+    }
+
+    override func perform(_ member: Int32) {
+        let layer = layer
         route(layer, member)
         makePlan(layer, member)
         let plan = plans + Int(member)
 
         while let item = team.take(1, of: plan.pointee.gateItems, member) { gateAndUp(item, plan, member) }
-        if isFewRows {
+        if context.isFewRows {
             let group = plan.pointee.group(ofDownItem: team.share(member, of: plan.pointee.downItems))
             let item = team.share(member, of: plan.pointee.downItems) - group.firstDownItem
-            prefetch(group.down, item * Self.outputTile)
+            context.prefetch(group.down, item * CPUContext.outputTile)
         }
         team.barrier(member)
         while let item = team.take(2, of: plan.pointee.downItems, member) { down(item, plan, member) }
@@ -91,10 +94,19 @@ extension CPUBackend {
 
     /// What is left when the member's last tiles of down are done.
     func endLayer(_ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
-        if isFewRows { prefetchAttention(layer: layerIndex + 1, member) }
+        if context.isFewRows { prefetchNext(member) }
         if plan.pointee.hasOneSlotPerRow { return }
         team.barrier(member)
         while let row = team.take(3, of: rowCount, member) { combine(row, plan) }
+    }
+
+    /// Prefetches what the member reads first behind this layer.
+    private func prefetchNext(_ member: Int32) {
+        if layerIndex + 1 < context.layers.count {
+            attention.prefetch(layer: layerIndex + 1, member)
+        } else {
+            head.prefetch(member)
+        }
     }
 
     /// Norm, scores and choices of all rows. With few rows the experts are divided among the members, else the rows.
@@ -106,37 +118,31 @@ extension CPUBackend {
         let plan = plans + Int(member)
         plan.pointee.choices = choices
         guard let router = layer.router else {
-            _ = normalizeRows(layer.feedForwardNorm, quantized: quantized, list: 0, member)
+            _ = context.normalizeRows(layer.feedForwardNorm, quantized: quantized, list: 0, member)
             return
         }
         /// Scores of some experts, in fp32: the router never goes through 8-bit activations.
         func score(rows: Range<Int>, experts: Range<Int>, _ normed: UnsafePointer<Float>) {
-            var input = activations(normed, workspace.normedQuantized, width: hidden)
+            var input = context.input(normed, context.activations.normedQuantized, width: hidden)
             kernels.matmul_float(
                 router.data(row: experts.lowerBound), Int32(router.type.rawValue), Int32(experts.count), Int32(hidden),
                 &input, Int32(rows.count),
-                workspace.routerLogits.base + rows.lowerBound * c.expertCount + experts.lowerBound, c.expertCount)
+                buffers.routerLogits.base + rows.lowerBound * c.expertCount + experts.lowerBound, c.expertCount)
         }
         func choose(_ row: Int) {
             let scores = plan.pointee.scores + row * c.expertCount
-            scores.update(from: workspace.routerLogits.base + row * c.expertCount, count: c.expertCount)
+            scores.update(from: buffers.routerLogits.base + row * c.expertCount, count: c.expertCount)
             Routing.score(scores, count: c.expertCount, c.scoring)
-            let normalizes: Bool
-            switch c.weightNormalization {
-            case .never: normalizes = false
-            case .whenSeveral: normalizes = choices > 1
-            case .always: normalizes = true
-            }
             Routing.choose(
                 scores: scores, bias: layer.selectionBias, count: c.expertCount, choices: choices,
-                normalizes: normalizes, scalingFactor: c.routedScalingFactor,
+                normalizes: c.normalizesWeights(choices: choices), scalingFactor: c.routedScalingFactor,
                 chosen: plan.pointee.chosen + row * choices, weights: plan.pointee.weights + row * choices,
-                isTaken: UnsafeMutableRawPointer(scratch(member)).assumingMemoryBound(to: Bool.self))
+                isTaken: UnsafeMutableRawPointer(context.scratch(member)).assumingMemoryBound(to: Bool.self))
         }
 
-        if normalizesAlone {
-            let normed = normalizeRows(layer.feedForwardNorm, quantized: quantized, list: 0, member)
-            while let tile = team.take(4, of: routerTiles, member) {
+        if context.normalizesAlone {
+            let normed = context.normalizeRows(layer.feedForwardNorm, quantized: quantized, list: 0, member)
+            while let tile = team.take(4, of: Self.routerTiles(c), member) {
                 let first = tile * Self.routerTile
                 score(rows: 0..<rowCount, experts: first..<min(first + Self.routerTile, c.expertCount), normed.values)
             }
@@ -146,8 +152,8 @@ extension CPUBackend {
             let blocks = (rowCount + Self.routerRows - 1) / Self.routerRows
             while let block = team.take(0, of: blocks, member) {
                 let rows = block * Self.routerRows..<min((block + 1) * Self.routerRows, rowCount)
-                for row in rows { normalize(row: row, to: row, layer.feedForwardNorm, quantized: quantized) }
-                score(rows: rows, experts: 0..<c.expertCount, workspace.normed.base + rows.lowerBound * hidden)
+                for row in rows { context.normalize(row: row, to: row, layer.feedForwardNorm, quantized: quantized) }
+                score(rows: rows, experts: 0..<c.expertCount, context.activations.normed.base + rows.lowerBound * hidden)
                 for row in rows { choose(row) }
             }
             team.barrier(member)
@@ -173,26 +179,26 @@ extension CPUBackend {
     /// gated = silu(gate x) * (up x) for one tile of outputs of one group, and its 8-bit form for the product with down.
     func gateAndUp(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
         let group = plan.pointee.group(ofGateItem: item)
-        let first = (item - group.firstGateItem) * Self.outputTile
-        let count = min(Self.outputTile, group.gate.rows - first)
-        let gateOut = scratch(member) + scratchLength - 2 * Self.rowPiece * Self.outputTile
-        let upOut = gateOut + Self.rowPiece * Self.outputTile
-        let normed = normedRows(member)
+        let first = (item - group.firstGateItem) * CPUContext.outputTile
+        let count = min(CPUContext.outputTile, group.gate.rows - first)
+        let gateOut = context.scratch(member) + context.scratchLength - 2 * StepPath.rowPiece * CPUContext.outputTile
+        let upOut = gateOut + StepPath.rowPiece * CPUContext.outputTile
+        let normed = context.normedRows(member)
         var done = 0
         while done < group.count {
-            let piece = min(Self.rowPiece, group.count - done)
+            let piece = min(StepPath.rowPiece, group.count - done)
             let slot = group.firstSlot + done
             var input = normed
             input.index = UnsafePointer(plan.pointee.slotRows + slot)
-            multiply(group.gate, first, count, input, rows: piece, gateOut, stride: Self.outputTile, member)
-            multiply(group.up, first, count, input, rows: piece, upOut, stride: Self.outputTile, member)
+            context.multiply(group.gate, first, count, input, rows: piece, gateOut, stride: CPUContext.outputTile, member)
+            context.multiply(group.up, first, count, input, rows: piece, upOut, stride: CPUContext.outputTile, member)
             for i in 0..<piece {
-                let gated = workspace.gated.base + (slot + i) * gatedWidth + first
+                let gated = buffers.gated.base + (slot + i) * context.gatedWidth + first
                 kernels.silu_multiply(
-                    gateOut + i * Self.outputTile, upOut + i * Self.outputTile, gated, Int32(count))
+                    gateOut + i * CPUContext.outputTile, upOut + i * CPUContext.outputTile, gated, Int32(count))
                 if group.down.type.isQuantized {
                     kernels.quantize_activations(
-                        gated, workspace.gatedQuantized.base + (slot + i) * (gatedWidth / 32) + first / 32, Int32(count)
+                        gated, buffers.gatedQuantized.base + (slot + i) * (context.gatedWidth / 32) + first / 32, Int32(count)
                     )
                 }
             }
@@ -203,31 +209,31 @@ extension CPUBackend {
     /// One tile of a group's down projection. Where it is all that its rows get, it goes to the residual stream at once.
     func down(_ item: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>, _ member: Int32) {
         let group = plan.pointee.group(ofDownItem: item)
-        let first = (item - group.firstDownItem) * Self.outputTile
+        let first = (item - group.firstDownItem) * CPUContext.outputTile
         let hidden = configuration.hiddenSize
-        let count = min(Self.outputTile, hidden - first)
+        let count = min(CPUContext.outputTile, hidden - first)
         guard plan.pointee.hasOneSlotPerRow else {
-            let input = activations(
-                workspace.gated.base, workspace.gatedQuantized, width: gatedWidth, first: group.firstSlot)
-            multiply(
+            let input = context.input(
+                buffers.gated.base, buffers.gatedQuantized, width: context.gatedWidth, first: group.firstSlot)
+            context.multiply(
                 group.down, first, count, input, rows: group.count,
-                workspace.expertOutputs.base + group.firstSlot * hidden + first, stride: hidden, member)
+                buffers.expertOutputs.base + group.firstSlot * hidden + first, stride: hidden, member)
             return
         }
-        let out = scratch(member) + scratchLength - Self.rowPiece * Self.outputTile
+        let out = context.scratch(member) + context.scratchLength - StepPath.rowPiece * CPUContext.outputTile
         var done = 0
         while done < group.count {
-            let piece = min(Self.rowPiece, group.count - done)
+            let piece = min(StepPath.rowPiece, group.count - done)
             let slot = group.firstSlot + done
-            let input = activations(workspace.gated.base, workspace.gatedQuantized, width: gatedWidth, first: slot)
-            multiply(group.down, first, count, input, rows: piece, out, stride: Self.outputTile, member)
+            let input = context.input(buffers.gated.base, buffers.gatedQuantized, width: context.gatedWidth, first: slot)
+            context.multiply(group.down, first, count, input, rows: piece, out, stride: CPUContext.outputTile, member)
             for i in 0..<piece {
                 let row = Int(plan.pointee.slotRows[slot + i])
-                let sum = workspace.feedForward.base + row * hidden + first
+                let sum = buffers.feedForward.base + row * hidden + first
                 sum.update(repeating: 0, count: count)
                 let weight = plan.pointee.choices == 0 ? 1 : plan.pointee.weights[row]
-                kernels.add_scaled(sum, weight, out + i * Self.outputTile, Int32(count))
-                kernels.add_scaled(workspace.residual.base + row * hidden + first, 1, sum, Int32(count))
+                kernels.add_scaled(sum, weight, out + i * CPUContext.outputTile, Int32(count))
+                kernels.add_scaled(context.activations.residual.base + row * hidden + first, 1, sum, Int32(count))
             }
             done += piece
         }
@@ -237,17 +243,17 @@ extension CPUBackend {
     private func combine(_ row: Int, _ plan: UnsafeMutablePointer<FeedForwardPlan>) {
         let hidden = configuration.hiddenSize
         let choices = plan.pointee.choices
-        let out = workspace.feedForward.base + row * hidden
+        let out = buffers.feedForward.base + row * hidden
         out.update(repeating: 0, count: hidden)
         for index in row * choices..<(row + 1) * choices {
             kernels.add_scaled(
                 out, plan.pointee.weights[index],
-                workspace.expertOutputs.base + Int(plan.pointee.slots[index]) * hidden, Int32(hidden))
+                buffers.expertOutputs.base + Int(plan.pointee.slots[index]) * hidden, Int32(hidden))
         }
         if plan.pointee.hasAlwaysOn {
             kernels.add_scaled(
-                out, 1, workspace.expertOutputs.base + (rowCount * choices + row) * hidden, Int32(hidden))
+                out, 1, buffers.expertOutputs.base + (rowCount * choices + row) * hidden, Int32(hidden))
         }
-        kernels.add_scaled(workspace.residual.base + row * hidden, 1, out, Int32(hidden))
+        kernels.add_scaled(context.activations.residual.base + row * hidden, 1, out, Int32(hidden))
     }
 }

@@ -1,148 +1,181 @@
-/// Memory of the CPU back end: what the plan needs to know of it, and how it keeps to it.
-extension CPUBackend {
-    package var rowLimit: Int {
-        let most = memoryPlan.isResident ? residentRowLimit : MemoryBudget.rowCapacity / 4
-        guard let budget else { return most }
-        let limit = budget.rowLimit(kvPositionBytes: kvPositionBytes)
-        return memoryPlan.isResident ? min(most, limit) : limit
+/// Memory of the CPU back end: the plan, what a step needs, and whether the budget grants it.
+final class CPUMemory: @unchecked Sendable {
+    let plan: MemoryPlan
+    let budget: MemoryBudget?
+    private let context: CPUContext
+    private let parts: CPUParts
+    private let residentRowLimit: Int
+
+    /// Rows of the largest step under a budget: what a prompt's sweep over the experts is good for.
+    private static let rowCapacity = 16384
+    /// Activations beyond need that are kept: not worth the page faults.
+    private static let idleActivationBytes = 16 << 20
+
+    init(_ plan: MemoryPlan, _ context: CPUContext, _ parts: CPUParts, residentRowLimit: Int) {
+        self.plan = plan
+        self.context = context
+        self.parts = parts
+        self.residentRowLimit = residentRowLimit
+        budget = plan.budget == nil ? nil : MemoryBudget(plan)
+    }
+
+    var rowLimit: Int {
+        if plan.isResident { return residentRowLimit }
+        return budget == nil ? StepPath.sweepRows : Self.rowCapacity
     }
 
     /// Experts that are in memory can be met again soon. Where they are read from the disk, more steps would mean more reads.
-    package var sharedRowLimit: Int { memoryPlan.isResident ? min(rowLimit, 256) : rowLimit }
+    var sharedRowLimit: Int { plan.isResident ? min(rowLimit, StepPath.sharedRows) : rowLimit }
 
-    package var expertStatistics: ExpertStatistics { expertCache?.statistics ?? ExpertStatistics() }
+    // MARK: - The decision
 
-    /// Bytes of the slots that experts may use now; of all experts where they are mapped.
-    package var expertCacheBytes: Int {
-        expertCache.map { $0.slotCount * $0.slotBytes } ?? memoryPlan.expertBytes
-    }
+    /// What a step takes: activations of its shape, and keys and values that are missing.
+    private struct Need {
+        var shape = StepShape(rows: 0)
+        var growth = 0
 
-    package func positionLimit(kvType: KVType) -> Int? {
-        memoryPlan.positionLimit(blockBytes: configuration.kvBlockBytes(kvType))
-    }
-
-    package func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
-        guard let budget else { return true }
-        let cache = unsafeDowncast(sequence, to: KVCache.self)
-        return budget.hasRoom(
-            kvGrowth: cache.growth(to: cache.length + count), activations: memoryPlan.activationBytes)
-    }
-
-    /// What the model would use under other limits.
-    ///
-    /// - Throws: `SigmaError(.unavailable)` if they are too small.
-    package func memoryPlan(for limits: MemoryLimits) throws -> MemoryPlan {
-        let measuredRows = 1024
-        var plan = MemoryPlan(model, weights, limits: limits)
-        plan.activationBytes = try activationBytes(rows: 1)
-        plan.activationRowBytes =
-            (try activationBytes(rows: measuredRows) - plan.activationBytes) / (measuredRows - 1) + 1
-        plan.decide(limits)
-        try plan.check(path: model.path)
-        return plan
-    }
-
-    /// Decides where experts stay, and brings what is always needed into memory.
-    func setUpMemory(_ limits: MemoryLimits, _ makeReader: ((ModelFile) throws -> any RecordReader)?) throws {
-        memoryPlan = try memoryPlan(for: limits)
-        if memoryPlan.budget != nil { budget = MemoryBudget(memoryPlan) }
-        guard !memoryPlan.isResident else {
-            paging.requestDenseWeights(weights)
-            return
+        mutating func add(_ sequence: SequenceState, count: Int, position: Int, kvHeadCount: Int) {
+            AttentionPlan.add(count: count, position: position, kvHeadCount: kvHeadCount, to: &shape)
+            growth += sequence.growth(to: position + count)
         }
-        let reader = try makeReader?(model) ?? DirectFileReader(model.gguf.file)
-        let owned = try OwnedWeights(model, weights, reader: reader)
-        ownedWeights = owned
-        // What opening the file brought in.
-        model.gguf.file.release(model.gguf.dataOffset..<model.byteCount)
-        let cache = try ExpertCache(
-            table: ExpertRecordTable(model), reader: reader,
-            slotCapacity: memoryPlan.slots(kv: 0, activations: memoryPlan.activationBytes), policy: limits.policy)
-        expertCache = cache
-        foresight = ExpertForesight(cache, configuration, mode: limits.prediction)
     }
 
-    /// Bytes of the activations of a step.
-    private func activationBytes(rows: Int) throws -> Int {
-        var planned = Workspace(isPlanned: true)
-        try reserve(&planned, rows: rows)
-        return planned.byteCount
+    private func need(_ segments: [Batch.Segment]) -> Need {
+        var need = Need()
+        for segment in segments {
+            need.add(
+                segment.sequence, count: segment.count, position: segment.position,
+                kvHeadCount: context.configuration.kvHeadCount)
+        }
+        return need
+    }
+
+    /// Rows, at most `limit`, by which the sequence can grow beside the batch: so many that a sweep's reads find slots, else so many that a
+    /// token's remain.
+    func room(for sequence: SequenceState, limit: Int, beside batch: Batch) -> Int {
+        let limit = min(limit, rowLimit - batch.tokens.count)
+        guard limit > 0, let budget else { return max(0, limit) }
+        let before = need(batch.segments)
+        func fits(_ count: Int, slots: Int) -> Bool {
+            var need = before
+            need.add(
+                sequence, count: count, position: sequence.length, kvHeadCount: context.configuration.kvHeadCount)
+            return budget.grants(
+                kvGrowth: need.growth, activations: parts.byteCount(need.shape).needed, slots: slots)
+        }
+        for slots in [plan.sweepSlots, plan.leastSlots] {
+            if fits(limit, slots: slots) { return limit }
+            var (fitting, failing) = (0, limit)
+            while failing - fitting > 1 {
+                let middle = (fitting + failing) / 2
+                if fits(middle, slots: slots) { fitting = middle } else { failing = middle }
+            }
+            if fitting > 0 { return fitting }
+            // A step of one row has softmax states of its splits that larger ones don't have, and can be the only one that fits all the same.
+            if fits(1, slots: slots) { return 1 }
+        }
+        return 0
+    }
+
+    /// Whether the sequence could have so many positions, one row at a time.
+    func hasRoom(for sequence: SequenceState, positions: Int) -> Bool {
+        guard let budget else { return true }
+        var shape = StepShape(rows: 0)
+        AttentionPlan.add(
+            count: 1, position: max(0, positions - 1), kvHeadCount: context.configuration.kvHeadCount, to: &shape)
+        return budget.grants(
+            kvGrowth: sequence.growth(to: positions), activations: parts.byteCount(shape).needed,
+            slots: plan.leastSlots)
     }
 
     /// Before a step takes memory for its rows and positions: slots give theirs, and activations that were needed for a long prompt go.
     ///
     /// - Throws: `SigmaError(.unavailable)` if fewer slots than a token needs would remain.
-    func makeRoom() throws {
-        guard !memoryPlan.isResident || budget != nil else { return }
-        let needed = try activationBytes(rows: rowCount)
-        if workspace.byteCount > 2 * needed + Self.idleActivationBytes { workspace.release() }
-        guard let budget else { return }
-        let activations = max(needed, workspace.byteCount)
-        let growth = batch.segments.reduce(0) { $0 + cache(of: $1).growth(to: $1.position + $1.count) }
-        guard budget.hasRoom(kvGrowth: growth, activations: activations) else {
-            throw SigmaError(
-                .unavailable,
-                "the memory budget of \((budget.plan.budget ?? 0) >> 20) MiB has no room for \((growth + needed) >> 20) MiB more of keys, values and activations",
-                remedy: "Use more memory (--memory), a shorter prompt, fewer sequences at once, or --kv-type q8_0.")
+    func grant(_ batch: Batch, cache: ExpertCache?) throws {
+        let need = need(batch.segments)
+        guard budget != nil || !plan.isResident else { return try parts.reserve(need.shape) }
+        var bytes = parts.byteCount(need.shape)
+        let isIdle = bytes.held > 2 * bytes.needed + Self.idleActivationBytes
+        let isInTheWay =
+            budget.map { !$0.grants(kvGrowth: need.growth, activations: bytes.kept, slots: plan.sweepSlots) } ?? false
+        if isIdle || isInTheWay {
+            parts.release()
+            bytes = parts.byteCount(need.shape)
         }
-        expertCache?.setSlotLimit(budget.slots(kvGrowth: growth, activations: activations))
+        if let budget {
+            guard budget.grants(kvGrowth: need.growth, activations: bytes.kept, slots: plan.leastSlots) else {
+                throw SigmaError(
+                    .unavailable,
+                    "the memory budget of \((plan.budget ?? 0) >> 20) MiB has no room for \((need.growth + bytes.needed) >> 20) MiB more of keys, values and activations",
+                    remedy: .anyOf([
+                        .raise(.memory, least: nil), "Shorten the prompt.", "Use fewer sequences at once.",
+                        .set(.kvType, to: "q8_0"),
+                    ]))
+            }
+            cache?.setSlotLimit(budget.slots(kvGrowth: need.growth, activations: bytes.kept))
+        }
+        try parts.reserve(need.shape)
     }
-
-    /// Activations beyond need that are kept: not worth the page faults.
-    private static let idleActivationBytes = 16 << 20
 }
 
-extension ModelConfiguration {
-    /// Bytes of 256 positions' keys and values.
-    package func kvBlockBytes(_ type: KVType) -> Int {
-        layerCount * 2 * kvHeadCount * KVCache.blockLength * type.rowBytes(headDim: headDim)
+/// The parts of the back end that own activations.
+final class CPUParts: @unchecked Sendable {
+    let context: CPUContext
+    let attention: CPUAttention
+    let feedForward: CPUFeedForward
+    let head: CPUHead
+
+    init(_ context: CPUContext, _ paging: WeightPaging) {
+        self.context = context
+        attention = CPUAttention(context)
+        head = CPUHead(context)
+        feedForward = CPUFeedForward(context, attention: attention, head: head, paging: paging)
+    }
+
+    private func visit(_ shape: StepShape, _ visitor: inout some BufferVisitor) throws {
+        try context.activations.visit(shape, &visitor)
+        try attention.buffers.visit(shape, &visitor)
+        try feedForward.buffers.visit(shape, &visitor)
+        try head.buffers.visit(shape, &visitor)
+    }
+
+    /// - Throws: `SigmaError(.unavailable)` if memory ends.
+    func reserve(_ shape: StepShape) throws {
+        var reserver = BufferReserver()
+        try visit(shape, &reserver)
+    }
+
+    func byteCount(_ shape: StepShape) -> BufferCounter {
+        var counter = BufferCounter()
+        // Counting takes nothing.
+        try? visit(shape, &counter)
+        return counter
+    }
+
+    func release() {
+        var releaser = BufferReleaser()
+        try? visit(StepShape(rows: 0), &releaser)
     }
 }
 
 extension MemoryPlan {
-    /// The sizes that the model and the process decide.
-    init(_ model: ModelFile, _ weights: ModelWeights, limits: MemoryLimits) {
-        let table = ExpertRecordTable(model)
-        // The header is read while the model is loaded, and stays in the page cache; the tokenizer's tables are made of it.
-        self.init(
-            budget: nil, isResident: true,
-            processBytes: AvailableMemory.ownBytes + Self.growthBytes + 2 * model.gguf.dataOffset,
-            denseBytes: OwnedWeights.byteCount(weights), expertBytes: table.totalBytes,
-            expertCount: table.presentCount, slotBytes: table.slotBytes, recordsPerToken: table.recordsPerToken,
-            slotLimit: table.presentCount, activationBytes: 0, activationRowBytes: 0,
-            kvBlockBytes: model.configuration.kvBlockBytes(.f16))
-        contextLength = model.configuration.contextLength
-    }
-
-    /// What a process takes beside what is planned, once it works: stacks, buffers of input and output, the allocator's slack.
-    private static let growthBytes = 24 << 20
-
-    /// Chooses between the mapped file and slots.
-    mutating func decide(_ limits: MemoryLimits) {
-        guard expertCount > 0, limits.cache != .all else {
-            budget = limits.memory
-            return
+    /// What the model would use under the limits.
+    /// - Throws: `SigmaError(.unavailable)` if they are too small.
+    init(_ model: ModelFile, _ weights: ModelWeights, limits: MemoryLimits, parts: CPUParts) throws {
+        self.init(model, weights, limits: limits)
+        func bytes(rows: Int, position: Int = 0) -> Int {
+            var shape = StepShape(rows: 0)
+            AttentionPlan.add(
+                count: rows, position: position, kvHeadCount: model.configuration.kvHeadCount, to: &shape)
+            return parts.byteCount(shape).needed
         }
-        var available: Int?
-        if limits.memory == nil, limits.cache == .auto {
-            available = AvailableMemory.bytes.map(AvailableMemory.afterMargin)
-        }
-        // With a limit of the user's, resident experts must leave room for a long sequence; without, the system pages what nobody uses.
-        let positions = min(contextLength, limits.memory == nil ? 4096 : 32768)
-        let sequence = (positions / KVCache.blockLength + 1) * kvBlockBytes
-        let resident = processBytes + denseBytes + expertBytes + activationBytes + 512 * activationRowBytes + sequence
-        switch limits.cache {
-        case .bytes(let bytes) where bytes < expertBytes:
-            isResident = false
-            budget = limits.memory
-            slotLimit = max(0, bytes) / slotBytes
-        case .bytes, .all: budget = limits.memory
-        case .auto:
-            budget = limits.memory
-            if let size = limits.memory ?? available, size < resident {
-                isResident = false
-                budget = size
-            }
-        }
+        let (rows, blocks) = (1024, 1024)
+        // Buffers are whole pages: two of them grow with the positions.
+        activationBytes = bytes(rows: 1) + 2 * 4096
+        activationRowBytes = (bytes(rows: rows) - activationBytes) / (rows - 1) + 1
+        activationBlockBytes =
+            (bytes(rows: 1, position: blocks * KVBlockLayout.length) - bytes(rows: 1)) / blocks + 1
+        decide(limits)
+        try check(path: model.path)
     }
 }

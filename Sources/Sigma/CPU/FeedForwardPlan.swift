@@ -73,8 +73,8 @@ struct FeedForwardPlan {
         group.firstDownItem = downItems
         groups[groupCount] = group
         groupCount += 1
-        gateItems += CPUBackend.tiles(group.gate.rows)
-        downItems += CPUBackend.tiles(group.down.rows)
+        gateItems += CPUContext.tiles(group.gate.rows)
+        downItems += CPUContext.tiles(group.down.rows)
     }
 
     /// Groups the rows' choices by expert: a counting sort.
@@ -97,9 +97,9 @@ struct FeedForwardPlan {
 
     /// The group that a tile belongs to. All routed groups have the same number of tiles.
     func group(ofGateItem item: Int) -> Group {
-        groups[min(item / CPUBackend.tiles(groups[0].gate.rows), groupCount - 1)]
+        groups[min(item / CPUContext.tiles(groups[0].gate.rows), groupCount - 1)]
     }
     func group(ofDownItem item: Int) -> Group {
-        groups[min(item / CPUBackend.tiles(groups[0].down.rows), groupCount - 1)]
+        groups[min(item / CPUContext.tiles(groups[0].down.rows), groupCount - 1)]
     }
 }

@@ -1,6 +1,5 @@
 #if os(Linux)
     import COpenBLAS
-
     import SystemLibrary
 
     private typealias Product =
@@ -13,15 +12,13 @@
     /// OpenBLAS's sgemm, opened when the first float model asks for it; nil where the library is not installed.
     ///
     /// It must not start threads of its own: our team's members call it, each on tiles of its own. Its pool is made when the library is
-    /// loaded (and its exit handler can wait for that pool for ever), so the number is set before.
+    /// loaded (and its exit handler can wait for that pool for ever), so the number is set before, whatever the environment says.
     private let openBLASProduct: Product? = {
-        let variable = "OPENBLAS_NUM_THREADS"
-        let isSet = getenv(variable) != nil
-        if !isSet { setenv(variable, "1", 1) }
-        let names = ["libopenblas.so.0", "libopenblas.so"]
-        let library = names.lazy.compactMap { dlopen($0, RTLD_NOW | RTLD_LOCAL) }.first
-        if !isSet { unsetenv(variable) }
-        guard let library, let product = dlsym(library, "cblas_sgemm") else { return nil }
+        guard
+            let library = openLibrary(
+                ["libopenblas.so.0", "libopenblas.so"], hiding: ["OPENBLAS_", "GOTO_", "OMP_"],
+                setting: ["OPENBLAS_NUM_THREADS=1"]), let product = dlsym(library, "cblas_sgemm")
+        else { return nil }
         if let limit = dlsym(library, "openblas_set_num_threads") {
             unsafeBitCast(limit, to: (@convention(c) (Int32) -> Void).self)(1)
         }

@@ -19,6 +19,15 @@ final class HeadScreen: @unchecked Sendable {
         var isFull = false
         var fineRows = 0
         var exactRows = 0
+        /// So many of the largest are wanted.
+        var count = 0
+        /// Bits of the tokens that may be chosen; nil: all.
+        var maskWords: UnsafePointer<UInt64>?
+
+        /// Rows of the head that are computed first, for the threshold: those with the best estimates by both planes among the best by the
+        /// coarse one.
+        var probeCount: Int { max(64, 2 * count) }
+        var candidateCount: Int { 4 * probeCount }
     }
 
     /// What one member has counted of one row.
@@ -50,10 +59,9 @@ final class HeadScreen: @unchecked Sendable {
     /// Rows of which all logits are to be computed.
     var fullRows: [Int32] = []
 
-    // What is asked for now.
-    var count = 0
-    /// [vocabulary], or nil: all.
-    var allowed: UnsafePointer<UInt8>?
+    /// Rows that are asked for now, and what each may choose: [rowCount], kept alive.
+    var rowCount = 0
+    private(set) var masks: [TokenMask] = []
     /// States after the final norm [rows, hidden] in place of the step's; for measurements.
     var givenStates: UnsafePointer<Float>?
 
@@ -92,9 +100,6 @@ final class HeadScreen: @unchecked Sendable {
         found.deallocate()
     }
 
-    /// Rows that are computed first, for the threshold: those with the best estimates by both planes among the best by the coarse one.
-    var probeCount: Int { max(64, 2 * count) }
-    var candidateCount: Int { 4 * probeCount }
     /// With more rows than these the full head is the better way: an eighth of its bytes are read of the fine plane, or a quarter of its groups
     /// of rows.
     let fineLimit: Int
@@ -104,14 +109,30 @@ final class HeadScreen: @unchecked Sendable {
     func tileRange(_ tile: Int) -> Range<Int> { tile * Self.tile..<min((tile + 1) * Self.tile, planes.rows) }
     func place(_ member: Int32, _ row: Int) -> Int { Int(member) * rowLimit + row }
 
-    func begin(rowCount: Int, count: Int) {
-        self.count = count
-        for row in 0..<rowCount { rows[row] = Row() }
+    /// Row `row` of those that are asked for next, in ascending order from 0.
+    func begin(row: Int, count: Int, mask: TokenMask) {
+        if row == 0 { masks.removeAll(keepingCapacity: true) }
+        masks.append(mask)
+        rows[row] = Row()
+        rows[row].count = count
+        if !mask.allowsAll { rows[row].maskWords = mask.words }
         for member in 0..<memberCount {
-            for row in 0..<rowCount {
-                counts[member * rowLimit + row] = Counts()
-                lists[member * rowLimit + row].removeAll()
-            }
+            counts[member * rowLimit + row] = Counts()
+            lists[member * rowLimit + row].removeAll()
+        }
+    }
+
+    /// Of the rows that are asked for: probes of the one that has most.
+    var mostProbes: Int {
+        var most = 1
+        for row in 0..<rowCount { most = max(most, rows[row].probeCount) }
+        return most
+    }
+
+    /// Joins what the members computed exactly.
+    func collect(_ row: Int) {
+        for member in 0..<memberCount {
+            for logit in lists[member * rowLimit + row].list { results[row].insert(logit, limit: rows[row].count) }
         }
     }
 
@@ -138,18 +159,18 @@ final class HeadScreen: @unchecked Sendable {
         results[row].removeAll()
         for member in 0..<memberCount {
             let index = member * rowLimit + row
-            for candidate in lists[index].list { results[row].insert(candidate, limit: candidateCount) }
+            for candidate in lists[index].list { results[row].insert(candidate, limit: rows[row].candidateCount) }
             lists[index].removeAll()
         }
         let candidates = results[row].list
         for candidate in candidates { prefetch(Int(candidate.id)) }
         for candidate in candidates {
             let upperEnd = refined(Int(candidate.id), coarse: candidate.logit, row, kernels)
-            probes[row].insert(TokenLogit(id: candidate.id, logit: upperEnd), limit: probeCount)
+            probes[row].insert(TokenLogit(id: candidate.id, logit: upperEnd), limit: rows[row].probeCount)
         }
     }
 
-    /// Has what `refined` reads of a row come.
+    /// Prefetches what `refined` reads of a row.
     func prefetch(_ id: Int) {
         sigma_prefetch(planes.fineRow(id), planes.rowBytes)
         sigma_prefetch(planes.group(of: id) + 4 * planes.columns, Int(SIGMA_SCREEN_NUMBERS))
@@ -161,9 +182,10 @@ final class HeadScreen: @unchecked Sendable {
         guard !rows[row].isFull else { return }
         for (index, probe) in probes[row].list.enumerated() {
             results[row].insert(
-                TokenLogit(id: probe.id, logit: probed[row * 2 * Self.largestCount + index]), limit: count)
+                TokenLogit(id: probe.id, logit: probed[row * 2 * Self.largestCount + index]), limit: rows[row].count)
         }
         let known = results[row].list
+        let count = rows[row].count
         if known.count < count { setFull(row) } else { rows[row].threshold = known[count - 1].logit }
     }
 

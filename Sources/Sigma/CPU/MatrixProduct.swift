@@ -12,7 +12,7 @@ extension WeightMatrix {
     }
 }
 
-extension CPUBackend {
+extension CPUContext {
     /// A tile of a product, on the calling member: out [rows, count] (rows `stride` apart) = W[first ..< first + count] applied to `rows`
     /// activation rows.
     ///
@@ -26,7 +26,7 @@ extension CPUBackend {
         var input = input
         if matrix.type.isQuantized {
             kernels.matmul_packed(Int32(matrix.type.rawValue), data, n, k, &input, Int32(rows), out, stride)
-        } else if usesBLAS && rows >= Self.blasMinimum {
+        } else if usesBLAS && rows >= StepPath.blasMinimum {
             multiplyWithBLAS(matrix, data, count, input, rows: rows, out, stride: stride, member)
         } else {
             kernels.matmul_float(data, Int32(matrix.type.rawValue), n, k, &input, Int32(rows), out, stride)
@@ -40,16 +40,16 @@ extension CPUBackend {
     ) {
         let k = matrix.columns
         let gathered = scratch(member)
-        var tile = UnsafePointer<Float>(gathered + Self.blasRows * k)
+        var tile = UnsafePointer<Float>(gathered + StepPath.blasRows * k)
         if matrix.type == .f32 {
             tile = data.assumingMemoryBound(to: Float.self)
         } else {
-            let widened = gathered + Self.blasRows * k
+            let widened = gathered + StepPath.blasRows * k
             kernels.widen(data, Int32(matrix.type.rawValue), widened, Int32(count * k))
         }
         var row = 0
         while row < rows {
-            let piece = min(Self.blasRows, rows - row)
+            let piece = min(StepPath.blasRows, rows - row)
             var a = input.values! + row * input.value_stride
             var aStride = input.value_stride
             if let index = input.index {

@@ -1,142 +1,104 @@
 import CSigma
 
-/// The largest logits of a step's rows, without most of the output head.
+/// The largest logits of a step's rows, without most of the output head. One operation of the team.
 ///
 /// A coarse plane gives every logit an upper end; the exact logits of the rows with the best ones give a threshold that the wanted ones
-/// reach. Who can reach it is looked at in the fine plane, who still can is computed exactly, by the head's own kernel: a logit has the same
-/// bits as `head` gives it. Sums of estimates are whole numbers, so neither threads nor what is computed beside a row make a difference.
-extension CPUBackend {
-    package var headStatistics: HeadStatistics { headCounts }
+/// reach. Rows that can reach it are looked at in the fine plane, and those that still can are computed exactly, by the head's own kernel: a logit
+/// has the same bits as the full head gives it. Sums of estimates are whole numbers, so neither threads nor what is computed beside a row make a
+/// difference.
+final class ScreenedHead: TeamOperation, @unchecked Sendable {
+    let context: CPUContext
+    let screen: HeadScreen
+    let full: FullHead
+    /// Of the step, or what stands in their place for measurements: where each screened row comes from.
+    private var rows: [Int32] = []
+    /// [rows, vocabulary]: estimates.
+    private var logits: UnsafeMutablePointer<Float>
 
-    /// Whether the file has planes and they are used.
-    package var screensHead: Bool { screen != nil }
-    /// Standard deviations that margins are wide: another number is for measurements and tests.
-    package var screenDeviations: Float {
-        get { screen?.deviations ?? HeadScreen.deviations }
-        set { screen?.deviations = newValue }
+    init(_ context: CPUContext, _ planes: ScreenPlanes, _ full: FullHead) {
+        self.context = context
+        self.full = full
+        screen = HeadScreen(
+            planes, head: context.weights.head, memberCount: context.team.memberCount, rowLimit: StepPath.headRows)
+        logits = UnsafeMutablePointer(bitPattern: 64)!
     }
 
-    /// Whether the screen takes rows that many at once, and so many of their logits.
-    private func screens(_ rowCount: Int, _ count: Int) -> Bool {
-        // OpenBLAS computes a row among many to other bits than alone.
-        screen != nil && (1...HeadScreen.largestCount).contains(count) && !(usesBLAS && rowCount >= Self.blasMinimum)
+    private var kernels: sigma_kernels { context.kernels }
+    private var team: ThreadTeam { context.team }
+
+    /// Whether the screen looks for so many of the largest.
+    func takes(_ count: Int) -> Bool { (1...HeadScreen.largestCount).contains(count) }
+
+    /// Prefetches what a member reads first.
+    func prefetch(_ member: Int32) {
+        let first = screen.tileRange(team.share(member, of: screen.tiles)).lowerBound
+        sigma_prefetch(screen.planes.group(of: first), 2 * screen.planes.groupBytes)
     }
 
-    package func forEachRow(
-        of rows: Range<Int>, largest count: Int, allowed: [Bool],
-        _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void
-    ) {
-        for first in stride(from: rows.lowerBound, to: rows.upperBound, by: headRowLimit) {
-            let part = first..<min(first + headRowLimit, rows.upperBound)
-            guard let screen, screens(part.count, count) else {
-                let logits = head(rows: part)
-                for row in part {
-                    fullSelection.select(count, of: logits.row(row - part.lowerBound, of: part.count), allowed: allowed)
-                    fullSelection.list.withUnsafeBufferPointer { body(row, $0) }
-                }
-                continue
-            }
-            findLargest(count, rows: part, allowed: allowed)
-            for row in part {
-                screen.results[row - part.lowerBound].list.withUnsafeBufferPointer { body(row, $0) }
-            }
-        }
+    /// Begins a list of rows.
+    func begin() { rows.removeAll(keepingCapacity: true) }
+
+    /// Adds a row of the step, of which `count` of the largest logits that the mask allows are wanted.
+    func add(row: Int, count: Int, mask: TokenMask) {
+        screen.begin(row: rows.count, count: count, mask: mask)
+        rows.append(Int32(row))
     }
 
-    package func forEachRow(
-        of rows: Range<Int>, comparing count: Int, allowed: [Bool],
-        _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
-    ) {
-        for first in stride(from: rows.lowerBound, to: rows.upperBound, by: headRowLimit) {
-            let part = first..<min(first + headRowLimit, rows.upperBound)
-            let compares = screens(part.count, count)
-            if compares { findLargest(count, rows: part, allowed: allowed, isCounted: false) }
-            let logits = head(rows: part)
-            for row in part {
-                let index = row - part.lowerBound
-                let own = logits.row(index, of: part.count)
-                if compares, let screen, !screen.rows[index].isFull {
-                    fullSelection.select(count, of: own, allowed: allowed)
-                    headCounts.comparedRows += 1
-                    if fullSelection.list != screen.results[index].list { headCounts.misses += 1 }
-                }
-                body(row, own)
-            }
-        }
-    }
-
-    /// Leaves the `count` largest logits of each row in the screen's results.
+    /// Leaves the largest logits of each row in the screen's results.
     ///
-    /// - Parameter isCounted: whether the rows count as decided by the screen; and those that it leaves to the full head are then computed.
-    func findLargest(_ count: Int, rows: Range<Int>, allowed: [Bool], isCounted: Bool = true) {
-        let screen = screen!
-        headRows = rows
-        screen.begin(rowCount: rows.count, count: count)
-        allowed.withUnsafeBytes { bytes in
-            screen.allowed = bytes.isEmpty ? nil : bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
-            run(.screen)
-            screen.allowed = nil
-        }
-        let groupBytes = weights.head.type.groupBytes(configuration.hiddenSize)
+    /// - Parameters:
+    ///   - logits: room for [rows, vocabulary].
+    ///   - isCounted: whether the rows count as decided by the screen; and those that it leaves to the full head are then computed.
+    func find(into logits: UnsafeMutablePointer<Float>, isCounted: Bool, _ counts: inout HeadStatistics) {
+        self.logits = logits
+        screen.rowCount = rows.count
+        team.run(self)
+        let head = context.weights.head
+        let groupBytes = head.type.groupBytes(context.configuration.hiddenSize)
         var bytes = screen.planes.coarseBytes
         screen.fullRows.removeAll(keepingCapacity: true)
-        for row in 0..<rows.count {
+        for row in rows.indices {
             let work = screen.rows[row]
-            let fineRows = work.fineRows + min(screen.candidateCount, screen.planes.rows)
-            headCounts.fineRows += fineRows
-            headCounts.exactRows += work.exactRows
+            let fineRows = work.fineRows + min(work.candidateCount, screen.planes.rows)
+            counts.fineRows += fineRows
+            counts.exactRows += work.exactRows
             bytes += fineRows * screen.planes.rowBytes + work.exactRows * groupBytes
             if work.isFull {
                 screen.fullRows.append(Int32(row))
-                if isCounted { headCounts.fallbackRows += 1 }
+                if isCounted { counts.fallbackRows += 1 }
                 continue
             }
-            if isCounted { headCounts.screenedRows += 1 }
-            for member in 0..<team.memberCount {
-                for logit in screen.lists[screen.place(Int32(member), row)].list {
-                    screen.results[row].insert(logit, limit: count)
-                }
-            }
+            if isCounted { counts.screenedRows += 1 }
+            screen.collect(row)
         }
         if isCounted, !screen.fullRows.isEmpty {
-            run(.fullRows)
-            bytes += weights.head.byteCount
-            let logits = UnsafeBufferPointer(
-                start: workspace.logits.base, count: screen.fullRows.count * configuration.vocabularySize)
+            full.run(normedRows: screen.fullRows, into: logits)
+            bytes += head.byteCount
+            let all = UnsafeBufferPointer(
+                start: logits, count: screen.fullRows.count * context.configuration.vocabularySize)
             for (index, row) in screen.fullRows.enumerated() {
+                let work = screen.rows[Int(row)]
                 screen.results[Int(row)].select(
-                    count, of: logits.row(index, of: screen.fullRows.count), allowed: allowed)
+                    work.count, of: all.row(index, of: screen.fullRows.count), mask: screen.masks[Int(row)])
             }
         }
-        headCounts.bytes += bytes
-        stepBytes += bytes
+        counts.bytes += bytes
+        context.stepBytes += bytes
     }
 
     // MARK: - On the members
 
-    /// The rows of which all logits are wanted, one behind the other; their states are as screening left them.
-    func fullRowsBody(_ member: Int32) {
-        let screen = screen!
-        screen.fullRows.withUnsafeBufferPointer { index in
-            var input = activations(
-                workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize)
-            input.index = index.baseAddress
-            multiplyHead(input, rows: index.count, list: 0, member)
-        }
-    }
-
-    func screenBody(_ member: Int32) {
-        let screen = screen!
-        let rowCount = headRows.count
+    override func perform(_ member: Int32) {
+        let screen = screen
+        let rowCount = screen.rowCount
         while let row = team.take(0, of: rowCount, member) { prepareState(screen, row, member) }
         team.barrier(member)
         while let tile = team.take(1, of: screen.tiles, member) { estimate(screen, tile, rowCount, member) }
         team.barrier(member)
         while let row = team.take(2, of: rowCount, member) { screen.chooseProbes(row, kernels) }
         team.barrier(member)
-        while let item = team.take(3, of: rowCount * screen.probeCount, member) {
-            probe(screen, item / screen.probeCount, item % screen.probeCount, member)
-        }
+        let probes = screen.mostProbes
+        while let item = team.take(3, of: rowCount * probes, member) { probe(screen, item / probes, item % probes, member) }
         team.barrier(member)
         while let row = team.take(4, of: rowCount, member) { screen.setThreshold(row) }
         team.barrier(member)
@@ -159,23 +121,23 @@ extension CPUBackend {
     }
 
     private func estimates(_ row: Int) -> UnsafeMutablePointer<Float> {
-        workspace.logits.base + row * configuration.vocabularySize
+        logits + row * context.configuration.vocabularySize
     }
 
     /// The state as the head's own products see it: where they read 8 bits, those.
     private func prepareState(_ screen: HeadScreen, _ row: Int, _ member: Int32) {
-        let hidden = configuration.hiddenSize
-        let isQuantized = weights.head.type.isQuantized
-        let normed = workspace.normed.base + row * hidden
-        let blocks = workspace.normedQuantized.base + row * (hidden / 32)
+        let hidden = context.configuration.hiddenSize
+        let isQuantized = context.weights.head.type.isQuantized
+        let normed = context.activations.normed.base + row * hidden
+        let blocks = context.activations.normedQuantized.base + row * (hidden / 32)
         if let states = screen.givenStates {
             normed.update(from: states + row * hidden, count: hidden)
             if isQuantized { kernels.quantize_activations(normed, blocks, Int32(hidden)) }
         } else {
-            normalize(
-                row: headRows.lowerBound + row, to: row, weights.finalNorm.pointer, quantized: isQuantized)
+            context.normalize(
+                row: Int(rows[row]), to: row, context.weights.finalNorm.pointer, quantized: isQuantized)
         }
-        let state = scratch(member)
+        let state = context.scratch(member)
         if isQuantized {
             for block in 0..<hidden / 32 {
                 let scale = blocks[block].scale
@@ -197,8 +159,8 @@ extension CPUBackend {
     /// The upper ends of a tile's logits, and the best of them.
     private func estimate(_ screen: HeadScreen, _ tile: Int, _ rowCount: Int, _ member: Int32) {
         let range = screen.tileRange(tile)
-        let stride = configuration.vocabularySize
-        let tileEstimates = workspace.logits.base + range.lowerBound
+        let stride = context.configuration.vocabularySize
+        let tileEstimates = logits + range.lowerBound
         let found = screen.found + Int(member) * HeadScreen.tile
         withUnsafeTemporaryAllocation(of: sigma_screen_state.self, capacity: rowCount) { states in
             for row in 0..<rowCount { states[row] = screen.rows[row].state }
@@ -208,11 +170,11 @@ extension CPUBackend {
         }
         for row in 0..<rowCount where !screen.rows[row].isFull {
             let values = tileEstimates + row * stride
-            if let allowed = screen.allowed {
-                sigma_screen_mask(values, allowed + range.lowerBound, Int32(range.count))
+            if let words = screen.rows[row].maskWords {
+                sigma_screen_mask(values, words + range.lowerBound / 64, Int32(range.count))
             }
             let place = screen.place(member, row)
-            let limit = screen.candidateCount
+            let limit = screen.rows[row].candidateCount
             let least = screen.lists[place].least(of: limit)
             let count = Int(sigma_screen_find(values, Int32(range.count), least, Int32(range.lowerBound), found))
             for index in 0..<count {
@@ -228,13 +190,13 @@ extension CPUBackend {
     private func exactLogits(
         _ id: Int, _ row: Int, _ out: UnsafeMutablePointer<Float>, _ member: Int32
     ) -> (first: Int, count: Int) {
-        let head = weights.head
+        let head = context.weights.head
         let groupRows = head.type.groupRows
         let first = id / groupRows * groupRows
         let count = min(groupRows, head.rows - first)
-        let input = activations(
-            workspace.normed.base, workspace.normedQuantized, width: configuration.hiddenSize, first: row)
-        multiply(head, first, count, input, rows: 1, out, stride: count, member)
+        let input = context.input(
+            context.activations.normed.base, context.activations.normedQuantized, width: context.configuration.hiddenSize, first: row)
+        context.multiply(head, first, count, input, rows: 1, out, stride: count, member)
         return (first, count)
     }
 
@@ -270,7 +232,7 @@ extension CPUBackend {
             for member in 0..<team.memberCount {
                 sum += screen.counts[screen.place(Int32(member), row)][keyPath: counted]
             }
-            if sum > limit + screen.probeCount { screen.setFull(row) } else { screen.rows[row][keyPath: total] = sum }
+            if sum > limit + screen.rows[row].probeCount { screen.setFull(row) } else { screen.rows[row][keyPath: total] = sum }
         }
     }
 
@@ -300,7 +262,7 @@ extension CPUBackend {
                 let id = Int(found[index])
                 if id >= group.first + group.count { group = exactLogits(id, row, out.baseAddress!, member) }
                 screen.lists[place].insert(
-                    TokenLogit(id: Int32(id), logit: out[id - group.first]), limit: screen.count)
+                    TokenLogit(id: Int32(id), logit: out[id - group.first]), limit: screen.rows[row].count)
             }
         }
     }

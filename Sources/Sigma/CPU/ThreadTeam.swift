@@ -15,7 +15,7 @@ package final class ThreadTeam: @unchecked Sendable {
         guard let team = sigma_team_create(Int32(clamping: memberCount)) else {
             throw SigmaError(
                 .unavailable, "the system does not give this process \(memberCount) threads",
-                remedy: "Use fewer: --threads.")
+                remedy: .lower(.threads))
         }
         self.team = team
         self.memberCount = Int(sigma_team_members(team))
@@ -23,13 +23,15 @@ package final class ThreadTeam: @unchecked Sendable {
 
     deinit { sigma_team_destroy(team) }
 
-    /// Runs `body(context, member)` on every member and returns when all have ended.
-    func run(_ context: UnsafeMutableRawPointer, _ body: sigma_team_body) {
+    /// Runs the operation on every member and returns when all have ended.
+    func run(_ operation: TeamOperation) {
         if keepsToProcessors {
             sigma_keep_to_processors()
             keepsToProcessors = false
         }
-        sigma_team_run(team, body, context)
+        sigma_team_run(
+            team, { context, member in Unmanaged<TeamOperation>.fromOpaque(context!)._withUnsafeGuaranteedRef { $0.perform(member) } },
+            Unmanaged.passUnretained(operation).toOpaque())
     }
 
     /// Inside a body: waits for all members.
@@ -58,4 +60,10 @@ package final class ThreadTeam: @unchecked Sendable {
             return max(1, Int(sigma_processor_count()))
         #endif
     }
+}
+
+/// Work that the members of a team do together: an object that holds its arguments while it runs.
+package class TeamOperation {
+    /// The member's part; called on every member at once.
+    func perform(_ member: Int32) { preconditionFailure("an operation does something") }
 }

@@ -15,7 +15,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     let pool: KVBlockPool
     let rotary: DeviceRotary
     let workspace: CUDAWorkspace
-    package let memoryPlan: CUDAMemoryPlan
+    package let memoryPlan: DeviceMemoryPlan
     private let workspaceMemory: DeviceMemory
 
     let stream: CUDAStream
@@ -39,8 +39,8 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     private var failure: (any Error)?
     /// After a failure: counters may not be what kernels expect.
     private var mustReset = true
-    /// The tokens that `workspace.allowed` allows; nil: none was uploaded yet.
-    private var allowedTokens: [Bool]?
+    /// What `workspace.allowed` allows; nil: nothing was uploaded yet.
+    private var uploadedMask: TokenMask?
     package private(set) var stepBytes = 0
 
     /// Choices of a row in all layers before each, and in all.
@@ -79,7 +79,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         do {
             let places = ExpertRecordTable(model)
             let dense = CUDADenseLayout(model.weights)
-            let plan: CUDAMemoryPlan
+            let plan: DeviceMemoryPlan
             (plan, workspace, workspaceMemory) = try Self.plan(
                 model, device, places, denseBytes: dense.byteCount, limits: limits, rowLimit: rowLimit)
             memoryPlan = plan
@@ -118,7 +118,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
             guard value > Int(limit) else { return }
             throw SigmaError(
                 .unavailable, "the CUDA back end takes \(what) up to \(limit), and this model has \(value)", path: path,
-                remedy: "Use the CPU: --backend cpu.")
+                remedy: .set(.backend, to: "cpu"))
         }
         try check(c.headDim, Int32(SIGMA_CUDA_MAX_HEAD_DIM), "a head_dim")
         try check(c.expertCount, Int32(SIGMA_CUDA_MAX_EXPERTS), "experts")
@@ -129,7 +129,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     private static func plan(
         _ model: ModelFile, _ device: CUDADevice, _ places: ExpertRecordTable, denseBytes: Int, limits: MemoryLimits,
         rowLimit: Int
-    ) throws -> (CUDAMemoryPlan, CUDAWorkspace, DeviceMemory) {
+    ) throws -> (DeviceMemoryPlan, CUDAWorkspace, DeviceMemory) {
         let c = model.configuration
         let free = try device.freeBytes()
         // The driver's own: code, local memory of threads, graphs, and what an allocator loses.
@@ -138,12 +138,12 @@ package final class CUDABackend: Backend, @unchecked Sendable {
             c, model.weights, rowLimit: rowLimit, headRowLimit: headRows, availableBytes: available)
         var slotLimit: Int?
         if case .bytes(let bytes) = limits.cache { slotLimit = max(0, bytes) / max(1, places.slotBytes) }
-        let plan = CUDAMemoryPlan(
+        let plan = DeviceMemoryPlan(
             availableBytes: available, denseBytes: denseBytes,
             workspaceBytes: sized.byteCount + DeviceRotary.byteCount(c) + 8 * places.recordCount,
             expertBytes: places.totalBytes, slotBytes: places.slotBytes, recordsPerToken: places.recordsPerToken,
             recordCount: places.presentCount, slotLimit: slotLimit,
-            stagingBytes: DeviceExperts.stagingBytes(places), kvBlockBytes: CUDASequence.blockBytes(.f16, c),
+            stagingBytes: DeviceExperts.stagingBytes(places), kvBlockBytes: KVBlockLayout(device: .f16, c).byteCount,
             contextLength: c.contextLength)
         try plan.check(device: device.name)
         let memory = try DeviceMemory(device, byteCount: sized.byteCount)
@@ -152,34 +152,14 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         return (plan, workspace, memory)
     }
 
-    package var name: String { "cuda" }
-    package var deviceName: String { device.name }
-    package var architecture: String { device.architecture }
     /// Whether the kernels were compiled when the back end was made, and not found in the cache.
     package var compiledKernels: Bool { kernels.wereCompiled }
-    package var rowLimit: Int { workspace.rowLimit }
     package var headRowLimit: Int { Self.headRows }
     package var rowsAreIndependent: Bool { true }
-    package var expertStatistics: ExpertStatistics { experts.statistics }
-    package var expertCacheBytes: Int { experts.byteCount }
 
-    package func makeSequence(kvType: KVType) throws -> any SequenceState {
-        guard kvType != .q8_0 || configuration.headDim % 32 == 0 else {
-            throw SigmaError(
-                .unavailable,
-                "an 8-bit key-value cache needs a head_dim that is a multiple of 32, and this model's is \(configuration.headDim)",
-                remedy: "Use --kv-type f16.")
-        }
-        return CUDASequence(kvType: kvType, configuration, pool: pool)
-    }
-
-    package func positionLimit(kvType: KVType) -> Int? {
-        memoryPlan.positionLimit(blockBytes: CUDASequence.blockBytes(kvType, configuration))
-    }
-
-    package func hasRoom(for count: Int, in sequence: any SequenceState) -> Bool {
-        let sequence = unsafeDowncast(sequence, to: CUDASequence.self)
-        return pool.hasRoom(for: sequence.growth(to: sequence.length + count))
+    package func makeSequence(kvType: KVType) throws -> SequenceState {
+        try kvType.check(headDim: configuration.headDim)
+        return SequenceState(layout: KVBlockLayout(device: kvType, configuration), store: pool)
     }
 
     // MARK: - The step
@@ -200,11 +180,12 @@ package final class CUDABackend: Backend, @unchecked Sendable {
                 mustReset = false
             }
             for segment in segments {
-                try sequence(of: segment).reserve(segment.position + segment.count)
+                try segment.sequence.reserve(segment.position + segment.count)
+                try segment.sequence.deviceTable.update(segment.sequence, device)
             }
             let positions = segments.map { $0.position + $0.count }.max() ?? 0
             if try rotary.extend(to: positions) { graphs.removeAll() }
-            record.write(batch, configuration, to: recordMemory.base) { sequence(of: $0) }
+            record.write(batch, configuration, to: recordMemory.base)
             isBusy = true
             try experts.begin(rows: record.rowCount, in: stream)
             try stream.copy(record.byteCount, from: recordMemory.base, to: workspace.record)
@@ -271,36 +252,18 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         return UnsafeBufferPointer(start: logits, count: count)
     }
 
-    package func forEachRow(
-        of rows: Range<Int>, largest count: Int, allowed: [Bool],
-        _ body: (_ row: Int, _ largest: UnsafeBufferPointer<TokenLogit>) -> Void
-    ) {
-        guard count > 0, count <= Int(SIGMA_CUDA_MAX_TOP) else {
-            return forEachRowFromAll(of: rows, largest: count, allowed: allowed, body)
+    /// Keys of the largest logits that the mask allows [rows, count], zero where there are no more; none once the step has failed.
+    func largestKeys(_ count: Int, _ rows: Range<Int>, _ mask: TokenMask) -> UnsafeBufferPointer<UInt64> {
+        let keys = keysMemory.base.assumingMemoryBound(to: UInt64.self)
+        attempt {
+            try upload(mask)
+            isBusy = true
+            try enqueueHead(rows, in: stream)
+            let source = try enqueueTop(rows: rows.count, count: count, isLimited: !mask.allowsAll, in: stream)
+            try stream.copy(rows.count * count * 8, from: source, to: keys)
+            try settle()
         }
-        var list: [TokenLogit] = []
-        for first in stride(from: rows.lowerBound, to: rows.upperBound, by: headRowLimit) {
-            let part = first..<min(first + headRowLimit, rows.upperBound)
-            let keys = keysMemory.base.assumingMemoryBound(to: UInt64.self)
-            attempt {
-                try setAllowed(allowed)
-                isBusy = true
-                try enqueueHead(part, in: stream)
-                let source = try enqueueTop(rows: part.count, count: count, isLimited: !allowed.isEmpty, in: stream)
-                try stream.copy(part.count * count * 8, from: source, to: keys)
-                try settle()
-            }
-            for (index, row) in part.enumerated() {
-                list.removeAll(keepingCapacity: true)
-                if failure == nil {
-                    for key in UnsafeBufferPointer(start: keys + index * count, count: count) where key != 0 {
-                        let logit = sigma_cuda_key_logit(key)
-                        if logit.isFinite { list.append(TokenLogit(id: sigma_cuda_key_id(key), logit: logit)) }
-                    }
-                }
-                list.withUnsafeBufferPointer { body(row, $0) }
-            }
-        }
+        return UnsafeBufferPointer(start: keys, count: failure == nil ? rows.count * count : 0)
     }
 
     package func end() throws {
@@ -312,7 +275,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         } catch {
             throw fail(error)
         }
-        for segment in segments { sequence(of: segment).advance(by: segment.count) }
+        for segment in batch?.segments ?? [] { segment.sequence.advance(by: segment.kept) }
         segments.removeAll()
         batch = nil
     }
@@ -336,16 +299,12 @@ package final class CUDABackend: Backend, @unchecked Sendable {
             start: all + rows * choicesBefore[layer], count: rows * (choicesBefore[layer + 1] - choicesBefore[layer]))
     }
 
-    func sequence(of segment: Batch.Segment) -> CUDASequence {
-        unsafeDowncast(segment.sequence, to: CUDASequence.self)
-    }
-
     /// Bytes of weights and cache that the step read, but for routed experts and the head.
     private func denseStepBytes() -> Int {
         var bytes = layerBytes + record.rowCount * embeddingRowBytes
         for segment in segments {
             let positions = segment.position + segment.count
-            bytes += positions * sequence(of: segment).blockBytes / KVCache.blockLength
+            bytes += positions * segment.sequence.layout.positionBytes
         }
         return bytes
     }
@@ -398,15 +357,13 @@ package final class CUDABackend: Backend, @unchecked Sendable {
     }
 
     /// Uploads which tokens may be chosen, where that has changed.
-    private func setAllowed(_ allowed: [Bool]) throws(CUDAStatus) {
-        guard !allowed.isEmpty, allowedTokens != allowed else { return }
-        allowedTokens = nil
-        var words = [UInt32](repeating: 0, count: (configuration.vocabularySize + 31) / 32)
-        for (id, isAllowed) in allowed.enumerated() where isAllowed { words[id / 32] |= 1 << UInt32(id % 32) }
-        // Not in the stream: nothing that runs there reads it yet.
+    private func upload(_ mask: TokenMask) throws(CUDAStatus) {
+        guard !mask.allowsAll, uploadedMask !== mask else { return }
+        uploadedMask = nil
+        // Not in the stream: nothing that runs there reads it yet. Words of 32 bits lie in those of 64 in their order.
         try stream.synchronize()
-        try device.copy(words.count * 4, from: words, to: workspace.allowed)
-        allowedTokens = allowed
+        try device.copy((configuration.vocabularySize + 31) / 32 * 4, from: mask.words, to: workspace.allowed)
+        uploadedMask = mask
     }
 }
 

@@ -53,7 +53,7 @@ package enum CUDAUnavailable: Error, Sendable, Equatable {
         }
     }
 
-    private var remedy: String {
+    private var remedy: Remedy {
         switch self {
         case .noDriver, .noDevice: "Use the CPU: --backend cpu."
         case .driverNotOpened: "Correct or unset SIGMA_CUDA_DRIVER, or use --backend cpu."

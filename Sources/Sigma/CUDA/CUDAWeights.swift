@@ -127,15 +127,10 @@ struct CUDAWeights {
             case .dense(let mlp): alwaysOn = place(mlp)
             case .mixture(let router, let bias, let experts, let shared):
                 let choices = c.expertsPerToken[index]
-                let normalizes =
-                    switch c.weightNormalization {
-                    case .never: false
-                    case .whenSeveral: choices > 1
-                    case .always: true
-                    }
                 mixture = CUDALayer.Mixture(
                     router: place(router), selectionBias: place(bias), layout: experts.layout,
-                    expertCount: experts.count, choices: choices, normalizes: normalizes)
+                    expertCount: experts.count, choices: choices,
+                    normalizes: c.normalizesWeights(choices: choices))
                 alwaysOn = shared.map(place)
             }
             return CUDALayer(

@@ -107,7 +107,7 @@ struct CUDAWorkspace {
         sharedBlocks = take(rowLimit * blocks(always))
         sharedOutputs = take(always == 0 ? 0 : rowLimit * hidden * 4)
 
-        let splits = (c.contextLength + KVCache.blockLength - 1) / KVCache.blockLength
+        let splits = (c.contextLength + KVBlockLayout.length - 1) / KVBlockLayout.length
         stateCapacity = max(Int(SIGMA_CUDA_FEW_ROWS) * splits, min(64 * splits, 4096))
         let stateBytes = Int(sigma_cuda_state_bytes(Int32(c.headDim)))
         states = take(stateCapacity * c.kvHeadCount * stateBytes)

@@ -14,7 +14,7 @@ final class DeviceExperts {
     /// What a kernel reads of a record, in each layer.
     private let recordBytes: [Int]
     /// Offset of every record in its home.
-    private let offsets: [Int]
+    private let offsets: TypedArray<Record, Int>
     private let home: Home
     private let table: DeviceMemory
     private let tableCopy: PinnedMemory
@@ -24,14 +24,14 @@ final class DeviceExperts {
     // Slots; none where all are on the device.
     private let slotMemory: DeviceMemory?
     private let slotBytes: Int
-    /// [records]; -1: none.
-    private var slotOfRecord: [Int32] = []
-    private var freeSlots: [Int32] = []
+    /// [records]
+    private var slotOfRecord: TypedArray<Record, Slot?>
+    private var freeSlots: [Slot] = []
     private var policy: (any EvictionPolicy)?
-    private var pending: [(record: Int, slot: Int32, event: CUDAEvent)] = []
+    private var pending: [(record: Record, slot: Slot, event: CUDAEvent)] = []
     private var idleEvents: [CUDAEvent] = []
     private let copyStream: CUDAStream
-    private var isUsed: [Bool]
+    private var isUsed: TypedArray<Record, Bool>
 
     // Buffers for a layer's experts, in turn, in steps of many rows.
     private var staging: DeviceMemory?
@@ -50,7 +50,9 @@ final class DeviceExperts {
 
     static func stagingBytes(_ places: ExpertRecordTable) -> Int {
         let layers = (0..<places.layerCount).map { layer in
-            (0..<places.expertCount).reduce(0) { $0 + (places.places[layer * places.expertCount + $1]?.byteCount ?? 0) }
+            (0..<places.expertCount).reduce(0) {
+                $0 + (places.places[places.record(layer: layer, expert: Expert($1))]?.byteCount ?? 0)
+            }
         }
         return 2 * (layers.max() ?? 0)
     }
@@ -69,17 +71,19 @@ final class DeviceExperts {
         self.recordBytes = recordBytes
         self.places = places
         var offset = 0
-        offsets = places.places.map { place in
-            defer { offset += place?.byteCount ?? 0 }
-            return offset
-        }
+        offsets = TypedArray(
+            places.places.map { place in
+                defer { offset += place?.byteCount ?? 0 }
+                return offset
+            })
         let total = offset
         slotBytes = places.slotBytes
         let tableBytes = max(8, places.recordCount * 8)
         table = try DeviceMemory(device, byteCount: tableBytes)
         tableCopy = try PinnedMemory(device, byteCount: tableBytes)
         copyStream = try CUDAStream(device)
-        isUsed = Array(repeating: false, count: places.recordCount)
+        slotOfRecord = TypedArray(repeating: nil, count: places.recordCount)
+        isUsed = TypedArray(repeating: false, count: places.recordCount)
         mixtureLayers = (0..<places.layerCount).filter { places.choices[$0] > 0 }
         if slotCount == 0 {
             home = .device(try DeviceMemory(device, byteCount: total))
@@ -99,8 +103,7 @@ final class DeviceExperts {
         staging = try DeviceMemory(device, byteCount: Self.stagingBytes(places))
         stagedTable = try DeviceMemory(device, byteCount: tableBytes)
         stagedCopy = try PinnedMemory(device, byteCount: tableBytes)
-        slotOfRecord = Array(repeating: -1, count: places.recordCount)
-        freeSlots = (0..<Int32(slotCount)).reversed()
+        freeSlots = (0..<slotCount).reversed().map { Slot($0) }
         self.policy = policy.make(recordCount: places.recordCount, capacity: slotCount)
         for _ in 0..<2 {
             isReady.append(try CUDAEvent(device))
@@ -114,7 +117,7 @@ final class DeviceExperts {
     var byteCount: Int { slotMemory?.byteCount ?? places.totalBytes }
 
     func items() -> [WeightUpload.Item] {
-        (0..<places.recordCount).compactMap { record in
+        places.places.indices.compactMap { record in
             guard let place = places.places[record] else { return nil }
             let target: WeightUpload.Item.Target =
                 switch home {
@@ -129,15 +132,15 @@ final class DeviceExperts {
 
     /// Fills the slots with the first experts of every layer, and waits for them.
     func fillSlots() throws(CUDAStatus) {
-        guard let policy else { return }
+        guard policy != nil else { return }
         for expert in 0..<places.expertCount {
             for layer in mixtureLayers where !freeSlots.isEmpty {
-                let record = places.record(layer: layer, expert: expert)
+                let record = places.record(layer: layer, expert: Expert(expert))
                 guard places.places[record] != nil else { continue }
                 let slot = freeSlots.removeLast()
                 try copy(record, to: slotAddress(slot))
                 slotOfRecord[record] = slot
-                policy.add(record, after: .passed)
+                policy?.add(record, after: .passed)
             }
         }
         try copyStream.synchronize()
@@ -162,7 +165,7 @@ final class DeviceExperts {
         if !isResident { try takeInUploads() }
         if !tableIsCurrent {
             let entries = tableCopy.base.assumingMemoryBound(to: DeviceAddress.self)
-            for record in 0..<places.recordCount { entries[record] = address(of: record) }
+            for record in places.places.indices { entries[record.index] = address(of: record) }
             try stream.copy(places.recordCount * 8, from: tableCopy.base, to: table.address)
             tableIsCurrent = true
         }
@@ -171,10 +174,9 @@ final class DeviceExperts {
         for (turn, layer) in mixtureLayers.enumerated() {
             let buffer = staging.address + DeviceAddress(turn % 2 * (staging.byteCount / 2))
             for expert in 0..<places.expertCount {
-                let record = places.record(layer: layer, expert: expert)
-                let isThere = slotOfRecord[record] >= 0
-                entries[record] =
-                    isThere ? slotAddress(slotOfRecord[record]) : buffer + DeviceAddress(stagedOffset(record, layer))
+                let record = places.record(layer: layer, expert: Expert(expert))
+                entries[record.index] =
+                    slotOfRecord[record].map { slotAddress($0) } ?? buffer + DeviceAddress(stagedOffset(record, layer))
             }
         }
         try stream.copy(places.recordCount * 8, from: stagedCopy.base, to: stagedTable.address)
@@ -200,15 +202,15 @@ final class DeviceExperts {
         let buffer = staging!.address + DeviceAddress(turn % 2 * (staging!.byteCount / 2))
         if wasUsed[turn % 2] { try copyStream.wait(for: isDone[turn % 2]) }
         for expert in 0..<places.expertCount {
-            let record = places.record(layer: layer, expert: expert)
-            guard slotOfRecord[record] < 0, places.places[record] != nil else { continue }
+            let record = places.record(layer: layer, expert: Expert(expert))
+            guard slotOfRecord[record] == nil, places.places[record] != nil else { continue }
             try copy(record, to: buffer + DeviceAddress(stagedOffset(record, layer)))
         }
         try isReady[turn % 2].record(in: copyStream)
     }
 
-    private func stagedOffset(_ record: Int, _ layer: Int) -> Int {
-        offsets[record] - offsets[layer * places.expertCount]
+    private func stagedOffset(_ record: Record, _ layer: Int) -> Int {
+        offsets[record] - offsets[places.record(layer: layer, expert: Expert(0))]
     }
 
     /// Takes note of what a completed step used, and has what was missing come into slots.
@@ -218,30 +220,32 @@ final class DeviceExperts {
     @discardableResult
     func end(chosen: (_ layer: Int) -> UnsafeBufferPointer<Int32>) throws(CUDAStatus) -> Int {
         var bytes = 0
-        var missed: [Int] = []
+        var missed: [Record] = []
         for layer in mixtureLayers {
-            let first = layer * places.expertCount
-            for expert in chosen(layer) where !isUsed[first + Int(expert)] {
-                let record = first + Int(expert)
+            for expert in chosen(layer) {
+                let record = places.record(layer: layer, expert: Expert(Int(expert)))
+                guard !isUsed[record] else { continue }
                 isUsed[record] = true
                 bytes += recordBytes[layer]
                 counts.requests += 1
-                if isResident || slotOfRecord[record] >= 0 {
+                if isResident || slotOfRecord[record] != nil {
                     counts.hits += 1
-                    if let policy, !isStaged {
-                        policy.remove(record)
-                        policy.add(record, after: .hit)
+                    if !isStaged {
+                        policy?.remove(record)
+                        policy?.add(record, after: .hit)
                     }
                 } else if !isStaged {
                     missed.append(record)
                 }
             }
-            for expert in chosen(layer) { isUsed[first + Int(expert)] = false }
+            for expert in chosen(layer) {
+                isUsed[places.record(layer: layer, expert: Expert(Int(expert)))] = false
+            }
         }
         // A step of many rows meets nearly all experts, and leaves the slots as they are.
         guard !isResident else { return bytes }
         if isStaged {
-            for record in 0..<places.recordCount where slotOfRecord[record] < 0 {
+            for record in places.places.indices where slotOfRecord[record] == nil {
                 counts.bytesRead += places.places[record]?.byteCount ?? 0
                 counts.reads += places.places[record] == nil ? 0 : 1
             }
@@ -261,12 +265,11 @@ final class DeviceExperts {
         return bytes
     }
 
-    private func evict() -> Int32? {
+    private func evict() -> Slot? {
         guard let victim = policy?.removeVictim() else { return nil }
-        let slot = slotOfRecord[victim]
-        slotOfRecord[victim] = -1
         tableIsCurrent = false
-        return slot
+        defer { slotOfRecord[victim] = nil }
+        return slotOfRecord[victim]
     }
 
     /// What has come is in the table from now on.
@@ -281,21 +284,20 @@ final class DeviceExperts {
     }
 
     /// Asynchronous, in the copying stream.
-    private func copy(_ record: Int, to target: DeviceAddress) throws(CUDAStatus) {
+    private func copy(_ record: Record, to target: DeviceAddress) throws(CUDAStatus) {
         guard case .host(let memory) = home, let place = places.places[record] else { return }
         try copyStream.copy(place.byteCount, from: memory.base + offsets[record], to: target)
     }
 
-    private func slotAddress(_ slot: Int32) -> DeviceAddress {
-        slotMemory!.address + DeviceAddress(Int(slot) * slotBytes)
+    private func slotAddress(_ slot: Slot) -> DeviceAddress {
+        slotMemory!.address + DeviceAddress(slot.index * slotBytes)
     }
 
-    private func address(of record: Int) -> DeviceAddress {
+    private func address(of record: Record) -> DeviceAddress {
         switch home {
         case .device(let memory): return memory.address + DeviceAddress(offsets[record])
         case .host(let memory):
-            let slot = slotOfRecord[record]
-            return slot >= 0 ? slotAddress(slot) : memory.address + DeviceAddress(offsets[record])
+            return slotOfRecord[record].map { slotAddress($0) } ?? memory.address + DeviceAddress(offsets[record])
         }
     }
 }

@@ -4,10 +4,12 @@ import Synchronization
 /// hold up the device.
 ///
 /// Any thread may call.
-final class KVBlockPool: Sendable {
+final class KVBlockPool: KVBlockStore {
     private struct State {
         /// By size: a pool has blocks of at most three sizes.
         var free: [Int: [DeviceMemory]] = [:]
+        /// Of the blocks that sequences hold.
+        var held: [UInt: DeviceMemory] = [:]
         var heldBytes = 0
         var freeBytes = 0
     }
@@ -28,14 +30,17 @@ final class KVBlockPool: Sendable {
     func hasRoom(for bytes: Int) -> Bool { heldBytes + bytes <= limit }
 
     /// - Throws: `SigmaError(.unavailable)` if the limit is reached or the device has no more.
-    func take(_ byteCount: Int) throws -> DeviceMemory {
+    private func allocate(_ byteCount: Int) throws -> DeviceMemory {
         // What has another size goes, where it is in the way.
         let (block, superfluous): (DeviceMemory?, [DeviceMemory]) = try state.withLock { state in
             guard state.heldBytes + byteCount <= limit else {
                 throw SigmaError(
                     .unavailable,
                     "the CUDA device has no room for more keys and values: \(state.heldBytes >> 20) of \(limit >> 20) MiB are used",
-                    remedy: "Use more memory (--memory), a shorter prompt, fewer sequences at once, or --kv-type q8_0.")
+                    remedy: .anyOf([
+                        .raise(.memory, least: nil), "Shorten the prompt.", "Use fewer sequences at once.",
+                        .set(.kvType, to: "q8_0"),
+                    ]))
             }
             state.heldBytes += byteCount
             if let block = state.free[byteCount]?.popLast() {
@@ -58,13 +63,46 @@ final class KVBlockPool: Sendable {
         }
     }
 
-    func giveBack(_ blocks: [DeviceMemory]) {
+    func take(_ byteCount: Int) throws -> UInt {
+        let memory = try allocate(byteCount)
+        let address = UInt(memory.address)
+        state.withLock { $0.held[address] = memory }
+        return address
+    }
+
+    func giveBack(_ address: UInt, byteCount: Int) {
         state.withLock { state in
-            for block in blocks {
-                state.heldBytes -= block.byteCount
-                state.freeBytes += block.byteCount
-                state.free[block.byteCount, default: []].append(block)
-            }
+            guard let block = state.held.removeValue(forKey: address) else { return }
+            state.heldBytes -= block.byteCount
+            state.freeBytes += block.byteCount
+            state.free[block.byteCount, default: []].append(block)
         }
+    }
+
+    func copy(_ byteCount: Int, from source: UInt, to target: UInt) throws {
+        // Through the host: rare, and no step is running.
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
+        defer { buffer.deallocate() }
+        try read(buffer, from: source)
+        try write(UnsafeRawBufferPointer(buffer), to: target)
+    }
+
+    func read(_ bytes: UnsafeMutableRawBufferPointer, from address: UInt) throws {
+        try transfer { device throws(CUDAStatus) in
+            try device.copy(bytes.count, from: DeviceAddress(address), to: bytes.baseAddress!)
+        }
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer, to address: UInt) throws {
+        try transfer { device throws(CUDAStatus) in
+            try device.copy(bytes.count, from: bytes.baseAddress!, to: DeviceAddress(address))
+        }
+    }
+
+    private func transfer(_ body: (CUDADevice) throws(CUDAStatus) -> Void) throws {
+        do {
+            try device.use()
+            try body(device)
+        } catch { throw device.failure(error, "the transfer of keys and values") }
     }
 }

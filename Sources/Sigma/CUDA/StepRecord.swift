@@ -37,11 +37,10 @@ struct StepRecord {
     mutating func setSplits(_ splits: Int) { runs[0].splits = splits }
 
     /// - Parameters:
+    ///   - batch: its sequences have blocks, and tables, for all of its positions.
     ///   - memory: of `capacity`.
-    ///   - sequence: a segment's, with blocks for all of its positions.
     mutating func write(
-        _ batch: Batch, _ c: ModelConfiguration, to memory: UnsafeMutableRawPointer,
-        sequence: (Batch.Segment) -> CUDASequence
+        _ batch: Batch, _ c: ModelConfiguration, to memory: UnsafeMutableRawPointer
     ) {
         rowCount = batch.tokens.count
         sequencesOffset = Self.sequencesOffset(rows: rowCount)
@@ -52,9 +51,9 @@ struct StepRecord {
         let tiles = (memory + tilesOffset).assumingMemoryBound(to: sigma_cuda_query_tile.self)
         var tileCount = 0
         for (index, segment) in batch.segments.enumerated() {
-            let owner = sequence(segment)
+            let owner = segment.sequence
             sequences[index] = sigma_cuda_sequence(
-                blocks: owner.tableAddress, first_row: Int32(segment.firstRow), rows: Int32(segment.count),
+                blocks: owner.deviceTable.address, first_row: Int32(segment.firstRow), rows: Int32(segment.count),
                 position: Int32(segment.position), padding: 0)
             for row in 0..<segment.count {
                 rows[segment.firstRow + row] = sigma_cuda_row(
@@ -63,7 +62,7 @@ struct StepRecord {
             }
             let count = Int(
                 sigma_cuda_tile_count(Int32(segment.count), Int32(c.headCount), Int32(c.kvHeadCount)))
-            let splits = (segment.position + segment.count + KVCache.blockLength - 1) / KVCache.blockLength
+            let splits = (segment.position + segment.count + KVBlockLayout.length - 1) / KVBlockLayout.length
             if runs.last?.kvType != owner.kvType {
                 runs.append(
                     Run(

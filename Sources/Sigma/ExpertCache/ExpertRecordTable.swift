@@ -1,4 +1,4 @@
-/// Where every expert's record lies in a model file. A record's number is layer * experts + expert: the order of the file, layer by layer.
+/// Where every expert's record lies in a model file.
 package struct ExpertRecordTable: Sendable {
     package struct Place: Sendable {
         /// In the file; a multiple of 16384, as the size is.
@@ -16,8 +16,8 @@ package struct ExpertRecordTable: Sendable {
 
     package let expertCount: Int
     package let layerCount: Int
-    /// [layers * experts]; nil in dense layers.
-    package let places: [Place?]
+    /// [records]; nil in dense layers.
+    package let places: TypedArray<Record, Place?>
     /// Experts that a token uses in each layer.
     package let choices: [Int]
     package let path: String
@@ -27,7 +27,7 @@ package struct ExpertRecordTable: Sendable {
         self.expertCount = expertCount
         layerCount = choices.count
         self.choices = choices
-        self.places = places
+        self.places = TypedArray(places)
         self.path = path
     }
 
@@ -59,9 +59,11 @@ package struct ExpertRecordTable: Sendable {
     package var totalBytes: Int { places.reduce(0) { $0 + ($1?.byteCount ?? 0) } }
     /// Records that one token uses.
     package var recordsPerToken: Int { choices.reduce(0, +) }
-    package func record(layer: Int, expert: Int) -> Int { layer * expertCount + expert }
-    package func name(of record: Int) -> String {
-        "blk.\(record / expertCount).\(ModelFileFormat.experts), expert \(record % expertCount)"
+    package func record(layer: Int, expert: Expert) -> Record { Record(layer * expertCount + expert.index) }
+    package func layer(of record: Record) -> Int { record.index / expertCount }
+    package func expert(of record: Record) -> Expert { Expert(record.index % expertCount) }
+    package func name(of record: Record) -> String {
+        "blk.\(layer(of: record)).\(ModelFileFormat.experts), expert \(expert(of: record))"
     }
 }
 

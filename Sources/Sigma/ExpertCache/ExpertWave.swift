@@ -1,8 +1,11 @@
 /// Records of one layer that can be computed with now.
 package struct ExpertWave {
     /// Experts, in the order in which they became ready.
-    package internal(set) var experts: [Int] = []
-    package internal(set) var records: [UnsafeRawPointer] = []
+    package private(set) var experts: [Expert] = []
+    /// [experts]: the bytes of each one's record.
+    package private(set) var records: [UnsafeRawPointer] = []
+    /// [experts]: the slot that holds them.
+    private(set) var slots: [Slot] = []
 
     package init() {}
 
@@ -11,44 +14,12 @@ package struct ExpertWave {
     mutating func removeAll() {
         experts.removeAll(keepingCapacity: true)
         records.removeAll(keepingCapacity: true)
+        slots.removeAll(keepingCapacity: true)
     }
 
-    mutating func append(_ expert: Int, _ record: UnsafeRawPointer) {
+    mutating func append(_ expert: Expert, _ record: UnsafeRawPointer, in slot: Slot) {
         experts.append(expert)
         records.append(record)
-    }
-}
-
-/// What experts cost since the model was loaded.
-package struct ExpertStatistics: Sendable, Equatable {
-    /// Records asked for, each once a layer and step.
-    package var requests = 0
-    /// Of them: those that lay in memory, and those that a prediction or a sweep had begun to read.
-    package var hits = 0
-    package var foretold = 0
-    /// Records read from the disk, and their bytes; reads that began and were given up count with what was read.
-    package var reads = 0
-    package var bytesRead = 0
-    /// Predictions of single experts that were computed, and those that were right.
-    package var predictions = 0
-    package var rightPredictions = 0
-    /// Seconds in which computation waited for a record.
-    package var stall = 0.0
-
-    package init() {}
-
-    package var hitRate: Double { requests == 0 ? 1 : Double(hits) / Double(requests) }
-    package static func + (a: Self, b: Self) -> Self { a - (Self() - b) }
-    package static func - (a: Self, b: Self) -> Self {
-        var difference = a
-        difference.requests -= b.requests
-        difference.hits -= b.hits
-        difference.foretold -= b.foretold
-        difference.reads -= b.reads
-        difference.bytesRead -= b.bytesRead
-        difference.predictions -= b.predictions
-        difference.rightPredictions -= b.rightPredictions
-        difference.stall -= b.stall
-        return difference
+        slots.append(slot)
     }
 }

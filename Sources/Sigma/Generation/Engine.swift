@@ -1,15 +1,16 @@
 /// A loaded model with its back end, and the scheduler whose thread runs every step. The thread ends when the engine is released.
 package final class Engine: Sendable {
     package let model: ModelFile
-    package let backend: any Backend
+    package let backend: any EngineBackend
     package let forwardPass: ForwardPass
     package let tokenizer: Tokenizer?
     package let chatFormat: ChatFormat?
     /// Positions a sequence may have.
     package let contextLength: Int
     package let stopTokens: Set<Int32>
-    /// [vocabulary]: rows that may be chosen; empty: all.
-    package let allowedTokens: [Bool]
+    /// Tokens that may be chosen.
+    package let choosable: TokenMask
+    private let timelines = TimelineRegistry()
     private let scheduler: Scheduler
 
     package var configuration: ModelConfiguration { model.configuration }
@@ -18,7 +19,7 @@ package final class Engine: Sendable {
 
     /// - Parameter contextLength: a limit below (or above) what the model states; nil: the model's.
     /// - Throws: `SigmaError` if the model's tokenizer is damaged, or no thread can be had.
-    package init(model: ModelFile, backend: any Backend, contextLength: Int? = nil) throws {
+    package init(model: ModelFile, backend: any EngineBackend, contextLength: Int? = nil) throws {
         self.model = model
         self.backend = backend
         forwardPass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
@@ -35,17 +36,25 @@ package final class Engine: Sendable {
         var stops = Set(model.chatFormat?.stopTokens ?? [])
         if let eos = tokenizer?.eos { stops.insert(eos) }
         stopTokens = stops
-        allowedTokens =
+        let vocabularySize = model.configuration.vocabularySize
+        choosable =
             tokenizer.map { tokenizer in
-                (0..<model.configuration.vocabularySize).map { tokenizer.isAllowed(Int32($0)) }
-            } ?? []
-        scheduler = Scheduler(forwardPass, model.configuration, allowedTokens: allowedTokens)
+                TokenMask(vocabularySize: vocabularySize) { tokenizer.isAllowed($0) }
+            } ?? TokenMask(all: vocabularySize)
+        scheduler = Scheduler(forwardPass, memory: backend, model.configuration, timelines: timelines)
         try scheduler.startThread()
     }
 
     deinit { scheduler.close() }
 
-    package func makeTimeline(kvType: KVType) throws -> Timeline { Timeline(try backend.makeSequence(kvType: kvType)) }
+    /// - Throws: `SigmaError(.unavailable)` if the model cannot have this type.
+    package func makeTimeline(kvType: KVType) throws -> Timeline {
+        let timeline = Timeline(try backend.makeSequence(kvType: kvType))
+        timelines.add(timeline)
+        return timeline
+    }
+
+    // MARK: - Limits
 
     /// - Throws: `SigmaError(.usage)` naming the first id without a row in the embedding.
     func checkVocabulary(_ tokens: [Int32]) throws {
@@ -54,13 +63,77 @@ package final class Engine: Sendable {
         }
     }
 
-    /// Runs the generation to its end on the engine thread; then calls `onEnd`, once, on that thread.
-    package func run(_ generation: Generation, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
-        run(work: generation, onEnd: onEnd)
+    /// Tokens that a sequence may have: the context, or what the memory budget has room for.
+    package func positionLimit(kvType: KVType) -> Int {
+        min(contextLength, backend.positionLimit(kvType: kvType) ?? .max)
     }
 
-    /// Runs any work in the same way.
-    func run(work: any StepWork, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
+    /// The same, for a prompt that must fit.
+    /// - Throws: `SigmaError`: `.usage` if the context is too short for it, `.unavailable` if the memory is.
+    func positionLimit(kvType: KVType, promptTokens: Int) throws -> Int {
+        guard promptTokens <= contextLength else {
+            throw SigmaError(
+                .usage, "the prompt has \(promptTokens) tokens and the context is \(contextLength)",
+                remedy: .anyOf(["Shorten the prompt.", .raise(.contextLength, least: nil)]))
+        }
+        let limit = positionLimit(kvType: kvType)
+        guard promptTokens <= limit else { throw noRoom(for: promptTokens, kvType) }
+        return limit
+    }
+
+    func noRoom(for promptTokens: Int, _ kvType: KVType) -> SigmaError {
+        SigmaError(
+            .unavailable,
+            "the prompt has \(promptTokens) tokens, and the memory budget has room for the keys and values of \(positionLimit(kvType: kvType))",
+            remedy: .anyOf(
+                [.raise(.memory, least: nil), "Shorten the prompt."]
+                    + (kvType == .q8_0 ? [] : [.set(.kvType, to: "q8_0")])))
+    }
+
+    /// As many of the tokens as a step that has only them can take, at least one: for studies, which run the forward pass themselves.
+    /// - Throws: `SigmaError(.unavailable)` if not even one fits.
+    package func piece(of tokens: ArraySlice<Int32>, for sequence: SequenceState) throws -> ArraySlice<Int32> {
+        let count = backend.room(for: sequence, limit: min(tokens.count, backend.rowLimit), beside: Batch())
+        guard count > 0 else { throw noRoom(for: sequence.length + tokens.count, sequence.kvType) }
+        return tokens.prefix(count)
+    }
+
+    // MARK: - Work
+
+    /// Starts an answer.
+    ///
+    /// - Parameters:
+    ///   - timeline: nobody else's while the answer is made. What it has in common with the request is not computed again.
+    ///   - tap: sees every event first, on the engine's thread: it must be quick.
+    ///   - onEnd: called once, on that thread, before the reader hears of the end.
+    /// - Throws: as `Generation.init`; then nothing was started.
+    package func answer(
+        _ request: GenerationRequest, on timeline: Timeline, tap: (@Sendable (AnswerEvent) -> Void)? = nil,
+        onEnd: (@Sendable (Generation) -> Void)? = nil
+    ) throws -> Answer {
+        let channel = AnswerChannel { [weak self] in self?.wake() }
+        let generation = try Generation(request, on: timeline, engine: self, hasReader: { channel.hasRoom() }) {
+            tap?($0)
+            channel.write($0)
+        }
+        run(generation) { result in
+            onEnd?(generation)
+            channel.end(result)
+        }
+        return Answer(generation, channel)
+    }
+
+    /// Runs work to its end on the engine's thread; then calls `onEnd`, once, on that thread.
+    func run(_ work: any StepWork, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
+        work.timeline.beginUse()
         scheduler.append(Scheduler.Job(work: work, onEnd: onEnd))
     }
+
+    /// Runs a generation to its end: for programs of this package that read it themselves.
+    package func run(_ generation: Generation, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
+        run(generation as any StepWork, onEnd: onEnd)
+    }
+
+    /// Work was cancelled, or a reader has room again.
+    func wake() { scheduler.wake() }
 }

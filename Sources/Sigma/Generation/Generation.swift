@@ -8,69 +8,21 @@ package struct GenerationRequest: Sendable {
     package var options: GenerationOptions
     /// Log-probabilities of this many tokens at each step; nil: none. With no tokens to generate, of every prompt position.
     package var logProbabilityCount: Int?
+    /// Whether the log-probabilities are also those of every prompt position, before the answer's.
+    package var scoresPrompt: Bool
     /// Sees how the tokens are routed, on the engine's thread; nil: nothing is recorded.
     package var routingObserver: (any RoutingObserver)?
 
     package init(
         tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil,
-        routingObserver: (any RoutingObserver)? = nil
+        scoresPrompt: Bool = false, routingObserver: (any RoutingObserver)? = nil
     ) {
         self.tokens = tokens
         self.start = start
         self.options = options
         self.logProbabilityCount = logProbabilityCount
+        self.scoresPrompt = scoresPrompt
         self.routingObserver = routingObserver
-    }
-}
-
-package struct GeneratedToken: Sendable {
-    package enum Phase: String, Sendable { case thinking, answer }
-    package var id: Int32
-    package var phase: Phase
-    /// What became certain with this token, without tags and stop strings. Valid UTF-8; may be empty.
-    package var text: String
-    package var logProbability: Double?
-    package var top: [TokenLogProbability] = []
-}
-
-/// A prompt position's distribution over what follows it.
-package struct PromptPosition: Sendable {
-    /// The token that follows and its log-probability; nil at the last position.
-    package var next: TokenLogProbability?
-    package var top: [TokenLogProbability]
-}
-
-package enum GenerationEvent: Sendable {
-    case prefill(done: Int, total: Int)
-    case promptLogProbabilities([PromptPosition])
-    case token(GeneratedToken)
-    /// The thinking budget has ended: these tokens were put in.
-    case closing(ids: [Int32], text: String)
-    /// The end, with text that was held back until now (it could have become a tag or a stop string).
-    case finished(Statistics, remainder: GeneratedToken?)
-}
-
-/// A sequence's tokens and key-value state. Exclusive: one generation uses it at a time.
-package final class Timeline: @unchecked Sendable {
-    package let sequence: any SequenceState
-    /// Tells the sequences of a process apart.
-    package let number = Timeline.count.add(1, ordering: .relaxed).oldValue
-    private static let count = Atomic<Int>(0)
-    /// Tokens whose keys and values are stored; as many as `sequence.length`.
-    package internal(set) var tokens: [Int32] = []
-
-    package init(_ sequence: any SequenceState) { self.sequence = sequence }
-
-    /// Takes over what was put into the sequence from outside: `tokens` are those whose keys and values it holds.
-    func adopt(_ tokens: [Int32]) {
-        precondition(tokens.count == sequence.length)
-        self.tokens = tokens
-    }
-
-    /// Forgets the tokens from position `count` on.
-    func truncate(to count: Int) {
-        sequence.truncate(to: count)
-        tokens.removeLast(tokens.count - count)
     }
 }
 
@@ -79,131 +31,136 @@ package final class Generation: StepWork, @unchecked Sendable {
     private let engine: Engine
     let timeline: Timeline
     private let request: GenerationRequest
-    private let onEvent: @Sendable (GenerationEvent) -> Void
+    private let onEvent: @Sendable (AnswerEvent) -> Void
+    /// Whether whoever takes the events can take more.
+    private let hasReader: @Sendable () -> Bool
     private let cancelled = Atomic<Bool>(false)
+    /// Tokens that the sequence may have: the context, or what memory has room for.
+    private let positionLimit: Int
 
     // From here on the engine thread's.
     private var sampler: Sampler
-    private var decoder: StreamingDecoder?
-    private var splitter: ThinkingSplitter
-    private var stopMatcher: StopMatcher
+    private var text: AnswerText
+    private var additions = LogitAdditions()
+    /// Generated tokens and how often, where penalties want to know.
+    private var counts: [Int32: Int] = [:]
     /// Tokens of the sequence that have no keys and values yet.
     private var pending: ArraySlice<Int32> = []
     /// What the current step processes of `pending`, and the token that it chose.
     private var piece: ArraySlice<Int32> = []
-    private var next: GeneratedToken?
+    private var next: AnswerToken?
     private var hasStarted = false
-    /// Answer text that arrived together with the end of thinking.
-    private var carried = ""
-    /// Tokens whose phase is not known yet: at most the newest, unless the model has still to decide about thinking.
-    private var undecided: [GeneratedToken] = []
     private var hasChosen = false
     private var hasEnded = false
     /// Whether a stop string ended it: the text then ends before its tokens. Read when the generation has ended.
-    private(set) var endedAtStopString = false
-    private var promptPositions: [PromptPosition] = []
+    package private(set) var endedAtStopString = false
+    private var promptPositions: [PromptPosition?] = []
     private var statistics = Statistics()
     private var startTime = 0.0
-    private var diskBytesBefore = 0
-    private var expertsBefore = ExpertStatistics()
-    private var headBefore = HeadStatistics()
+    private var meter: ActivityMeter?
+    private var promptExpertReads = 0
 
+    /// - Parameters:
+    ///   - onEvent: called on the engine's thread: it must be quick.
+    ///   - hasReader: asked there before every step; without a reader that can take more, there is none.
     /// - Throws: `SigmaError(.usage)` for a prompt that is empty, too long, or has ids outside the vocabulary, and for options that make
-    ///   no sense.
+    ///   no sense; `.unavailable` for a prompt that the memory budget has no room for.
     package init(
         _ request: GenerationRequest, on timeline: Timeline, engine: Engine,
-        onEvent: @escaping @Sendable (GenerationEvent) -> Void
+        hasReader: @escaping @Sendable () -> Bool = { true }, onEvent: @escaping @Sendable (AnswerEvent) -> Void
     ) throws {
         try request.options.check()
         guard !request.tokens.isEmpty else {
             throw SigmaError(.usage, "the prompt is empty: there is nothing to continue")
         }
         try engine.checkVocabulary(request.tokens)
-        guard request.tokens.count <= engine.contextLength else {
-            throw SigmaError(
-                .usage, "the prompt has \(request.tokens.count) tokens and the context is \(engine.contextLength)",
-                remedy: "Shorten the prompt, or raise --context if the model was made for more.")
-        }
-        if let room = engine.backend.positionLimit(kvType: timeline.sequence.kvType), request.tokens.count > room {
-            throw SigmaError(
-                .unavailable,
-                "the prompt has \(request.tokens.count) tokens, and the memory budget has room for the keys and values of \(room)",
-                remedy: "Use more memory (--memory), a shorter prompt"
-                    + (timeline.sequence.kvType == .q8_0 ? "." : ", or --kv-type q8_0."))
-        }
+        positionLimit = try engine.positionLimit(
+            kvType: timeline.sequence.kvType, promptTokens: request.tokens.count)
         self.engine = engine
         self.timeline = timeline
         self.request = request
         self.onEvent = onEvent
+        self.hasReader = hasReader
         // A number that JSON readers which hold doubles get exactly.
         statistics.seed = request.options.seed ?? UInt64.random(in: 0..<1 << 53)
         sampler = Sampler(options: request.options, seed: statistics.seed)
-        decoder = engine.tokenizer.map(StreamingDecoder.init)
-        splitter = ThinkingSplitter(request.start)
-        stopMatcher = StopMatcher(request.options.stopStrings)
+        text = AnswerText(request, engine.tokenizer)
+        for (id, bias) in request.options.logitBias { additions.add(Float(bias), to: id) }
     }
 
     /// Ends the generation before its next step, with reason `interrupted`. From any thread.
-    package func cancel() { cancelled.store(true, ordering: .relaxed) }
+    package func cancel() {
+        cancelled.store(true, ordering: .relaxed)
+        engine.wake()
+    }
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
+    var isPaused: Bool { !hasReader() }
+    var routingObserver: (any RoutingObserver)? { request.routingObserver }
 
     // MARK: - Steps
 
-    /// The tokens of the next step, a piece of the prompt or one token: at most `limit`, at least one.
-    /// - Returns: nil if the generation has ended.
-    func takePiece(limit: Int) -> ArraySlice<Int32>? {
+    func pendingCount() -> Int {
         if !hasStarted { start() }
-        if hasEnded { return nil }
-        if isCancelled {
-            endInterrupted()
-            return nil
-        }
-        piece = pending.prefix(limit)
+        return hasEnded ? 0 : pending.count
+    }
+
+    func takePiece(_ count: Int) -> ArraySlice<Int32> {
+        piece = pending.prefix(count)
         next = nil
-        // What the next token needs is more than the memory budget has: the sequence has come to its end.
-        if hasChosen, !engine.backend.hasRoom(for: piece.count, in: timeline.sequence) {
-            _ = finish(.context)
-            return nil
-        }
         return piece
     }
 
-    /// What the next token needs of the logits of the piece's last row.
-    var wantedLogits: WantedLogits {
-        guard piece.count == pending.count && request.options.maximumTokens > 0 else { return .none }
-        guard let count = sampler.logitCount else { return .all }
-        return request.logProbabilityCount == nil ? .largest(count) : .compared(count)
+    /// Whether every row of the prompt, which is not read yet, has its distribution shown.
+    private var wantsPromptPositions: Bool {
+        !hasChosen && request.logProbabilityCount != nil
+            && (request.scoresPrompt || request.options.maximumTokens == 0)
     }
 
-    func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>) {
-        // Others in the step may have asked for more.
-        let mine = UnsafeBufferPointer(rebasing: largest.prefix(sampler.logitCount ?? largest.count))
-        next = sampler.sample(largest: mine).map { GeneratedToken(id: $0, phase: .answer, text: "") }
+    /// All rows where every prompt position is asked for, else the last one, once it has all tokens before it.
+    var wishedRows: Range<Int> {
+        if wantsPromptPositions { return 0..<piece.count }
+        guard piece.count == pending.count, request.options.maximumTokens > 0 else { return 0..<0 }
+        return piece.count - 1..<piece.count
     }
 
-    /// Chooses the next token from `logits` [vocabulary].
-    func readLogits(_ logits: UnsafeBufferPointer<Float>) {
-        guard let id = sampler.sample(logits, allowed: engine.allowedTokens) else { return }
-        var token = GeneratedToken(id: id, phase: .answer, text: "")
-        if let count = request.logProbabilityCount {
-            let logProbabilities = LogProbabilities(logits)
+    func wish(row: Int) -> (wish: LogitRequest.Wish, mask: TokenMask) {
+        if wantsPromptPositions, !isChosenFrom(row) { return (.all, engine.choosable) }
+        return (sampler.wish(additions, showsAll: request.logProbabilityCount != nil), engine.choosable)
+    }
+
+    func take(row: Int, _ logits: RowLogits) {
+        if wantsPromptPositions { takePromptPosition(row, logits) }
+        guard isChosenFrom(row) else { return }
+        guard let id = sampler.sample(logits, mask: engine.choosable, additions: additions) else { return }
+        var token = AnswerToken(id: id, phase: .answer, text: "")
+        if let count = request.logProbabilityCount, case .all(let all) = logits {
+            let logProbabilities = LogProbabilities(all)
             token.logProbability = logProbabilities[id]
             token.top = logProbabilities.top(count)
         }
         next = token
     }
 
-    var wantsEveryRow: Bool { wantsPromptPositions }
-
-    var observesRouting: Bool { request.routingObserver != nil }
-
-    /// Shows the observer how the piece was routed; before the step's result is taken in.
-    func observeRouting(_ record: RoutingRecord, firstRow: Int) {
-        request.routingObserver?.observe(
-            RoutedTokens(
-                record: record, rows: firstRow..<(firstRow + piece.count), tokens: piece, sequence: timeline.number,
-                position: timeline.tokens.count))
+    /// Whether a token is chosen from the row of the piece: it has all tokens before it.
+    private func isChosenFrom(_ row: Int) -> Bool {
+        request.options.maximumTokens > 0 && row == pending.count - 1
     }
+
+    /// Reads the distribution of what follows a row of the prompt.
+    private func takePromptPosition(_ row: Int, _ logits: RowLogits) {
+        guard case .all(let all) = logits else { return }
+        let distribution = LogProbabilities(all)
+        let index = piece.startIndex + row
+        // Rows behind the prompt's are what was put in to end the thinking.
+        guard index < request.tokens.count else { return }
+        let next = index + 1 < request.tokens.count ? request.tokens[index + 1] : nil
+        if promptPositions.isEmpty { promptPositions = Array(repeating: nil, count: request.tokens.count) }
+        promptPositions[index] = PromptPosition(
+            next: next.map { TokenLogProbability(id: $0, logProbability: distribution[$0]) },
+            top: distribution.top(request.logProbabilityCount ?? 0))
+    }
+
+    var keptRows: Int { piece.count }
 
     func showProgress(share: Double) {
         guard !hasChosen else { return }
@@ -211,38 +168,32 @@ package final class Generation: StepWork, @unchecked Sendable {
         onEvent(.prefill(done: min(done, statistics.promptTokens), total: statistics.promptTokens))
     }
 
-    /// Takes the step's result into the sequence.
-    ///
-    /// - Parameters:
-    ///   - seconds: what the step took.
-    ///   - bytes: weights and cache that it read.
-    /// - Returns: whether there is more to do.
     /// - Throws: `SigmaError(.damaged)` if no token could be chosen.
-    func finishStep(seconds: Double, bytes: Int) throws -> Bool {
+    func finishStep(_ cost: StepCost) throws -> Bool {
         let isPrompt = !hasChosen
         let isLast = piece.count == pending.count
-        timeline.tokens += piece
         pending = pending.dropFirst(piece.count)
         if isPrompt {
-            statistics.promptTime += seconds
+            statistics.promptTime += cost.seconds
             statistics.promptPieces += 1
             let total = statistics.promptTokens
             onEvent(.prefill(done: min(timeline.tokens.count, total), total: total))
         } else {
-            statistics.generationTime += seconds
+            statistics.generationTime += cost.seconds
             statistics.generationSteps += 1
-            statistics.generationBytes += bytes
+            statistics.generationBytes += cost.bytes
         }
         guard isLast else { return true }
         if isPrompt {
             statistics.timeToFirstToken = monotonicTime() - startTime
-            statistics.promptExpertReads = (engine.backend.expertStatistics - expertsBefore).reads
+            promptExpertReads = meter?.expertReads ?? 0
         }
-        if request.options.maximumTokens == 0 {
-            if wantsPromptPositions { onEvent(.promptLogProbabilities(promptPositions)) }
-            return finish(.length)
+        if wantsPromptPositions {
+            onEvent(.promptLogProbabilities(promptPositions.compactMap { $0 }))
+            promptPositions = []
         }
-        if timeline.tokens.count >= engine.contextLength { return finish(.context) }
+        if request.options.maximumTokens == 0 { return finish(.length) }
+        if timeline.tokens.count >= positionLimit { return finish(.context) }
         guard let next else {
             throw SigmaError(
                 .damaged, "no token can be chosen: the logits are not finite numbers, or no row has a token",
@@ -251,15 +202,17 @@ package final class Generation: StepWork, @unchecked Sendable {
         return accept(next)
     }
 
-    /// The end of a generation that was cancelled before or in a step.
-    func endInterrupted() { _ = finish(.interrupted) }
+    func endInterrupted() { if !hasEnded { _ = finish(.interrupted) } }
+
+    func endForWantOfMemory() throws {
+        guard hasChosen else { throw engine.noRoom(for: request.tokens.count, timeline.sequence.kvType) }
+        _ = finish(.context)
+    }
 
     private func start() {
         hasStarted = true
         startTime = monotonicTime()
-        diskBytesBefore = ProcessUsage.diskBytes
-        expertsBefore = engine.backend.expertStatistics
-        headBefore = engine.backend.headStatistics
+        meter = ActivityMeter(engine.backend)
         statistics.promptTokens = request.tokens.count
         // The last token's logits are needed, so at least that one is processed; all of them where every position is asked for.
         var common = 0
@@ -268,84 +221,47 @@ package final class Generation: StepWork, @unchecked Sendable {
             while common < limit && timeline.tokens[common] == request.tokens[common] { common += 1 }
         }
         timeline.truncate(to: common)
-        statistics.reusedPromptTokens = common
-        onEvent(.prefill(done: common, total: request.tokens.count))
+        statistics.reusedPromptTokens = timeline.sequence.length
+        onEvent(.prefill(done: timeline.sequence.length, total: request.tokens.count))
         pending = request.tokens[common...]
-        if splitter.state == .thinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
+        if text.isThinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
             if !closeThinking() { _ = finish(.context) }
         }
     }
 
-    private var wantsPromptPositions: Bool {
-        request.options.maximumTokens == 0 && request.logProbabilityCount != nil
-    }
-
-    /// Reads the distributions of all rows of the piece, whose first row in the step is `firstRow`.
-    func readEveryRow(_ backend: any Backend, firstRow: Int) {
-        backend.forEachRow(of: firstRow..<(firstRow + piece.count)) { row, logits in
-            let distribution = LogProbabilities(logits)
-            let index = piece.startIndex + row - firstRow + 1
-            let next = index < request.tokens.count ? request.tokens[index] : nil
-            promptPositions.append(
-                PromptPosition(
-                    next: next.map { TokenLogProbability(id: $0, logProbability: distribution[$0]) },
-                    top: distribution.top(request.logProbabilityCount ?? 0)))
-        }
-    }
-
-    // MARK: - Tokens and text
-
-    /// Tokens of white space after which a model that was to decide about thinking is taken to be answering.
-    private static let undecidedLimit = 16
+    // MARK: - Tokens
 
     /// Takes the chosen token into the sequence and decides how it goes on.
-    private func accept(_ chosen: GeneratedToken) -> Bool {
+    private func accept(_ chosen: AnswerToken) -> Bool {
         hasChosen = true
-        if engine.stopTokens.contains(chosen.id) { return finish(.stop) }
-        let before = splitter.state
-        var (thinking, answer) = splitter.append(decoder?.append(chosen.id) ?? "")
-        undecided.append(chosen)
-        let limit = min(Self.undecidedLimit, request.options.maximumTokens)
-        if splitter.state == .undetermined, undecided.count >= limit { answer = beginAnswer() }
-        let isStopped: Bool
-        (answer, isStopped) = stopMatcher.append(answer)
-        if splitter.state != .undetermined {
-            // The token that completes `</think>` still counts as thinking; answer text in it goes to the next token.
-            let isThinking = before == .thinking || (before == .undetermined && splitter.hasThought)
-            carried += answer
-            give(isThinking ? .thinking : .answer, isThinking ? thinking : takeCarried())
+        if engine.stopTokens.contains(chosen.id) {
+            statistics.stopToken = chosen
+            return finish(.stop)
         }
+        penalize(chosen.id)
+        let isStopped = text.append(chosen) { give($0) }
         pending = [chosen.id]
 
         if isStopped { return finish(.stop, atStopString: true) }
         if statistics.answerTokens >= request.options.maximumTokens { return finish(.length) }
-        if timeline.tokens.count + 1 >= engine.contextLength { return finish(.context) }
-        if splitter.state == .thinking && statistics.thinkingTokens >= request.options.thinkingBudget {
+        if timeline.tokens.count + 1 >= positionLimit { return finish(.context) }
+        if text.isThinking && statistics.thinkingTokens >= request.options.thinkingBudget {
             return closeThinking() || finish(.context)
         }
         return true
     }
 
-    /// Gives out the tokens since the last, now that their phase is known; the text belongs to the newest.
-    private func give(_ phase: GeneratedToken.Phase, _ text: String) {
-        for index in undecided.indices {
-            undecided[index].phase = phase
-            if index == undecided.indices.last { undecided[index].text = text }
-            if phase == .answer { statistics.answerTokens += 1 } else { statistics.thinkingTokens += 1 }
-            onEvent(.token(undecided[index]))
-        }
-        undecided.removeAll(keepingCapacity: true)
+    private func give(_ token: AnswerToken) {
+        if token.phase == .answer { statistics.answerTokens += 1 } else { statistics.thinkingTokens += 1 }
+        onEvent(.token(token))
     }
 
-    private func takeCarried() -> String {
-        defer { carried = "" }
-        return carried
-    }
-
-    /// The model has not said that it thinks: what is held back is its answer.
-    private func beginAnswer() -> String {
-        splitter.beginAnswer()
-        return splitter.finish()
+    private func penalize(_ id: Int32) {
+        let options = request.options
+        guard options.frequencyPenalty != 0 || options.presencePenalty != 0 else { return }
+        let before = counts[id, default: 0]
+        counts[id] = before + 1
+        additions.add(Float(-options.frequencyPenalty - (before == 0 ? options.presencePenalty : 0)), to: id)
     }
 
     /// Puts the closing phrase and `</think>` (paper, 4.3) behind what is pending, as one text.
@@ -354,12 +270,10 @@ package final class Generation: StepWork, @unchecked Sendable {
         guard let tokenizer = engine.tokenizer else { return false }
         let phrase = request.options.closingPhrase ?? engine.chatFormat?.closingPhrase ?? ""
         let ids = tokenizer.encode(phrase + "</think>", recognizingSpecials: false)
-        guard timeline.tokens.count + pending.count + ids.count < engine.contextLength else { return false }
-        let held = splitter.finish() + (decoder?.finish() ?? "")
-        splitter.beginAnswer()
+        guard timeline.tokens.count + pending.count + ids.count < positionLimit else { return false }
         statistics.thinkingWasCut = true
         pending += ids
-        onEvent(.closing(ids: ids, text: held + phrase))
+        onEvent(.closing(ids: ids, text: text.closeThinking() + phrase))
         return true
     }
 
@@ -367,26 +281,8 @@ package final class Generation: StepWork, @unchecked Sendable {
         hasEnded = true
         endedAtStopString = atStopString
         statistics.reason = reason
-        statistics.diskBytes = ProcessUsage.diskBytes - diskBytesBefore
-        statistics.setExperts(engine.backend.expertStatistics - expertsBefore)
-        statistics.setHead(engine.backend.headStatistics - headBefore)
-        statistics.peakMemoryBytes = ProcessUsage.peakMemory
-        if splitter.state == .undetermined { carried += stopMatcher.append(beginAnswer()).text }
-        give(.answer, "")
-        // Held back text counts after all, unless it lies behind a stop string.
-        var phase = GeneratedToken.Phase.answer
-        var text = carried
-        if !atStopString {
-            let (thinking, answer) = splitter.append(decoder?.finish() ?? "")
-            let rest = splitter.finish()
-            if splitter.state == .thinking {
-                phase = .thinking
-                text = thinking + rest
-            } else {
-                text += stopMatcher.append(answer + rest).text + stopMatcher.finish()
-            }
-        }
-        let remainder = text.isEmpty ? nil : GeneratedToken(id: -1, phase: phase, text: text)
+        let remainder = text.finish(atStopString: atStopString) { give($0) }
+        if let meter { statistics.engine = meter.activity(promptExpertReads: promptExpertReads) }
         onEvent(.finished(statistics, remainder: remainder))
         return false
     }

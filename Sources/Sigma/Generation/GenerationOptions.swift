@@ -22,11 +22,17 @@ public struct GenerationOptions: Sendable, Equatable {
     public var closingPhrase: String?
     /// The answer ends before the first of these strings.
     public var stopStrings: [String]
+    /// Added to the logits of these tokens.
+    public var logitBias: [Int32: Double]
+    /// Taken off a token's logit for each time that it was generated before, and once if it was at all.
+    public var frequencyPenalty: Double
+    public var presencePenalty: Double
 
     public init(
         temperature: Double = 0.6, topK: Int = 20, topP: Double = 0.95, minP: Double = 0, seed: UInt64? = nil,
         thinks: Bool = true, keepsThinking: Bool = false, thinkingBudget: Int = 32768, maximumTokens: Int = 4096,
-        closingPhrase: String? = nil, stopStrings: [String] = []
+        closingPhrase: String? = nil, stopStrings: [String] = [], logitBias: [Int32: Double] = [:],
+        frequencyPenalty: Double = 0, presencePenalty: Double = 0
     ) {
         self.temperature = temperature
         self.topK = topK
@@ -39,6 +45,9 @@ public struct GenerationOptions: Sendable, Equatable {
         self.maximumTokens = maximumTokens
         self.closingPhrase = closingPhrase
         self.stopStrings = stopStrings
+        self.logitBias = logitBias
+        self.frequencyPenalty = frequencyPenalty
+        self.presencePenalty = presencePenalty
     }
 
     /// - Throws: `SigmaError(.usage)` naming the first option that makes no sense.
@@ -55,6 +64,10 @@ public struct GenerationOptions: Sendable, Equatable {
         try require(
             !(closingPhrase ?? "").contains("<think>") && !(closingPhrase ?? "").contains("</think>"),
             "the closing phrase must not contain <think> or </think>: the end of thinking is put behind it")
+        try require(
+            // As logits are.
+            ([frequencyPenalty, presencePenalty] + logitBias.values).allSatisfy { Float($0).isFinite },
+            "penalties and biases must be numbers")
         try require(maximumTokens >= 0, "the number of tokens must be 0 or more, and is \(maximumTokens)")
     }
 }

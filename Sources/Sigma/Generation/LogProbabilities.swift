@@ -4,6 +4,11 @@ import SystemLibrary
 public struct TokenLogProbability: Sendable, Equatable {
     public var id: Int32
     public var logProbability: Double
+
+    package init(id: Int32, logProbability: Double) {
+        self.id = id
+        self.logProbability = logProbability
+    }
 }
 
 /// The log-softmax of one row of logits over the whole vocabulary, computed in fp64.

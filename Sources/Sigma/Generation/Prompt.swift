@@ -33,38 +33,47 @@ package struct Prompt: Sendable, Equatable {
     /// - Parameters:
     ///   - keepsThinking: whether earlier thinking stays in the history.
     ///   - asksForAnswer: whether the assistant's header follows the turns; without it the tokens are the history alone.
+    ///   - continuesLast: whether the last turn is an answer that generation continues: its end is left out.
     /// - Throws: `SigmaError(.damaged)` if the tokenizer lacks one of the format's special tokens.
     package init(
         turns: [Turn], system: String, thinks: Bool, keepsThinking: Bool = false, asksForAnswer: Bool = true,
-        format: ChatFormat, tokenizer: Tokenizer
+        continuesLast: Bool = false, format: ChatFormat, tokenizer: Tokenizer
     ) throws {
+        let continued = continuesLast ? turns.last : nil
+        precondition(!continuesLast || continued?.role == .assistant, "only an answer can be continued")
+        let turns = continuesLast ? turns.dropLast() : turns[...]
         var builder = Builder(tokenizer: tokenizer)
         // Paper, Table 5: the thinking prompt is appended to the system prompt.
         let instructions = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }.joined(separator: " ")
-        start = thinks ? (format.opensThinking ? .thinking : .undetermined) : .answer
+        start = thinks && !continuesLast ? (format.opensThinking ? .thinking : .undetermined) : .answer
         switch format.style {
         case .sigma:
             if let bos = tokenizer.bos { builder.add(id: bos) }
             if !instructions.isEmpty { try builder.addSigma("system", instructions) }
             // The history of an answer is the same whether it was thought about or not.
-            let opening = tokenizer.encode(Self.noThinking, recognizingSpecials: false)
+            let noThinking = format.thinks ? Self.noThinking : ""
+            let opening = tokenizer.encode(noThinking, recognizingSpecials: false)
             for turn in turns {
                 if let ids = turn.tokens(opening: opening, keepsThinking: keepsThinking) {
                     try builder.add(special: "<|assistant|>")
                     builder.add(ids: ids)
                     try builder.add(special: "<|end|>")
                 } else if turn.role == .assistant {
-                    let thinking = turn.thinking(keepsThinking) ?? Self.noThinking
-                    try builder.addSigma("assistant", thinking + turn.text)
+                    let thinking = turn.thinking(keepsThinking) ?? noThinking
+                    try builder.addSigma("assistant", thinking + turn.answer)
                 } else {
-                    try builder.addSigma("user", turn.text)
+                    try builder.addSigma(turn.role.rawValue, turn.text)
                 }
             }
             guard asksForAnswer else { break }
             try builder.add(special: "<|assistant|>")
+            if let continued {
+                builder.add(text: (format.thinks ? continued.thinking(true) ?? noThinking : "") + continued.answer)
+                break
+            }
             answerStart = builder.tokens.count
             if !thinks {
-                builder.add(text: Self.noThinking)
+                builder.add(text: noThinking)
             } else if format.opensThinking {
                 builder.add(text: "<think>")
             }
@@ -79,28 +88,36 @@ package struct Prompt: Sendable, Equatable {
                     try builder.add(special: "<|im_end|>")
                     builder.add(text: "\n")
                 } else {
-                    try builder.addChatML(turn.role.rawValue, (turn.thinking(keepsThinking) ?? "") + turn.text)
+                    try builder.addChatML(turn.role.rawValue, turn.chatML(keepsThinking))
                 }
             }
             guard asksForAnswer else { break }
             try builder.add(special: "<|im_start|>")
             builder.add(text: "assistant\n")
+            if let continued {
+                if format.thinks { try builder.addChatMLThinking(continued.reasoningLines) }
+                builder.add(text: continued.answer)
+                break
+            }
             // Where the tags are text they are encoded together with the header, and no token begins between them.
-            if start == .undetermined || tokenizer.idOfSpecial(named: "<think>") != nil {
+            if start == .undetermined || !format.thinks || tokenizer.idOfSpecial(named: "<think>") != nil {
                 builder.flush()
                 answerStart = builder.tokens.count
             }
-            if !thinks {
-                try builder.addTag("<think>")
-                builder.add(text: "\n\n")
-                try builder.addTag("</think>")
-                builder.add(text: "\n\n")
-            } else if format.opensThinking {
+            if !thinks && format.thinks {
+                try builder.addChatMLThinking("")
+            } else if thinks && format.opensThinking {
                 try builder.addTag("<think>")
                 builder.add(text: "\n")
             }
         }
         tokens = builder.finish()
+    }
+
+    /// Text without a template: bos if the tokenizer asks for one, and the specials that the text names.
+    package init(raw text: String, tokenizer: Tokenizer) {
+        let bos = tokenizer.addsBos ? tokenizer.bos.map { [$0] } ?? [] : []
+        self.init(tokens: bos + tokenizer.encode(text, recognizingSpecials: true), start: .answer)
     }
 
     private static let noThinking = "<think></think>"
@@ -109,17 +126,23 @@ package struct Prompt: Sendable, Equatable {
         let tokenizer: Tokenizer
         var tokens: [Int32] = []
         var text = ""
+        /// Whether white space at the text's begin belongs to the token before it.
+        private var stripsStart = false
 
         init(tokenizer: Tokenizer) { self.tokenizer = tokenizer }
 
         mutating func add(id: Int32) {
+            let matching = tokenizer.matching(of: id)
+            if matching.contains(.stripsLeft) { text.removeTrailingSpace() }
             flush()
             tokens.append(id)
+            stripsStart = matching.contains(.stripsRight)
         }
 
         mutating func add(ids: [Int32]) {
             flush()
             tokens += ids
+            stripsStart = ids.last.map { tokenizer.matching(of: $0).contains(.stripsRight) } ?? stripsStart
         }
 
         mutating func add(text more: String) { text += more }
@@ -153,7 +176,20 @@ package struct Prompt: Sendable, Equatable {
             add(text: "\n")
         }
 
+        /// Thinking that is over: perhaps before it began.
+        mutating func addChatMLThinking(_ lines: String) throws {
+            try addTag("<think>")
+            add(text: lines.isEmpty ? "\n\n" : "\n\(lines)\n")
+            try addTag("</think>")
+            add(text: "\n\n")
+        }
+
         mutating func flush() {
+            if stripsStart {
+                text.removeLeadingSpace()
+                // White space goes on into the next text, where this one was nothing else.
+                stripsStart = text.isEmpty
+            }
             if !text.isEmpty { tokens += tokenizer.encode(text, recognizingSpecials: false) }
             text = ""
         }
@@ -175,8 +211,36 @@ extension Turn {
         return written.opening + written.generated
     }
 
+    /// The answer's text without the line ends that models write between `</think>` and the answer.
+    fileprivate var answer: String {
+        guard !reasoning.isEmpty, role == .assistant else { return text }
+        return String(text.unicodeScalars.drop { $0 == "\n" })
+    }
+
+    /// As Qwen's templates write a turn: kept thinking stands alone on its lines.
+    fileprivate func chatML(_ keepsThinking: Bool) -> String {
+        guard role == .assistant, keepsThinking, !reasoning.isEmpty else { return answer }
+        return "<think>\n\(reasoningLines)\n</think>\n\n" + answer
+    }
+
+    /// The thinking without the line ends around it.
+    fileprivate var reasoningLines: String {
+        var thinking = reasoning.unicodeScalars.drop { $0 == "\n" }
+        while thinking.last == "\n" { thinking.removeLast() }
+        return String(thinking)
+    }
+
     /// The thinking with its tags, if it is there and to be kept.
     fileprivate func thinking(_ isKept: Bool) -> String? {
         isKept && !reasoning.isEmpty ? "<think>\(reasoning)</think>" : nil
+    }
+}
+
+extension String {
+    fileprivate mutating func removeLeadingSpace() {
+        self = String(unicodeScalars.drop { $0.properties.isWhitespace })
+    }
+    fileprivate mutating func removeTrailingSpace() {
+        while unicodeScalars.last?.properties.isWhitespace == true { unicodeScalars.removeLast() }
     }
 }

@@ -20,22 +20,35 @@ package struct Sampler: Sendable {
     }
     private static let largestSelection = 1024
 
-    /// - Parameters:
-    ///   - logits: [vocabulary].
-    ///   - allowed: which ids may be chosen; empty: all. Others take no part, nor do logits that are not finite.
-    /// - Returns: a token id, or nil if no id is allowed or none has a finite logit.
-    package mutating func sample(_ logits: UnsafeBufferPointer<Float>, allowed: [Bool]) -> Int32? {
-        if let logitCount {
-            candidates.select(logitCount, of: logits, allowed: allowed)
-        } else {
-            candidates.sortAll(of: logits, allowed: allowed)
-        }
-        return choose()
+    /// What a choice needs of a row's logits, with what is added to them.
+    ///
+    /// - Parameter showsAll: all are wanted for something else.
+    package func wish(_ additions: LogitAdditions, showsAll: Bool) -> LogitRequest.Wish {
+        guard let logitCount else { return .all }
+        if showsAll { return .all(comparing: additions.isEmpty ? logitCount : nil) }
+        guard !additions.isEmpty else { return .largest(logitCount) }
+        return additions.wish(forLargest: logitCount) ?? .all
     }
 
-    /// The same from the largest logits alone: `logitCount` of them, or as many as there are, in the order of `LargestLogits`.
-    package mutating func sample(largest: UnsafeBufferPointer<TokenLogit>) -> Int32? {
-        candidates.copy(largest)
+    /// Chooses from what `wish` asked for.
+    ///
+    /// - Parameters:
+    ///   - mask: which ids may be chosen. Others take no part, nor do logits that are not finite.
+    ///   - additions: what is added before temperature and cuts.
+    /// - Returns: a token id, or nil if no id is allowed or none has a finite logit.
+    package mutating func sample(_ logits: RowLogits, mask: TokenMask, additions: LogitAdditions) -> Int32? {
+        switch logits {
+        case .largest(let sorted): candidates.copy(sorted)
+        case .all(let logits):
+            if let count = logitCount {
+                // What falls leaves its place to at most as many others; what rises is there in any case.
+                candidates.select(count + additions.values.count, of: logits, mask: mask)
+                candidates.append(additions.values.keys, of: logits, mask: mask)
+            } else {
+                candidates.sortAll(of: logits, mask: mask)
+            }
+        }
+        if !additions.isEmpty { candidates.add(additions) }
         return choose()
     }
 

@@ -1,231 +1,306 @@
-/// Work on a sequence that goes on step by step: a generation, or tokens whose logits somebody wants. Called on the engine's thread.
-protocol StepWork: AnyObject, Sendable {
-    var timeline: Timeline { get }
-    var isCancelled: Bool { get }
-    var observesRouting: Bool { get }
-    /// The tokens of the next step, at least one; nil if the work has ended.
-    func takePiece(limit: Int) -> ArraySlice<Int32>?
-    /// Whether the logits of all of the piece's rows are wanted; `readEveryRow` then reads them, from `firstRow` of the step on.
-    var wantsEveryRow: Bool { get }
-    func readEveryRow(_ backend: any Backend, firstRow: Int)
-    /// Which of the last row's are wanted: all, or the largest. `readLogits` or `readLargest` then reads them.
-    var wantedLogits: WantedLogits { get }
-    func readLogits(_ logits: UnsafeBufferPointer<Float>)
-    func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>)
-    func observeRouting(_ record: RoutingRecord, firstRow: Int)
-    /// Tells whoever watches a long prompt how much of the piece's work is done.
-    func showProgress(share: Double)
-    /// Takes the step's result in.
-    /// - Returns: whether there is more to do.
-    func finishStep(seconds: Double, bytes: Int) throws -> Bool
-    /// The end of work that was cancelled in a step.
-    func endInterrupted()
-}
-
-/// What somebody needs of a row's logits.
-enum WantedLogits: Equatable {
-    case none
-    case largest(Int)
-    case all
-    /// All, and how the back end finds this many of the largest is compared with them.
-    case compared(Int)
-}
-
-/// Runs the steps of all live generations on one thread.
+/// Runs the steps of all live work on one thread.
 ///
-/// A step is one batch: a token of every generation that is past its prompt, and pieces of prompts, as far as the back end's row limit
-/// goes. Who found no place goes first in the next step. Where rows are not independent of what is beside them, a step has one generation.
+/// A step is one batch: a token of every answer that is past its prompt, and pieces of prompts, as far as the row limit goes. Work that found no
+/// place goes first in the next step. Where rows are not independent of what is beside them, a step has one piece of work.
+///
+/// When memory ends, what idle timelines hold is given up first, then work is parked, the youngest first: it gives up its keys and values, waits
+/// until there is room for them, and computes them again. So work that fits alone ends as if it were alone.
 final class Scheduler: @unchecked Sendable {
-    struct Job {
+    final class Job: @unchecked Sendable {
         let work: any StepWork
         let onEnd: @Sendable (Result<Void, any Error>) -> Void
+        // The thread's own.
+        fileprivate var arrival = 0
+        fileprivate var isParked = false
+
+        init(work: any StepWork, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
+            self.work = work
+            self.onEnd = onEnd
+        }
+
+        fileprivate var sequence: SequenceState { work.timeline.sequence }
     }
 
     private let lock = ConditionLock()
-    private let hasWork: Condition
-    private var jobs: [Job] = []
+    private let hasNews: Condition
+    // Under the lock.
+    private var incoming: [Job] = []
+    private var isWoken = false
+    private var isClosed = false
     // The thread's own.
     private let forwardPass: ForwardPass
+    private let memory: any StepMemory
+    private let timelines: TimelineRegistry
     private let batch = Batch()
     private let routing: RoutingRecord
-    private let allowedTokens: [Bool]
-    private var isClosed = false
+    /// In the order in which they get a place in the next step.
+    private var live: [Job] = []
+    private var members: [Member] = []
+    private var requests: [LogitRequest] = []
+    private var requesters: [(member: Int, row: Int)] = []
+    private var arrivals = 0
 
-    /// - Parameter allowedTokens: [vocabulary]: which may be chosen; empty: all.
-    init(_ forwardPass: ForwardPass, _ configuration: ModelConfiguration, allowedTokens: [Bool]) {
+    init(
+        _ forwardPass: ForwardPass, memory: any StepMemory, _ configuration: ModelConfiguration,
+        timelines: TimelineRegistry
+    ) {
         self.forwardPass = forwardPass
-        self.allowedTokens = allowedTokens
+        self.memory = memory
+        self.timelines = timelines
         routing = RoutingRecord(configuration)
-        hasWork = Condition(lock)
+        hasNews = Condition(lock)
     }
+
+    // MARK: - From any thread
 
     /// - Throws: `SigmaError(.unavailable)` if the system gives no thread.
     func startThread() throws { try NativeThread { self.work() }.detach() }
 
     func append(_ job: Job) {
-        lock.lock()
-        jobs.append(job)
-        hasWork.signal()
-        lock.unlock()
-    }
-
-    func close() {
-        lock.lock()
-        isClosed = true
-        hasWork.signal()
-        lock.unlock()
-    }
-
-    /// All that wait; nil when the engine is gone. A generation holds its engine, so none is waiting then.
-    private func takeJobs() -> [Job]? {
-        lock.lock()
-        defer { lock.unlock() }
-        while jobs.isEmpty && !isClosed { hasWork.wait() }
-        defer { jobs.removeAll(keepingCapacity: true) }
-        return jobs.isEmpty ? nil : jobs
-    }
-
-    /// Puts jobs back, before those that came meanwhile.
-    private func putBack(_ waiting: [Job], _ stepped: [Job]) {
-        lock.lock()
-        jobs = waiting + jobs + stepped
-        lock.unlock()
-    }
-
-    private func work() {
-        while let jobs = takeJobs() {
-            let limit = forwardPass.backend.rowsAreIndependent ? jobs.count : 1
-            var members: [Member] = []
-            var rows = 0
-            var taken = 0
-            let rowLimit = jobs.count > 1 ? forwardPass.backend.sharedRowLimit : forwardPass.backend.rowLimit
-            while taken < limit, rows < rowLimit {
-                let job = jobs[taken]
-                taken += 1
-                if let piece = job.work.takePiece(limit: rowLimit - rows) {
-                    members.append(Member(job: job, piece: piece))
-                    rows += piece.count
-                } else {
-                    job.onEnd(.success(()))
-                }
-            }
-            putBack(Array(jobs[taken...]), members.isEmpty ? [] : run(members))
+        lock.with {
+            incoming.append(job)
+            hasNews.signal()
         }
     }
 
-    /// A generation's part of a step.
+    /// Something that a step depends on has changed: a reader has room again, or work was cancelled.
+    func wake() {
+        lock.with {
+            isWoken = true
+            hasNews.signal()
+        }
+    }
+
+    /// A piece of work holds its engine, so none is live then.
+    func close() {
+        lock.with {
+            isClosed = true
+            hasNews.signal()
+        }
+    }
+
+    // MARK: - The thread
+
+    private func work() {
+        while receive() {
+            endCancelled()
+            unpark()
+            compose()
+            if !members.isEmpty { run() }
+        }
+    }
+
+    /// Waits while there is nothing to do.
+    /// - Returns: false when the engine is gone.
+    private func receive() -> Bool {
+        // Parked work is looked at in every round: who holds its memory may have ended.
+        let canGoOn = live.contains { !$0.work.isPaused || $0.work.isCancelled }
+        lock.lock()
+        defer { lock.unlock() }
+        while incoming.isEmpty, !isWoken, !isClosed, !canGoOn { hasNews.wait() }
+        if isClosed, incoming.isEmpty, live.isEmpty { return false }
+        isWoken = false
+        for job in incoming {
+            job.arrival = arrivals
+            arrivals += 1
+            live.append(job)
+        }
+        incoming.removeAll(keepingCapacity: true)
+        return true
+    }
+
+    private func end(_ job: Job, _ result: Result<Void, any Error> = .success(())) {
+        live.removeAll { $0 === job }
+        job.work.timeline.endUse()
+        job.onEnd(result)
+    }
+
+    private func endCancelled() {
+        for job in live where job.work.isCancelled {
+            job.work.endInterrupted()
+            end(job)
+        }
+    }
+
+    // MARK: - Memory
+
+    /// Parked work goes on, the oldest first, where there is room for all its keys and values and one block more; or where nobody else runs.
+    private func unpark() {
+        for job in live.filter({ $0.isParked && !$0.work.isPaused }).sorted(by: { $0.arrival < $1.arrival }) {
+            let isAlone = !live.contains { !$0.isParked && !$0.work.isPaused }
+            let positions = job.work.timeline.tokens.count + 1 + KVBlockLayout.length
+            guard isAlone || memory.hasRoom(for: job.sequence, positions: positions) else { return }
+            job.isParked = false
+        }
+    }
+
+    private func park(_ job: Job) {
+        job.work.timeline.giveUpBlocks()
+        job.isParked = true
+    }
+
+    /// Makes room for the next row of a job that found none: by what nobody needs now, else by the youngest that is not older than it.
+    /// - Returns: false if all that can be had is the job's already.
+    private func makeRoom(for job: Job) -> Bool {
+        if timelines.giveUpOldestIdle() { return true }
+        let others = live.filter { $0 !== job && !$0.isParked }.sorted { $0.arrival > $1.arrival }
+        if let paused = others.first(where: { $0.work.isPaused && $0.sequence.byteCount > 0 }) {
+            park(paused)
+            return true
+        }
+        guard let youngest = others.first(where: { !$0.work.isPaused }) else { return false }
+        park(youngest.arrival > job.arrival ? youngest : job)
+        return true
+    }
+
+    // MARK: - A step
+
+    /// A piece of work's part of a step.
     private struct Member {
         let job: Job
         let piece: ArraySlice<Int32>
+        /// Tokens of the timeline whose keys and values were given up: nobody wants anything of them.
+        let isRecomputed: Bool
+        var firstRow = 0
         var work: any StepWork { job.work }
     }
 
-    /// One step.
-    /// - Returns: the jobs that go on.
-    private func run(_ members: [Member]) -> [Job] {
-        // Rows whose logits are wanted lie side by side, so that the head is read once for all of them.
-        let members = members.sorted { $0.piece.count < $1.piece.count }
-        // Emptied again: a batch would keep sequences alive that nobody else wants.
-        defer { batch.removeAll() }
-        for member in members { batch.append(member.piece, to: member.work.timeline.sequence) }
-        batch.routing = members.contains(where: \.work.observesRouting) ? routing : nil
-        let before = monotonicTime()
-        do {
-            let completed = try forwardPass.run(
-                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }, progress: { showProgress(members, $0) }
-            ) { readOut($0, members) }
-            guard completed else {
-                for member in members {
-                    member.work.endInterrupted()
-                    member.job.onEnd(.success(()))
-                }
-                return []
+    /// Chooses the next step's members.
+    private func compose() {
+        members.removeAll(keepingCapacity: true)
+        batch.removeAll()
+        let waiting = live.count { !$0.isParked && !$0.work.isPaused }
+        let rowLimit = waiting > 1 ? memory.sharedRowLimit : memory.rowLimit
+        let limit = forwardPass.backend.rowsAreIndependent ? waiting : 1
+        for job in live where !job.isParked && !job.work.isPaused {
+            guard members.count < limit, batch.tokens.count < rowLimit else { break }
+            let pending = job.work.pendingCount()
+            guard pending > 0 else {
+                end(job)
+                continue
             }
-        } catch {
-            // What fails together may succeed alone, where memory ended for one of them.
-            batch.removeAll()
-            if members.count > 1 { return members.flatMap { run([$0]) } }
-            members[0].job.onEnd(.failure(error))
-            return []
+            let missing = job.work.timeline.missing
+            let wanted = min(missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count)
+            let count = memory.room(for: job.sequence, limit: wanted, beside: batch)
+            guard count > 0 else {
+                // Those that are in the step already may be what is in the way: they can be parked, so the step is composed again.
+                if !makeRoom(for: job) {
+                    if members.isEmpty { endForWantOfMemory(job) }
+                    break
+                }
+                return compose()
+            }
+            let piece = missing.isEmpty ? job.work.takePiece(count) : missing.prefix(count)
+            members.append(Member(job: job, piece: piece, isRecomputed: !missing.isEmpty))
+            batch.append(piece, to: job.sequence)
         }
-        let seconds = monotonicTime() - before
-        if batch.routing != nil { showRouting(members) }
-        return members.compactMap { member in
-            do {
-                if try member.work.finishStep(seconds: seconds, bytes: forwardPass.backend.stepBytes) {
-                    return member.job
-                }
-                member.job.onEnd(.success(()))
-            } catch {
-                member.job.onEnd(.failure(error))
-            }
-            return nil
+        // Who had a place goes behind those that found none.
+        for member in members {
+            live.removeAll { $0 === member.job }
+            live.append(member.job)
+        }
+        // Rows whose logits are wanted lie side by side, so that the head is read once for all of them.
+        members.sort { ($0.piece.count, $0.job.arrival) < ($1.piece.count, $1.job.arrival) }
+        fillBatch()
+    }
+
+    private func fillBatch() {
+        batch.removeAll()
+        for index in members.indices {
+            members[index].firstRow = batch.tokens.count
+            batch.append(members[index].piece, to: members[index].job.sequence)
         }
     }
 
-    /// Some times in a step of many rows, which takes long.
-    private func showProgress(_ members: [Member], _ layer: Int) {
-        guard batch.tokens.count >= Self.longStep, layer > 0, layer % max(1, forwardPass.layerCount / 8) == 0 else {
-            return
+    private func endForWantOfMemory(_ job: Job) {
+        do {
+            try job.work.endForWantOfMemory()
+            end(job)
+        } catch { end(job, .failure(error)) }
+    }
+
+    /// One step.
+    private func run() {
+        // Emptied again: they would keep sequences, and the engine, alive that nobody else wants.
+        defer {
+            batch.removeAll()
+            members.removeAll(keepingCapacity: true)
         }
-        for member in members { member.work.showProgress(share: Double(layer) / Double(forwardPass.layerCount)) }
+        batch.routing = members.contains { !$0.isRecomputed && $0.work.routingObserver != nil } ? routing : nil
+        let before = monotonicTime()
+        do {
+            let completed = try forwardPass.run(
+                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }, progress: showProgress, readOut: readOut
+            )
+            // Cancelled work ends before the next step.
+            guard completed else { return }
+        } catch {
+            batch.removeAll()
+            return runApart(after: error)
+        }
+        let cost = StepCost(seconds: monotonicTime() - before, bytes: forwardPass.backend.stepBytes)
+        if batch.routing != nil { showRouting() }
+        for (index, member) in members.enumerated() where !member.isRecomputed {
+            member.work.timeline.tokens += member.piece.prefix(batch.segments[index].kept)
+            do {
+                if try !member.work.finishStep(cost) { end(member.job) }
+            } catch { end(member.job, .failure(error)) }
+        }
+    }
+
+    /// What fails together may succeed alone, where memory ended for one of them.
+    private func runApart(after error: any Error) {
+        guard members.count > 1 else { return end(members[0].job, .failure(error)) }
+        for member in members {
+            members = [member]
+            fillBatch()
+            run()
+        }
+    }
+
+    private func readOut(_ backend: any Backend) {
+        requests.removeAll(keepingCapacity: true)
+        requesters.removeAll(keepingCapacity: true)
+        for (index, member) in members.enumerated() where !member.isRecomputed {
+            for row in member.work.wishedRows {
+                let (wish, mask) = member.work.wish(row: row)
+                requests.append(LogitRequest(row: member.firstRow + row, wish: wish, mask: mask))
+                requesters.append((index, row))
+            }
+        }
+        if !requests.isEmpty {
+            backend.readLogits(requests) { index, logits in
+                members[requesters[index].member].work.take(row: requesters[index].row, logits)
+            }
+        }
+        for (index, member) in members.enumerated() where !member.isRecomputed {
+            batch.keep(member.work.keptRows, ofSegment: index)
+        }
     }
 
     /// Rows from which a step's progress is shown.
     private static let longStep = 256
 
-    private func showRouting(_ members: [Member]) {
-        var firstRow = 0
-        for member in members {
-            member.work.observeRouting(routing, firstRow: firstRow)
-            firstRow += member.piece.count
+    /// Some times in a step of many rows, which takes long.
+    private func showProgress(_ layer: Int) {
+        guard batch.tokens.count >= Self.longStep, layer > 0, layer % max(1, forwardPass.layerCount / 8) == 0 else {
+            return
+        }
+        for member in members where !member.isRecomputed {
+            member.work.showProgress(share: Double(layer) / Double(forwardPass.layerCount))
         }
     }
 
-    private func readOut(_ backend: any Backend, _ members: [Member]) {
-        var wanted: [(row: Int, work: any StepWork)] = []
-        var end = 0
-        for member in members {
-            if member.work.wantsEveryRow { member.work.readEveryRow(backend, firstRow: end) }
-            end += member.piece.count
-            if member.work.wantedLogits != .none { wanted.append((end - 1, member.work)) }
-        }
-        var first = 0
-        while first < wanted.count {
-            var end = first + 1
-            while end < wanted.count, wanted[end].row == wanted[end - 1].row + 1 { end += 1 }
-            readOut(backend, wanted[first..<end])
-            first = end
-        }
-    }
-
-    /// Of successive rows: the largest logits, as many as one of them needs, unless one needs all.
-    private func readOut(_ backend: any Backend, _ wanted: ArraySlice<(row: Int, work: any StepWork)>) {
-        let start = wanted.first!.row
-        let rows = start..<(start + wanted.count)
-        var most = 0
-        var compared: Int?
-        var needsAll = false
-        for (_, work) in wanted {
-            switch work.wantedLogits {
-            case .none: break
-            case .largest(let count): most = max(most, count)
-            case .all: needsAll = true
-            case .compared(let count): compared = max(compared ?? 0, count)
-            }
-        }
-        if let compared {
-            return backend.forEachRow(of: rows, comparing: compared, allowed: allowedTokens) { row, logits in
-                wanted[wanted.startIndex + row - start].work.readLogits(logits)
-            }
-        }
-        if needsAll {
-            return backend.forEachRow(of: rows) { row, logits in
-                wanted[wanted.startIndex + row - start].work.readLogits(logits)
-            }
-        }
-        backend.forEachRow(of: rows, largest: most, allowed: allowedTokens) { row, largest in
-            wanted[wanted.startIndex + row - start].work.readLargest(largest)
+    /// Of the rows that are kept.
+    private func showRouting() {
+        for (index, member) in members.enumerated() where !member.isRecomputed {
+            let segment = batch.segments[index]
+            guard let observer = member.work.routingObserver, segment.kept > 0 else { continue }
+            observer.observe(
+                RoutedTokens(
+                    record: routing, rows: segment.firstRow..<segment.firstRow + segment.kept,
+                    tokens: member.piece.prefix(segment.kept), sequence: member.work.timeline.number,
+                    position: segment.position))
         }
     }
 }

@@ -1,6 +1,10 @@
 /// One turn of a conversation.
 public struct Turn: Sendable, Equatable {
-    public enum Role: String, Sendable { case user, assistant }
+    public enum Role: String, Sendable {
+        case user, assistant
+        /// Instructions in the middle of a conversation. A session has none: its instructions stand before its turns.
+        case system
+    }
 
     public var role: Role
     /// The message, or the answer without its thinking.

@@ -5,7 +5,7 @@ extension SigmaModel {
     /// - Throws: `SigmaError(.unavailable)` for `cuda` with the reason why it cannot be had; otherwise as the CPU's.
     package static func makeBackend(
         _ model: ModelFile, _ configuration: Configuration, progress: (Double) throws -> Void = { _ in }
-    ) throws -> any Backend {
+    ) throws -> any EngineBackend {
         switch configuration.backend {
         case .cpu: break
         case .cuda:

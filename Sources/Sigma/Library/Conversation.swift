@@ -20,8 +20,9 @@ extension Session {
     public var cachedTokens: (count: Int, bytes: Int) {
         // Not while they grow: the engine's thread owns them then.
         state.withLock { state in
-            guard state.activity == .none, let timeline = state.timeline else { return (0, 0) }
-            return (timeline.tokens.count, timeline.sequence.byteCount)
+            guard state.requests.isIdle, let timeline = state.timeline, timeline.tryToUse() else { return (0, 0) }
+            defer { timeline.endUse() }
+            return (timeline.sequence.length, timeline.sequence.byteCount)
         }
     }
 
@@ -64,6 +65,8 @@ extension Session {
     /// Takes out of the cache what the history no longer says in any form: what was taken back is not saved.
     func forgetWhatIsGone(_ state: inout State) {
         guard let timeline = state.timeline else { return }
+        timeline.beginUse()
+        defer { timeline.endUse() }
         let common = [false, true].map { keepsThinking in
             var options = state.options
             options.keepsThinking = keepsThinking
@@ -77,7 +80,7 @@ extension Session {
 
     private func change(_ body: (inout State) throws -> Void) throws {
         try state.withLock { state in
-            guard state.activity == .none else { throw Self.busy }
+            guard state.requests.isIdle else { throw Self.busy }
             try body(&state)
         }
     }
@@ -86,51 +89,9 @@ extension Session {
     /// - Throws: `SigmaError(.usage)` while the session is busy; what `body` throws.
     func whileChanging<Result>(_ body: () throws -> Result) throws -> Result {
         try state.withLock { state in
-            guard state.activity == .none else { throw Self.busy }
-            state.activity = .changing
+            guard state.requests.beginChange() else { throw Self.busy }
         }
-        defer { state.withLock { $0.activity = .none } }
+        defer { _ = state.withLock { $0.requests.end() } }
         return try body()
     }
-}
-
-extension Engine {
-    /// The conversation in the model's chat format.
-    /// - Throws: `SigmaError(.damaged)` for a model file without tokenizer or chat format.
-    package func prompt(
-        turns: [Turn], system: String, options: GenerationOptions, asksForAnswer: Bool = true
-    ) throws -> Prompt {
-        guard let tokenizer else { throw missingTokenizer }
-        guard let chatFormat else {
-            throw SigmaError(
-                .damaged, "the model file has no chat format, so it cannot hold a conversation", path: modelPath,
-                remedy: "Give the prompt with its markup and --raw, or convert the checkpoint again.")
-        }
-        return try Prompt(
-            turns: turns, system: system, thinks: options.thinks, keepsThinking: options.keepsThinking,
-            asksForAnswer: asksForAnswer, format: chatFormat, tokenizer: tokenizer)
-    }
-
-    package func prompt(turns: [Turn], system: String, thinks: Bool) throws -> Prompt {
-        try prompt(turns: turns, system: system, options: GenerationOptions(thinks: thinks))
-    }
-
-    /// Text without a template: bos if the tokenizer asks for one, and the specials that the text names.
-    /// - Throws: `SigmaError(.damaged)` for a model file without tokenizer.
-    package func rawPrompt(_ text: String) throws -> Prompt {
-        guard let tokenizer else { throw missingTokenizer }
-        let bos = tokenizer.addsBos ? tokenizer.bos.map { [$0] } ?? [] : []
-        return Prompt(tokens: bos + tokenizer.encode(text, recognizingSpecials: true), start: .answer)
-    }
-
-    package var missingTokenizer: SigmaError {
-        SigmaError(
-            .damaged, "the model file has no tokenizer, so it cannot read text", path: modelPath,
-            remedy:
-                "Convert a checkpoint folder that has its tokenizer files, or give sigma-run token ids: --tokens 1,2,3."
-        )
-    }
-
-    /// Name of the level of the CPU kernels; nil for other back ends.
-    package var instructionSetName: String? { (backend as? CPUBackend)?.instructionSet.name }
 }

@@ -21,9 +21,9 @@ enum SessionFile {
     /// - Parameter sequence: nil: nothing was computed yet.
     /// - Throws: `SigmaError`: as `AtomicFile`.
     static func write(
-        _ contents: Contents, sequence: (any SequenceState)?, kvType: KVType, engine: Engine, to path: String
+        _ contents: Contents, sequence: (SequenceState)?, kvType: KVType, engine: Engine, to path: String
     ) throws {
-        let json = Array(header(contents, layout: sequence?.storedLayout ?? "", kvType: kvType, engine).utf8)
+        let json = Array(header(contents, layout: sequence?.layout.tile.name ?? "", kvType: kvType, engine).utf8)
         guard json.count <= jsonLimit else {
             throw SigmaError(.unavailable, "the conversation's text is too long to be saved", path: path)
         }
@@ -38,7 +38,7 @@ enum SessionFile {
         bytes.appendLittleEndian(crc)
         bytes += json
 
-        let file = try AtomicFile(path: path, size: size)
+        let file = try AtomicFile(path: path, size: size, access: .ownerOnly)
         try bytes.withUnsafeBytes { try file.write($0, at: 0) }
         var offset = bytes.count
         try sequence?.forEachStoredBlock { block in
@@ -91,13 +91,16 @@ extension Session {
     ///   there; `.inputOutput` if writing fails.
     public func save(to path: String) throws {
         try whileChanging {
-            let (contents, timeline) = state.withLock { state in
+            let timeline = state.withLock { state in
                 forgetWhatIsGone(&state)
-                return (
-                    SessionFile.Contents(
-                        instructions: state.instructions, turns: state.turns, tokens: state.timeline?.tokens ?? []),
-                    state.timeline
-                )
+                return state.timeline
+            }
+            timeline?.beginUse()
+            defer { timeline?.endUse() }
+            let contents = state.withLock { state in
+                SessionFile.Contents(
+                    instructions: state.instructions, turns: state.turns,
+                    tokens: timeline.map { Array($0.tokens[..<$0.sequence.length]) } ?? [])
             }
             try SessionFile.write(
                 contents, sequence: timeline?.sequence, kvType: timeline?.sequence.kvType ?? kvType, engine: engine,

@@ -119,11 +119,14 @@ final class SessionFileReader {
     /// A new timeline with the stored keys and values.
     func timeline(_ engine: Engine) throws -> Timeline {
         let timeline = try engine.makeTimeline(kvType: kvType)
+        // Nobody may make room of it while it is filled.
+        timeline.beginUse()
+        defer { timeline.endUse() }
         let sequence = timeline.sequence
         let count = contents.tokens.count
-        guard count == 0 || layout == sequence.storedLayout else {
+        guard count == 0 || layout == sequence.layout.tile.name else {
             throw damaged(
-                "expected keys and values as '\(sequence.storedLayout)', found '\(layout)'", item: "kv_layout",
+                "expected keys and values as '\(sequence.layout.tile.name)', found '\(layout)'", item: "kv_layout",
                 remedy: "Restore it with the back end that it was saved with.")
         }
         let needed = sequence.storedBlockSizes(length: count).reduce(0) { $0 + $1 + 4 }
@@ -137,7 +140,7 @@ final class SessionFileReader {
             let stored = try read(4).withUnsafeBytes { UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)) }
             try compare(CRC32C.checksum(UnsafeRawBufferPointer(block)), stored, "a key-value block", at: start)
         }
-        timeline.adopt(contents.tokens)
+        timeline.tokens = contents.tokens
         return timeline
     }
 
@@ -171,10 +174,10 @@ final class SessionFileReader {
             at: offset, remedy: Self.copyRemedy)
     }
 
-    private static let copyRemedy = "Copy it again from where it came; what is lost cannot be restored."
+    private static let copyRemedy: Remedy = "Copy it again from where it came; what is lost cannot be restored."
 
     private func damaged(
-        _ message: String, at offset: Int? = nil, item: String? = nil, remedy: String? = nil
+        _ message: String, at offset: Int? = nil, item: String? = nil, remedy: Remedy? = nil
     ) -> SigmaError {
         SigmaError(.damaged, message, path: path, item: item, offset: offset.map { UInt64($0) }, remedy: remedy)
     }

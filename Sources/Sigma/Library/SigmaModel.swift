@@ -63,7 +63,7 @@ public final class SigmaModel: Sendable {
     }
 
     package let engine: Engine
-    private let loadConfiguration: Configuration
+    let loadConfiguration: Configuration
 
     package init(engine: Engine, configuration: Configuration) {
         self.engine = engine
@@ -75,7 +75,7 @@ public final class SigmaModel: Sendable {
     /// Name of the checkpoint that the file was made from.
     public var name: String { engine.model.name }
     /// Name of the back end that computes.
-    public var backend: String { engine.backend.name }
+    public var backend: String { engine.backend.report.name }
     /// Tokens that a sequence may have.
     public var contextLength: Int { engine.contextLength }
 
@@ -207,10 +207,7 @@ extension SigmaModel {
     public var stopTokens: Set<Int32> { engine.stopTokens }
     /// Whether the token may be chosen: rows of the vocabulary without a token, and reserved ones, may not.
     public func allows(_ token: Int32) -> Bool {
-        guard engine.allowedTokens.isEmpty else {
-            return engine.allowedTokens.indices.contains(Int(token)) && engine.allowedTokens[Int(token)]
-        }
-        return (0..<Int32(engine.vocabularySize)).contains(token)
+        (0..<Int32(engine.vocabularySize)).contains(token) && engine.choosable.allows(Int(token))
     }
 }
 

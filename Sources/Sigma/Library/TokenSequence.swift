@@ -67,6 +67,8 @@ public final class TokenSequence: Sendable {
     private func exclusively<Result>(_ body: () throws -> Result) throws -> Result {
         try isBusy.withLock { isBusy in
             guard !isBusy else { throw Self.busy }
+            timeline.beginUse()
+            defer { timeline.endUse() }
             return try body()
         }
     }
@@ -85,13 +87,14 @@ public final class TokenSequence: Sendable {
         }
         defer { isBusy.withLock { $0 = false } }
         try engine.check(tokens, after: timeline.tokens.count)
-        let work = SequenceWork(timeline, tokens, everyRow: everyRow, body)
+        let work = SequenceWork(engine, timeline, tokens, everyRow: everyRow, body)
         let ended = Signal()
         await withTaskCancellationHandler {
-            engine.run(work: work) { ended.send($0) }
+            engine.run(work) { ended.send($0) }
             await ended.wait()
         } onCancel: {
             work.cancel()
+            engine.wake()
         }
         try ended.result?.get()
         if work.isInterrupted { throw CancellationError() }
@@ -101,6 +104,8 @@ public final class TokenSequence: Sendable {
 /// Tokens on their way into a sequence.
 private final class SequenceWork: StepWork, @unchecked Sendable {
     let timeline: Timeline
+    private let engine: Engine
+    private var mask: TokenMask { engine.choosable }
     private let firstPosition: Int
     private let everyRow: Bool
     private let body: @Sendable (Int, UnsafeBufferPointer<Float>) throws -> Void
@@ -113,9 +118,10 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     private(set) var isInterrupted = false
 
     init(
-        _ timeline: Timeline, _ tokens: [Int32], everyRow: Bool,
+        _ engine: Engine, _ timeline: Timeline, _ tokens: [Int32], everyRow: Bool,
         _ body: @escaping @Sendable (Int, UnsafeBufferPointer<Float>) throws -> Void
     ) {
+        self.engine = engine
         self.timeline = timeline
         firstPosition = timeline.tokens.count
         pending = tokens[...]
@@ -125,38 +131,32 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
 
     func cancel() { cancelled.store(true, ordering: .relaxed) }
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
-    var observesRouting: Bool { false }
-    func observeRouting(_ record: RoutingRecord, firstRow: Int) {}
+    var isPaused: Bool { false }
+    var routingObserver: (any RoutingObserver)? { nil }
     func showProgress(share: Double) {}
 
-    func takePiece(limit: Int) -> ArraySlice<Int32>? {
-        if isCancelled {
-            endInterrupted()
-            return nil
-        }
-        piece = pending.prefix(limit)
+    func pendingCount() -> Int { pending.count }
+
+    func takePiece(_ count: Int) -> ArraySlice<Int32> {
+        piece = pending.prefix(count)
         return piece
     }
 
-    var wantsEveryRow: Bool { everyRow }
-    var wantedLogits: WantedLogits { !everyRow && piece.count == pending.count ? .all : .none }
-
-    func readEveryRow(_ backend: any Backend, firstRow: Int) {
-        do {
-            try backend.forEachRow(of: firstRow..<firstRow + piece.count) { row, logits in
-                try body(timeline.tokens.count + row - firstRow, logits)
-            }
-        } catch { failure = error }
+    var wishedRows: Range<Int> {
+        if everyRow { return 0..<piece.count }
+        return piece.count == pending.count ? piece.count - 1..<piece.count : 0..<0
     }
 
-    func readLogits(_ logits: UnsafeBufferPointer<Float>) {
-        do { try body(timeline.tokens.count + piece.count - 1, logits) } catch { failure = error }
+    func wish(row: Int) -> (wish: LogitRequest.Wish, mask: TokenMask) { (.all, mask) }
+
+    func take(row: Int, _ logits: RowLogits) {
+        guard failure == nil, case .all(let logits) = logits else { return }
+        do { try body(timeline.tokens.count + row, logits) } catch { failure = error }
     }
 
-    func readLargest(_ largest: UnsafeBufferPointer<TokenLogit>) { preconditionFailure("all logits were asked for") }
+    var keptRows: Int { piece.count }
 
-    func finishStep(seconds: Double, bytes: Int) throws -> Bool {
-        timeline.tokens += piece
+    func finishStep(_ cost: StepCost) throws -> Bool {
         pending = pending.dropFirst(piece.count)
         if let failure {
             timeline.truncate(to: firstPosition)
@@ -168,6 +168,11 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     func endInterrupted() {
         timeline.truncate(to: firstPosition)
         isInterrupted = true
+    }
+
+    func endForWantOfMemory() throws {
+        timeline.truncate(to: firstPosition)
+        throw engine.noRoom(for: firstPosition + pending.count, timeline.sequence.kvType)
     }
 }
 
@@ -181,7 +186,7 @@ extension Engine {
             throw SigmaError(
                 .usage,
                 "the sequence has \(count) tokens, and \(tokens.count) more do not fit the context of \(contextLength)",
-                remedy: "Forget some with truncate(to:), or load the model with a larger contextLength.")
+                remedy: .anyOf(["Forget some with truncate(to:).", .raise(.contextLength, least: nil)]))
         }
     }
 }

@@ -9,6 +9,8 @@ package struct ChatFormat: Sendable, Equatable {
     }
 
     package var style: Style
+    /// Whether the model knows thinking: without it a prompt that asks for none needs no empty `<think></think>`.
+    package var thinks: Bool
     /// Whether the prompt itself ends with `<think>` when thinking; otherwise the model writes it.
     package var opensThinking: Bool
     /// Appended to the system prompt when thinking (paper, Table 5).
@@ -18,9 +20,12 @@ package struct ChatFormat: Sendable, Equatable {
     /// Generation ends at any of these token ids.
     package var stopTokens: [Int32]
 
-    package init(style: Style, opensThinking: Bool, thinkingPrompt: String, closingPhrase: String, stopTokens: [Int32])
-    {
+    package init(
+        style: Style, thinks: Bool = true, opensThinking: Bool, thinkingPrompt: String, closingPhrase: String,
+        stopTokens: [Int32]
+    ) {
         self.style = style
+        self.thinks = thinks
         self.opensThinking = opensThinking
         self.thinkingPrompt = thinkingPrompt
         self.closingPhrase = closingPhrase

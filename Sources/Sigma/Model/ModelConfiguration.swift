@@ -87,4 +87,13 @@ public struct ModelConfiguration: Sendable, Equatable {
     /// Width of all key (or value) heads together.
     public var kvWidth: Int { kvHeadCount * headDim }
     public func isDense(layer: Int) -> Bool { expertsPerToken[layer] == 0 }
+
+    /// Whether the weights of the chosen experts are divided by their sum in a layer that chooses so many.
+    package func normalizesWeights(choices: Int) -> Bool {
+        switch weightNormalization {
+        case .never: false
+        case .whenSeveral: choices > 1
+        case .always: true
+        }
+    }
 }

@@ -55,49 +55,11 @@ package final class ModelFile: Sendable {
     /// - Throws: `SigmaError` (`.inputOutput`) if the file was truncated or could not be read since it was opened.
     package func checkIntact() throws { try gguf.file.checkIntact() }
 
-    /// Reads the whole file and compares every record's checksum.
-    ///
-    /// - Parameter progress: called with the share of bytes read, 0...1; returns false to stop.
-    /// - Throws: `SigmaError`: `.damaged` naming the tensor (and expert), `.interrupted` if `progress` said so.
-    package func verify(progress: (Double) -> Bool = { _ in true }) throws {
-        let total = gguf.tensors.reduce(0) { $0 + $1.byteCount }
-        var done = 0
-        var record = 0
-        for tensor in gguf.tensors.sorted(by: { $0.offset < $1.offset }) {
-            let experts = ModelFileFormat.isExperts(tensor.name) ? configuration.expertCount : 1
-            let size = tensor.byteCount / experts
-            for expert in 0..<experts {
-                let start = tensor.offset + expert * size
-                var crc: UInt32 = 0
-                // In pieces, so that a long tensor can be interrupted.
-                for piece in stride(from: start, to: start + size, by: 1 << 24) {
-                    let end = min(piece + 1 << 24, start + size)
-                    crc = CRC32C.checksum(
-                        UnsafeRawBufferPointer(rebasing: gguf.file.bytes[piece..<end]), continuing: crc)
-                    done += end - piece
-                    guard progress(Double(done) / Double(total)) else {
-                        throw SigmaError(.interrupted, "interrupted", path: path)
-                    }
-                }
-                try checkIntact()
-                let expected = UInt32(truncatingIfNeeded: checksums.integer(record)!)
-                guard crc == expected else {
-                    let which = experts > 1 ? "expert \(expert)'s record" : "the data"
-                    throw SigmaError(
-                        .damaged,
-                        "\(which) is damaged: expected checksum \(String(expected, radix: 16)), found \(String(crc, radix: 16))",
-                        path: path, item: tensor.name, offset: UInt64(start),
-                        remedy: "Copy the file again from where it came, or convert the checkpoint again.")
-                }
-                record += 1
-            }
-        }
-    }
-
     // MARK: checks of opening
 
     /// Maps the file, or says what to do about what was found instead.
     private static func map(_ path: String) throws -> MappedFile {
+        try checkPath(path)
         var status = stat()
         if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
             let isCheckpoint = access(path + "/config.json", F_OK) == 0
@@ -112,17 +74,15 @@ package final class ModelFile: Sendable {
         if bytes.count > 9, bytes[8] == UInt8(ascii: "{"),
             UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self)) <= UInt64(bytes.count - 8)
         {
-            let slash = path.lastIndex(of: "/")
-            let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
             throw SigmaError(
                 .damaged, "expected a native model file, found a safetensors file", path: path,
-                remedy: conversionRemedy(input: folder))
+                remedy: conversionRemedy(input: splitPath(path).folder))
         }
         return file
     }
 
     /// The command that makes a native model file of `input`.
-    private static func conversionRemedy(input: String) -> String {
+    private static func conversionRemedy(input: String) -> Remedy {
         var name = input
         while name.count > 1, name.hasSuffix("/") { name.removeLast() }
         name = name.split(separator: "/").last.map(String.init) ?? "model"
@@ -131,23 +91,10 @@ package final class ModelFile: Sendable {
         return "Convert it first: sigma-convert \(shellQuoted(input)) \(shellQuoted(output))"
     }
 
-    private static func shellQuoted(_ text: String) -> String {
-        let isPlain = text.utf8.allSatisfy { byte in
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "."),
-                UInt8(ascii: "/"), UInt8(ascii: "+"), UInt8(ascii: ","), UInt8(ascii: "="), UInt8(ascii: ":"):
-                true
-            default: byte >= 0x80
-            }
-        }
-        if isPlain, !text.hasPrefix("-") { return text }
-        return "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
-    }
-
     /// That the file is ours, and of a version that we read.
     private static func checkKind(_ gguf: GGUFFile) throws {
         let path = gguf.file.path
+        try gguf.checkIsModel()
         let keys = KeyReader(file: gguf)
         let architecture = try keys.string("general.architecture")
         guard architecture == ModelFileFormat.architecture else {
@@ -166,8 +113,9 @@ package final class ModelFile: Sendable {
             throw SigmaError(
                 .damaged, "expected format version \(ModelFileFormat.version), found \(version)", path: path,
                 item: ModelFileFormat.Key.version,
-                remedy: (version > Int(ModelFileFormat.version) ? "Update Sigma, or convert" : "Convert")
-                    + " the checkpoint again: sigma-convert CHECKPOINT_FOLDER \(shellQuoted(path))")
+                remedy:
+                    "\(version > Int(ModelFileFormat.version) ? "Update Sigma, or convert" : "Convert") the checkpoint again: sigma-convert CHECKPOINT_FOLDER \(shellQuoted(path))"
+            )
         }
         guard gguf.version == 3 else {
             throw SigmaError(.damaged, "expected GGUF version 3, found 2", path: path, offset: 4)

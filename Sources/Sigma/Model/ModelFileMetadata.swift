@@ -108,6 +108,7 @@ package enum ModelFileMetadata {
 
     package static func write(_ format: ChatFormat, to writer: inout GGUFWriter) {
         writer.set("sigma.chat.style", format.style.rawValue)
+        writer.set("sigma.chat.thinks", format.thinks)
         writer.set("sigma.chat.opens_thinking", format.opensThinking)
         writer.set("sigma.chat.thinking_prompt", format.thinkingPrompt)
         writer.set("sigma.chat.closing_phrase", format.closingPhrase)
@@ -122,6 +123,8 @@ package enum ModelFileMetadata {
         guard let bad = stops.first(where: { !(0..<vocabularySize).contains($0) }) else {
             return ChatFormat(
                 style: try keys.choice("sigma.chat.style", ChatFormat.Style.init, "sigma or chatml"),
+                // Files from before there was the key are of models that think.
+                thinks: keys.has("sigma.chat.thinks") ? try keys.bool("sigma.chat.thinks") : true,
                 opensThinking: try keys.bool("sigma.chat.opens_thinking"),
                 thinkingPrompt: try keys.string("sigma.chat.thinking_prompt"),
                 closingPhrase: try keys.string("sigma.chat.closing_phrase"), stopTokens: stops.map { Int32($0) })

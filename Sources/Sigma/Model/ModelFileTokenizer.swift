@@ -12,6 +12,11 @@ package enum ModelFileTokenizer {
     package static let ruleKey = "sigma.tokenizer.merge_rule"
     package static let ignoreKey = "sigma.tokenizer.ignore_merges"
     private static let pairsKey = "sigma.tokenizer.merge_pairs"
+    /// Ids of tokens that ask something of the text around them; absent where none does.
+    private static let matchingKeys: [(key: String, matching: TokenizerDefinition.Matching)] = [
+        ("sigma.tokenizer.strip_left", .stripsLeft), ("sigma.tokenizer.strip_right", .stripsRight),
+        ("sigma.tokenizer.single_word", .singleWord),
+    ]
 
     package static func write(_ definition: TokenizerDefinition, to writer: inout GGUFWriter) {
         writeTokens(definition, count: definition.tokens.count, to: &writer)
@@ -51,6 +56,10 @@ package enum ModelFileTokenizer {
         let extra = Array(
             repeating: TokenizerDefinition.TokenKind.unused.rawValue, count: count - definition.kinds.count)
         writer.set(kindsKey, definition.kinds.map(\.rawValue) + extra)
+        for (key, matching) in matchingKeys {
+            let ids = definition.matching.filter { $0.value.contains(matching) }.keys.sorted()
+            if !ids.isEmpty { writer.set(key, ids) }
+        }
         writer.set(patternKey, definition.pattern.rawValue)
         writer.set(normalizerKey, definition.normalizer.rawValue)
         switch definition.mergeRule {
@@ -89,7 +98,21 @@ package enum ModelFileTokenizer {
                 patternKey, TokenizerDefinition.SplitPattern.init, "gpt2, qwen2 or o200k"),
             normalizer: try keys.choice(
                 normalizerKey, TokenizerDefinition.Normalizer.init, "none or nfc"),
-            bos: bos, eos: eos, addsBos: addsBos)
+            bos: bos, eos: eos, addsBos: addsBos, matching: try matching(keys, count: texts.count))
+    }
+
+    /// What tokens ask of the text around them.
+    package static func matching(_ keys: KeyReader, count: Int) throws -> [Int32: TokenizerDefinition.Matching] {
+        var result: [Int32: TokenizerDefinition.Matching] = [:]
+        for (key, matching) in matchingKeys where keys.has(key) {
+            for id in try keys.integers(key) {
+                guard (0..<count).contains(id) else {
+                    throw keys.failure(key, "expected token ids below \(count), found \(id)")
+                }
+                result[Int32(id), default: []].insert(matching)
+            }
+        }
+        return result
     }
 
     private static func tokenKinds(_ keys: KeyReader, count: Int) throws -> [TokenizerDefinition.TokenKind] {

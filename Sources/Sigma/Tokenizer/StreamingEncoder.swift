@@ -54,8 +54,7 @@ package struct StreamingEncoder {
 
     /// The last place where the text may be cut.
     private mutating func lastCut() -> Int? {
-        // A token's name could reach over a line end.
-        if tokenizer.hasSpecialWithLineEnd { return nil }
+        guard tokenizer.allowsCuts else { return nil }
         let classes = ScalarClasses.shared
         let found: Int? = pending.withUnsafeBufferPointer { text in
             guard let base = text.baseAddress else { return nil }

@@ -16,10 +16,14 @@ package final class Tokenizer: @unchecked Sendable {
     /// [count]: whether an id has a token. The others are never to be sampled.
     package let allowed: [Bool]
 
+    /// Whether a text may be cut behind a line end: no control or added token reaches over one.
+    let allowsCuts: Bool
+
     private let kinds: [TokenizerDefinition.TokenKind]
     private let pattern: TokenizerDefinition.SplitPattern
     private let normalizer: TokenizerDefinition.Normalizer
     private let specials: SpecialTokens
+    private let matching: [Int32: TokenizerDefinition.Matching]
     private let index: TokenIndex
     /// nil: by rank.
     private let pairs: PairTable?
@@ -72,6 +76,18 @@ package final class Tokenizer: @unchecked Sendable {
         self.index = index
         pattern = definition.pattern
         normalizer = definition.normalizer
+        matching = definition.matching
+        // A token that takes the line end before it must see it.
+        let takesLineEnds = definition.matching.contains { id, matching in
+            guard matching.contains(.stripsLeft), tokens.offsets.indices.contains(Int(id)) else { return false }
+            let name = Array(tokens[Int(id)])
+            return name.withUnsafeBufferPointer { name in
+                guard let base = name.baseAddress else { return false }
+                let (first, _) = ScalarClasses.shared.classify(base, before: base + name.count)
+                return first.has(.letter) || first.has(.number)
+            }
+        }
+        allowsCuts = !takesLineEnds && !specials.hasLineEnd
         (bos, eos, addsBos) = (definition.bos, definition.eos, definition.addsBos)
         self.byteIDs = .allocate(capacity: 256)
         self.byteIDs.initialize(from: byteIDs, count: 256)
@@ -106,8 +122,16 @@ package final class Tokenizer: @unchecked Sendable {
         output.reserveCapacity(text.count / 4 + 8)
         var workspace = MergeWorkspace()
         var position = 0
-        while let match = specials.firstMatch(in: text, from: position, includingControl: recognizingSpecials) {
-            encodeOrdinary(UnsafeBufferPointer(rebasing: text[position..<match.start]), &workspace, &output)
+        var searched = 0
+        while var match = specials.firstMatch(in: text, from: searched, includingControl: recognizingSpecials) {
+            searched = match.end
+            if !matching.isEmpty, let matching = matching[match.id] {
+                guard match.extend(matching, in: text, after: position) else { continue }
+            }
+            // White space behind a token may hold a token of white space.
+            if position < match.start {
+                encodeOrdinary(UnsafeBufferPointer(rebasing: text[position..<match.start]), &workspace, &output)
+            }
             output.append(match.id)
             position = match.end
         }
@@ -209,8 +233,8 @@ package final class Tokenizer: @unchecked Sendable {
     /// Whether the id is a control token.
     package func isControl(_ id: Int32) -> Bool { isAllowed(id) && kinds[Int(id)] == .control }
 
-    /// Whether some control or added token's name has a line end in it.
-    var hasSpecialWithLineEnd: Bool { specials.hasLineEnd }
+    /// What a token asks of the text around it.
+    package func matching(of id: Int32) -> TokenizerDefinition.Matching { matching[id] ?? [] }
 
     /// The id of the control or added token of that name.
     package func idOfSpecial(named name: String) -> Int32? {

@@ -13,6 +13,18 @@ package struct TokenizerDefinition: Sendable, Equatable {
         case unused = 5
     }
 
+    /// What a control or added token asks of the text around it, with the meaning that Hugging Face's tokenizers give it.
+    package struct Matching: OptionSet, Sendable, Equatable {
+        package let rawValue: UInt8
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+        /// White space before the token belongs to it (`lstrip`).
+        package static let stripsLeft = Matching(rawValue: 1)
+        /// White space behind it belongs to it (`rstrip`).
+        package static let stripsRight = Matching(rawValue: 2)
+        /// It is none between or beside characters of words (`single_word`).
+        package static let singleWord = Matching(rawValue: 4)
+    }
+
     /// How pairs merge.
     package enum MergeRule: Sendable, Equatable {
         /// tiktoken: any pair whose concatenation is a token; the lowest id first, the leftmost among equals.
@@ -46,10 +58,12 @@ package struct TokenizerDefinition: Sendable, Equatable {
     package var bos: Int32?
     package var eos: Int32?
     package var addsBos: Bool
+    /// By id; most tokens ask nothing.
+    package var matching: [Int32: Matching]
 
     package init(
         tokens: TokenTable, kinds: [TokenKind], mergeRule: MergeRule, pattern: SplitPattern, normalizer: Normalizer,
-        bos: Int32?, eos: Int32?, addsBos: Bool
+        bos: Int32?, eos: Int32?, addsBos: Bool, matching: [Int32: Matching] = [:]
     ) {
         self.tokens = tokens
         self.kinds = kinds
@@ -59,6 +73,7 @@ package struct TokenizerDefinition: Sendable, Equatable {
         self.bos = bos
         self.eos = eos
         self.addsBos = addsBos
+        self.matching = matching
     }
 }
 

@@ -54,6 +54,7 @@ package final class GGUFFile: Sendable {
         var reader = GGUFReader(bytes: file.bytes, path: file.path)
         let magic = try reader.integer(UInt32.self, "the magic number")
         guard magic == Self.magic else {
+            try StandIn.check(file, expected: "a GGUF file")
             throw reader.failure("not a GGUF file: expected \"GGUF\", found bytes \(hex(magic))", at: 0)
         }
         let version = try reader.integer(UInt32.self, "the version")

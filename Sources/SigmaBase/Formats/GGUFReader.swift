@@ -38,8 +38,8 @@ struct GGUFReader {
         return Int(count)
     }
 
-    /// A length-prefixed string's bytes, valid UTF-8.
-    mutating func utf8(_ what: String, limit: Int, item: String? = nil) throws -> UnsafeRawBufferPointer {
+    /// A length-prefixed string's bytes.
+    mutating func text(_ what: String, limit: Int, item: String? = nil) throws -> UnsafeRawBufferPointer {
         let start = position
         let length = try integer(UInt64.self, what, item: item)
         guard length <= UInt64(limit) else {
@@ -49,14 +49,15 @@ struct GGUFReader {
             throw failure("the file ends inside \(what) of \(length) bytes", at: start, item: item)
         }
         let text = UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(length)])
-        guard isValidUTF8(text) else { throw failure("\(what) is not valid UTF-8", at: position, item: item) }
         position += Int(length)
         return text
     }
 
     mutating func name(_ what: String) throws -> String {
         let start = position
-        let text = String(decoding: try utf8(what, limit: GGUFFile.nameLimit), as: UTF8.self)
+        let bytes = try text(what, limit: GGUFFile.nameLimit)
+        guard isValidUTF8(bytes) else { throw failure("\(what) is not valid UTF-8", at: start + 8) }
+        let text = String(decoding: bytes, as: UTF8.self)
         guard !text.isEmpty else { throw failure("\(what) is empty", at: start) }
         return text
     }
@@ -80,9 +81,11 @@ struct GGUFReader {
     private mutating func value(_ kind: GGUFKind, key: String) throws -> GGUFValue {
         switch kind {
         case .string:
-            return .string(String(decoding: try utf8("the text", limit: bytes.count, item: key), as: UTF8.self))
+            let text = try text("the text", limit: bytes.count, item: key)
+            // Only who needs it must refuse it: a licence means nothing here.
+            return isValidUTF8(text) ? .string(String(decoding: text, as: UTF8.self)) : .malformedText
         case .array:
-            return .array(try array(key: key))
+            return try array(key: key)
         case .bool:
             let start = position
             let byte = try integer(UInt8.self, "the value", item: key)
@@ -98,7 +101,7 @@ struct GGUFReader {
         }
     }
 
-    private mutating func array(key: String) throws -> GGUFArray {
+    private mutating func array(key: String) throws -> GGUFValue {
         let kindStart = position
         let kind = try kind(item: key)
         guard kind != .array else { throw failure("an array of arrays", at: kindStart, item: key) }
@@ -110,12 +113,13 @@ struct GGUFReader {
         if kind == .bool, let bad = slice.firstIndex(where: { $0 > 1 }) {
             throw failure("expected 0 or 1, found \(slice[bad])", at: start + bad, item: key)
         }
-        return GGUFArray(kind: kind, count: count, offset: start, bytes: slice, starts: [])
+        return .array(GGUFArray(kind: kind, count: count, offset: start, bytes: slice, starts: []))
     }
 
     /// One pass over all lengths: a vocabulary of 200,000 tokens costs a few milliseconds and 4 bytes each.
-    private mutating func strings(_ count: Int, key: String) throws -> GGUFArray {
+    private mutating func strings(_ count: Int, key: String) throws -> GGUFValue {
         let start = position
+        var isValid = true
         var starts: [UInt32] = []
         starts.reserveCapacity(count + 1)
         for _ in 0..<count {
@@ -123,14 +127,15 @@ struct GGUFReader {
                 throw failure("strings of more than 4 GiB together", at: start, item: key)
             }
             starts.append(UInt32(position - start + 8))
-            _ = try utf8("a string", limit: 1 << 30, item: key)
+            if !isValidUTF8(try text("a string", limit: 1 << 30, item: key)) { isValid = false }
         }
         guard position - start <= Int(UInt32.max) - 16 else {
             throw failure("strings of more than 4 GiB together", at: start, item: key)
         }
         starts.append(UInt32(position - start + 8))
         let slice = UnsafeRawBufferPointer(rebasing: bytes[start..<position])
-        return GGUFArray(kind: .string, count: count, offset: start, bytes: slice, starts: starts)
+        guard isValid else { return .malformedText }
+        return .array(GGUFArray(kind: .string, count: count, offset: start, bytes: slice, starts: starts))
     }
 
     /// A tensor's description; its offset is still relative to the data's begin.

@@ -108,6 +108,8 @@ package enum GGUFValue: Sendable {
     case bool(Bool)
     case string(String)
     case array(GGUFArray)
+    /// A string, or an array of strings, that is not valid UTF-8.
+    case malformedText
 
     package var integer: Int? {
         if case .integer(_, let value) = self { return value }
@@ -129,6 +131,11 @@ package enum GGUFValue: Sendable {
         if case .array(let value) = self { return value }
         return nil
     }
+    /// For messages.
+    package var description: String {
+        if case .malformedText = self { return kindName }
+        return "a value of kind \(kindName)"
+    }
     /// For messages: "uint32", "array of string".
     package var kindName: String {
         switch self {
@@ -137,6 +144,7 @@ package enum GGUFValue: Sendable {
         case .bool: "bool"
         case .string: "string"
         case .array(let array): "array of \(array.kind.name)"
+        case .malformedText: "text that is not valid UTF-8"
         }
     }
 }

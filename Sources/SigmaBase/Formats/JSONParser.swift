@@ -21,6 +21,7 @@ extension JSONValue {
     /// - Throws: `SigmaError`: as `MappedFile`, or `.damaged` if the file is larger than `limit` bytes or not JSON.
     package static func parse(file path: String, limit: Int = 1 << 28) throws -> JSONValue {
         let file = try MappedFile(path: path)
+        try StandIn.check(file, expected: "JSON")
         guard file.bytes.count <= limit else {
             throw SigmaError(.damaged, "expected at most \(limit) bytes of JSON, found \(file.bytes.count)", path: path)
         }
@@ -40,6 +41,8 @@ private struct JSONParser {
     var position = 0
     /// Strings with escapes are put together here.
     var scratch: [UInt8] = []
+    /// The key whose value is read, for errors that a person mends by hand.
+    var key: String?
 
     init(bytes: UnsafeRawBufferPointer, path: String?, exactNumbers: Bool) {
         self.bytes = bytes
@@ -57,6 +60,19 @@ private struct JSONParser {
         let byte = bytes[position]
         return (0x21...0x7e).contains(byte)
             ? "'\(Character(UnicodeScalar(byte)))'" : "byte 0x" + String(byte, radix: 16)
+    }
+
+    /// Words for numbers that JSON doesn't have, but some writers write.
+    func notANumber() -> SigmaError? {
+        for word in ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"] {
+            let end = position + word.utf8.count
+            guard end <= bytes.count, bytes[position..<end].elementsEqual(word.utf8) else { continue }
+            var error = failure("expected a number, found \(word), which JSON does not have (Python writes it)")
+            error.item = key
+            error.remedy = "Write a finite number or null instead, or save the file again without it."
+            return error
+        }
+        return nil
     }
 
     mutating func parseText() throws -> JSONValue {
@@ -88,8 +104,10 @@ private struct JSONParser {
         case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): return try parseNumber()
         case UInt8(ascii: "t"): return try parseWord("true", .bool(true))
         case UInt8(ascii: "f"): return try parseWord("false", .bool(false))
-        case UInt8(ascii: "n"): return try parseWord("null", .null)
-        default: throw failure("expected a value, found \(found)")
+        case UInt8(ascii: "n"):
+            if let error = notANumber() { throw error }
+            return try parseWord("null", .null)
+        default: throw notANumber() ?? failure("expected a value, found \(found)")
         }
     }
 
@@ -115,6 +133,7 @@ private struct JSONParser {
             }
             let start = position
             let key = try parseString()
+            self.key = key
             skipSpace()
             guard take(UInt8(ascii: ":")) else { throw failure("expected ':', found \(found)") }
             skipSpace()
@@ -152,7 +171,11 @@ private struct JSONParser {
         _ = take(UInt8(ascii: "-"))
         let isZero = position < bytes.count && bytes[position] == UInt8(ascii: "0")
         let digits = skipDigits()
-        guard digits > 0 else { throw failure("expected a digit, found \(found)") }
+        guard digits > 0 else {
+            let failure = failure("expected a digit, found \(found)")
+            position = start
+            throw notANumber() ?? failure
+        }
         guard !isZero || digits == 1 else { throw failure("a number begins with 0", at: start) }
         var isInteger = true
         if take(UInt8(ascii: ".")) {

@@ -25,6 +25,8 @@ package struct JSONWriter: Sendable {
     package mutating func value(_ value: Double) { raw(value.isFinite ? "\(value)" : "null") }
     package mutating func value(_ value: Double, decimals: Int) { raw(Self.fixed(value, decimals: decimals)) }
     package mutating func null() { raw("null") }
+    /// Another JSON text, as it is.
+    package mutating func json(_ text: String) { raw(text) }
     package mutating func object(_ body: (inout JSONWriter) throws -> Void) rethrows { try nest("{", "}", body) }
     package mutating func array(_ body: (inout JSONWriter) throws -> Void) rethrows { try nest("[", "]", body) }
 

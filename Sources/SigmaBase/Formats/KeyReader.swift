@@ -14,7 +14,7 @@ package struct KeyReader {
     private func get<T>(_ key: String, _ expected: String, _ convert: (GGUFValue) -> T?) throws -> T {
         guard let value = file[key] else { throw failure(key, "the key is missing") }
         guard let result = convert(value) else {
-            throw failure(key, "expected \(expected), found a value of kind \(value.kindName)")
+            throw failure(key, "expected \(expected), found \(value.description)")
         }
         return result
     }

@@ -17,12 +17,18 @@ package struct AnonymousMemory: @unchecked Sendable {
         guard let base = mmap(nil, self.byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), base != MAP_FAILED else {
             throw SigmaError(
                 .unavailable, "no memory for \(byteCount) bytes: \(systemMessage(errno))",
-                remedy: "Close other programs, or use less: --memory.")
+                remedy: .anyOf(["Close other programs.", .lower(.memory)]))
         }
         self.base = base
         #if os(Linux)
             madvise(base, self.byteCount, hugePages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE)
         #endif
+    }
+
+    /// A range that was taken before.
+    package init(base: UnsafeMutableRawPointer, byteCount: Int) {
+        self.base = base
+        self.byteCount = max(byteCount, 1)
     }
 
     package func free() { munmap(base, byteCount) }

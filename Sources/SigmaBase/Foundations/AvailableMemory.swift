@@ -1,77 +1,185 @@
+import CSigma
 import SystemLibrary
 
-/// What the machine, or the control group that the process is in, has left.
+/// What the machine, the control groups that the process is in, and its own limits have left.
 package enum AvailableMemory {
-    /// Kept free for others: a sixteenth, at least 256 MiB.
-    package static func afterMargin(_ bytes: Int) -> Int { max(0, bytes - max(256 << 20, bytes / 16)) }
+    /// Whose limit it is.
+    package enum Holder: Sendable, Equatable { case machine, controlGroup, process }
 
-    /// Bytes that the process can still take without anything being swapped, and without it being killed; nil where nobody tells.
-    package static var bytes: Int? {
+    /// One limit on the process's memory.
+    package struct Limit: Sendable, Equatable {
+        package var holder: Holder
+        /// What is allowed in all; of a machine what is free.
+        package var bytes: Int
+        /// What can still be taken without anything being swapped, and without the process being killed.
+        package var left: Int
+
+        package init(_ holder: Holder, bytes: Int, left: Int) {
+            self.holder = holder
+            self.bytes = bytes
+            self.left = left
+        }
+    }
+
+    /// The memory that a process may use where nobody has set a budget.
+    package struct Offer: Sendable, Equatable {
+        package var limit: Limit
+        /// What the process has by now: it counts against the limit.
+        package var ownBytes: Int
+
+        package init(limit: Limit, ownBytes: Int) {
+            self.limit = limit
+            self.ownBytes = ownBytes
+        }
+
+        /// What the process could have if nothing were kept free.
+        private var room: Int { limit.left.addingReportingOverflow(ownBytes).partialValue }
+        package var margin: Int { AvailableMemory.margin(of: room) }
+        package var budget: Int { room - margin }
+
+        /// Where the budget comes from.
+        package var reason: String {
+            let kept = "\(text(margin)) that is kept free"
+            switch limit.holder {
+            case .machine: return "\(text(room)) that is available, less \(kept)"
+            case .process:
+                return "the process's own limit of \(text(limit.bytes)), less what is in use and \(kept)"
+            case .controlGroup:
+                let others = max(0, limit.bytes - room)
+                return "the control group's limit of \(text(limit.bytes)), less "
+                    + (others >> 20 > 0 ? "\(text(others)) that is in use and " : "") + kept
+            }
+        }
+
+        /// What makes a budget of `least` bytes possible.
+        package func remedy(least: Int) -> Remedy {
+            // A budget of one's own does without the margin, but not beyond the limit.
+            if least <= room - room / 16 { return .raise(.memory, least: text(least)) }
+            let missing = AvailableMemory.room(for: least) - room
+            switch limit.holder {
+            case .machine: return .advice("Free \(text(missing)) of memory: close other programs.")
+            case .process:
+                return .advice("Raise the process's limit on memory (ulimit -v or -d) by \(text(missing)) or more.")
+            case .controlGroup:
+                return .advice(
+                    "Raise the control group's memory limit of \(text(limit.bytes)) to \(text(limit.bytes + missing)) or more."
+                )
+            }
+        }
+    }
+
+    /// What is kept free for others, of what the process could have: a sixteenth, at least 256 MiB, but never more than a quarter.
+    package static func margin(of bytes: Int) -> Int { min(max(256 << 20, bytes / 16), bytes / 4) }
+
+    package static func afterMargin(_ bytes: Int) -> Int { bytes - margin(of: bytes) }
+
+    /// The least room whose margin leaves `bytes`.
+    static func room(for bytes: Int) -> Int {
+        let candidates = [bytes + bytes / 3, bytes + (256 << 20), bytes + bytes / 15]
+        // Rounded up by what the divisions cut off.
+        return candidates.map { $0 + 4 }.sorted().first { afterMargin($0) >= bytes } ?? candidates.max()! + 4
+    }
+
+    /// Bytes that the process can still take; nil where nobody tells.
+    package static var bytes: Int? { tightest?.left }
+
+    /// What the tightest limit lets the process have; nil where nobody tells.
+    package static var offer: Offer? { tightest.map { Offer(limit: $0, ownBytes: ownBytes) } }
+
+    package static var tightest: Limit? { limits.min { $0.left < $1.left } }
+
+    /// All limits there are.
+    package static var limits: [Limit] {
         #if os(Linux)
-            let machine = field("MemAvailable:", in: lines("/proc/meminfo")).map { $0 * 1024 }
-            return ([machine] + groups(root: "/sys/fs/cgroup", membership: lines("/proc/self/cgroup"))).compactMap {
-                $0
-            }.min()
+            var found = groups(root: "/sys/fs/cgroup", membership: "/proc/self/cgroup")
+            // Without /proc the machine tells what lies idle, which is less.
+            let machine =
+                field("MemAvailable:", in: lines("/proc/meminfo")).map { $0 * 1024 }
+                ?? { $0 > 0 ? $0 * sysconf(Int32(_SC_PAGESIZE)) : nil }(sysconf(Int32(_SC_AVPHYS_PAGES)))
+            if let machine { found.append(Limit(.machine, bytes: machine, left: machine)) }
+            return found + processLimits
         #else
             var total: UInt64 = 0
             var size = MemoryLayout<UInt64>.size
-            guard sysctlbyname("hw.memsize", &total, &size, nil, 0) == 0 else { return nil }
+            guard sysctlbyname("hw.memsize", &total, &size, nil, 0) == 0 else { return [] }
             // Of what others use, most can be compressed or dropped: half of the machine is a fair share.
-            return Int(total / 2)
+            return [Limit(.machine, bytes: Int(total / 2), left: Int(total / 2))]
         #endif
     }
 
-    /// What the limits of the group and of the groups around it leave: the limit less what cannot be reclaimed.
+    /// The limit that ends the process when it is crossed, whatever others use; nil: there is none.
+    package static var killingLimit: Int? { limits.filter { $0.holder == .controlGroup }.map(\.bytes).min() }
+
+    // MARK: - Control groups
+
+    /// The limits of the group and of the groups around it: what they leave is the limit less what cannot be reclaimed.
     ///
     /// - Parameters:
     ///   - root: where the groups' files are mounted.
-    ///   - membership: the lines of /proc/self/cgroup.
-    package static func groups(root: String, membership: [Substring]) -> [Int?] {
-        membership.flatMap { line -> [Int?] in
-            let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
-            guard parts.count == 3 else { return [] }
-            // Version 2 has one tree without a name, version 1 one for memory.
-            let isVersion2 = parts[0] == "0" && parts[1].isEmpty
-            guard isVersion2 || parts[1].split(separator: ",").contains("memory") else { return [] }
-            let tree = isVersion2 ? root : root + "/memory"
-            var path = String(parts[2])
-            var found: [Int?] = []
-            while true {
-                let folder = tree + (path == "/" ? "" : path)
-                found.append(isVersion2 ? version2(folder) : version1(folder))
-                guard let slash = path.lastIndex(of: "/"), path != "/" else { break }
-                path = slash == path.startIndex ? "/" : String(path[..<slash])
+    ///   - membership: the file that says which groups the process is in.
+    package static func groups(root: String, membership: String) -> [Limit] {
+        var group = sigma_group()
+        var found: [Limit] = []
+        var isGroup = sigma_first_group(&group, root, membership, "memory")
+        while isGroup != 0 {
+            let folder = withUnsafePointer(to: &group.folder) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 4096) { String(cString: $0) }
             }
-            return found
+            if let limit = group.version == 2 ? version2(folder) : version1(folder) { found.append(limit) }
+            isGroup = sigma_next_group(&group)
         }
+        return found
     }
 
-    private static func version1(_ folder: String) -> Int? {
-        guard let limit = number(folder + "/memory.limit_in_bytes"),
-            let used = number(folder + "/memory.usage_in_bytes")
-        else { return nil }
+    private static func version1(_ folder: String) -> Limit? {
+        limit(
+            number(folder + "/memory.limit_in_bytes"), used: number(folder + "/memory.usage_in_bytes"),
+            reclaimable: ["total_inactive_file", "total_active_file"], in: folder)
+    }
+
+    private static func version2(_ folder: String) -> Limit? {
+        // "max": no limit. Above "high" the group is slowed down until nothing moves.
+        let limits = [number(folder + "/memory.max"), number(folder + "/memory.high")].compactMap { $0 }
+        return limit(
+            limits.min(), used: number(folder + "/memory.current"), reclaimable: ["inactive_file", "active_file"],
+            in: folder)
+    }
+
+    private static func limit(_ bytes: Int?, used: Int?, reclaimable: [String], in folder: String) -> Limit? {
+        // Version 1 writes the largest number of pages for no limit.
+        guard let bytes, let used, bytes < 1 << 60 else { return nil }
         let statistics = lines(folder + "/memory.stat")
-        return left(
-            limit: limit, used: used,
-            reclaimable: (field("total_inactive_file", in: statistics) ?? 0)
-                + (field("total_active_file", in: statistics) ?? 0))
+        let held = max(0, used - reclaimable.reduce(0) { $0 + (field($1, in: statistics) ?? 0) })
+        return Limit(.controlGroup, bytes: bytes, left: max(0, bytes - held))
     }
 
-    private static func version2(_ folder: String) -> Int? {
-        // "max": no limit.
-        guard let limit = number(folder + "/memory.max"), let used = number(folder + "/memory.current") else {
-            return nil
-        }
-        let statistics = lines(folder + "/memory.stat")
-        return left(
-            limit: limit, used: used,
-            reclaimable: (field("inactive_file", in: statistics) ?? 0) + (field("active_file", in: statistics) ?? 0))
+    // MARK: - The process
+
+    /// Limits on addresses, which mapped files and stacks take, too, and on memory of the process's own.
+    package static var processLimits: [Limit] {
+        #if os(Linux)
+            let status = lines("/proc/self/status")
+            return [(RLIMIT_AS, "VmSize:"), (RLIMIT_DATA, "VmData:")].compactMap { resource, name in
+                var limit = rlimit()
+                // No limit is the largest number there is.
+                guard getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0, limit.rlim_cur < 1 << 60 else {
+                    return nil
+                }
+                let bytes = Int(clamping: limit.rlim_cur)
+                let used = field(name, in: status).map { $0 * 1024 } ?? bytes / 2
+                return Limit(.process, bytes: bytes, left: max(0, bytes - used))
+            }
+        #else
+            return []
+        #endif
     }
 
-    private static func left(limit: Int, used: Int, reclaimable: Int) -> Int {
-        let held = max(0, used - reclaimable)
-        return limit > held ? limit - held : 0
+    /// Memory that the process has of its own by now: without what it maps of files.
+    package static var ownBytes: Int {
+        field("RssAnon:", in: lines("/proc/self/status")).map { $0 * 1024 } ?? 64 << 20
     }
+
+    // MARK: - Files
 
     private static func number(_ path: String) -> Int? {
         lines(path).first.flatMap { UInt64($0).map { Int(clamping: $0) } }
@@ -94,9 +202,7 @@ package enum AvailableMemory {
         let count = fread(&bytes, 1, bytes.count, file)
         return String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n")
     }
-
-    /// Memory that the process has of its own by now: without what it maps of files.
-    package static var ownBytes: Int {
-        field("RssAnon:", in: lines("/proc/self/status")).map { $0 * 1024 } ?? 64 << 20
-    }
 }
+
+/// In whole mebibytes, rounded up.
+private func text(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20) MiB" }

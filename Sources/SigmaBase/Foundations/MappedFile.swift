@@ -13,13 +13,14 @@ package final class MappedFile: @unchecked Sendable {
     package let descriptor: Int32
 
     /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder, a
-    ///   device or an empty file, `.unavailable` where it cannot be mapped.
+    ///   device or an empty file, `.unavailable` where it cannot be mapped, `.usage` for a path with a NUL in it.
     package init(path: String) throws {
+        try checkPath(path)
         self.path = path
         // Not blocking: a pipe without a writer would otherwise hold us forever.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
-            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: path)
+            throw Self.cannotOpen(path)
         }
         var isOpen = false
         defer { if !isOpen { close(descriptor) } }
@@ -45,6 +46,17 @@ package final class MappedFile: @unchecked Sendable {
         guardSlot = slot
         self.descriptor = descriptor
         isOpen = true
+    }
+
+    /// Names a link that leads nowhere: to see the name in a listing and hear that there is no such file helps nobody.
+    private static func cannotOpen(_ path: String) -> SigmaError {
+        let code = errno
+        if code == ENOENT, let target = linkTarget(path) {
+            return SigmaError(
+                .noInput, "the link leads to \(target), which does not exist", path: path,
+                remedy: "Complete the download, or copy the folder together with what its links lead to.")
+        }
+        return SigmaError(.noInput, "cannot open the file: \(systemMessage(code))", path: path)
     }
 
     deinit {

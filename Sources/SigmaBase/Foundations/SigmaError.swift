@@ -2,20 +2,20 @@
 ///
 /// Every failure that the engine reports has this type. `description` is one or two lines, ready to be shown to a person.
 public struct SigmaError: Error, Sendable, CustomStringConvertible {
-    /// The nature of a failure. The raw value is the exit code that the commands end with (BSD `sysexits`).
-    public enum Kind: Int32, Sendable {
+    /// The nature of a failure.
+    public enum Kind: String, Sendable, CaseIterable {
         /// Arguments that make no sense together or alone.
-        case usage = 64
+        case usage
         /// A file that is damaged, or not what it claims to be, or of an unsupported kind.
-        case damaged = 65
+        case damaged
         /// An input that does not exist or cannot be opened.
-        case noInput = 66
+        case noInput
         /// Something needed is not available: a back end, memory, a feature.
-        case unavailable = 69
+        case unavailable
         /// Reading or writing failed.
-        case inputOutput = 74
+        case inputOutput
         /// The user or the caller stopped the work.
-        case interrupted = 130
+        case interrupted
     }
 
     public var kind: Kind
@@ -28,11 +28,11 @@ public struct SigmaError: Error, Sendable, CustomStringConvertible {
     /// Byte offset inside the file.
     public var offset: UInt64?
     /// What the user can do.
-    public var remedy: String?
+    public var remedy: Remedy?
 
     public init(
         _ kind: Kind, _ message: String, path: String? = nil, item: String? = nil, offset: UInt64? = nil,
-        remedy: String? = nil
+        remedy: Remedy? = nil
     ) {
         self.kind = kind
         self.message = message
@@ -49,8 +49,11 @@ public struct SigmaError: Error, Sendable, CustomStringConvertible {
         return named
     }
 
-    /// `path: 'item' at byte N: message.` and, on a second line, the remedy.
-    public var description: String {
+    /// `path: 'item' at byte N: message` and, on a second line, the remedy in the library's words.
+    public var description: String { description(remedy: remedy?.description) }
+
+    /// - Parameter remedy: the second line; nil: none.
+    package func description(remedy: String?) -> String {
         var place: [String] = []
         if let item { place.append("'\(Self.printable(item))'") }
         if let offset { place.append("at byte \(offset)") }

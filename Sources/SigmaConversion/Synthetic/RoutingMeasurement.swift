@@ -44,6 +44,7 @@ package struct RoutingMeasurement: Sendable {
         loads = Array(repeating: Array(repeating: 0, count: c.expertCount), count: c.layerCount)
         predicted = Array(repeating: 0, count: c.layerCount)
         let backend = try CPUBackend(model: model, threadCount: threads > 0 ? threads : nil, rowLimit: 512)
+        let pass = ForwardPass(layerCount: layerCount, backend: backend)
         let sequence = try backend.makeSequence(kvType: .f16)
         let random = SyntheticRandom(seed: seed)
         let batch = Batch()
@@ -55,32 +56,52 @@ package struct RoutingMeasurement: Sendable {
                 }
                 batch.removeAll()
                 batch.append(tokens[...], to: sequence)
-                try backend.begin(batch)
-                backend.embed()
-                var foreseen: [Int]?
+                let choices = LayerChoices(model, backend)
+                let completed = try pass.run(
+                    batch, observer: choices, isCancelled: isCancelled,
+                    progress: { layer in
+                        let done = window * length + first + tokens.count * layer / c.layerCount
+                        progress(Double(done) / Double(windows * length))
+                    }, readOut: { _ in })
+                guard completed else { throw SigmaError(.interrupted, "interrupted while routing was measured") }
                 for layer in 0..<layerCount {
-                    if isCancelled() { throw SigmaError(.interrupted, "interrupted while routing was measured") }
-                    backend.attend(layer: layer)
-                    let next =
-                        layer + 1 < layerCount
-                        ? Self.choices(backend.activation(.residual), model, layer: layer + 1) : nil
-                    try backend.feedForward(layer: layer)
-                    count(backend.activation(.chosen).map { Int($0) }, foreseen, rows: tokens.count, layer: layer)
-                    foreseen = next
-                    let done = window * length + first + tokens.count * (layer + 1) / layerCount
-                    progress(Double(done) / Double(windows * length))
+                    count(
+                        choices.chosen[layer], layer > 0 ? choices.predicted[layer] : nil, rows: tokens.count,
+                        layer: layer)
                 }
-                try backend.end()
                 tokenCount += tokens.count
             }
         }
     }
 
-    private mutating func count(_ chosen: [Int], _ foreseen: [Int]?, rows: Int, layer: Int) {
+    private mutating func count(_ chosen: [Int], _ predictions: [Int]?, rows: Int, layer: Int) {
         for expert in chosen { loads[layer][expert] += 1 }
-        guard let foreseen else { return }
-        for row in 0..<rows where foreseen[row] == chosen[row * (chosen.count / rows)] { predicted[layer] += 1 }
+        guard let predictions else { return }
+        for row in 0..<rows where predictions[row] == chosen[row * (chosen.count / rows)] { predicted[layer] += 1 }
     }
+}
+
+/// What the layers of one step chose, and what each layer's router says one layer earlier.
+private final class LayerChoices: LayerObserver {
+    private let model: ModelFile
+    private let source: any ActivationSource
+    /// [layers]: of each row its choices; and its predicted first choice.
+    private(set) var chosen: [[Int]]
+    private(set) var predicted: [[Int]]
+
+    init(_ model: ModelFile, _ source: any ActivationSource) {
+        self.model = model
+        self.source = source
+        chosen = Array(repeating: [], count: model.configuration.layerCount)
+        predicted = chosen
+    }
+
+    func attended(layer: Int) {
+        guard layer + 1 < predicted.count else { return }
+        predicted[layer + 1] = Self.choices(source.activation(.residual), model, layer: layer + 1)
+    }
+
+    func fedForward(layer: Int) { chosen[layer] = source.activation(.chosen).map { Int($0) } }
 
     /// First choices of a layer's router for residual states [rows, hidden].
     private static func choices(_ residual: [Float], _ model: ModelFile, layer: Int) -> [Int] {

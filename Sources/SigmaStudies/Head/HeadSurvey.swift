@@ -39,22 +39,31 @@ package final class HeadSurvey {
         package func misses(at deviations: Double) -> Int { neededDeviations.count { Double($0) > deviations } }
     }
 
-    private let backend: CPUBackend
+    private let backend: any HeadExperiments
+    private let configuration: ModelConfiguration
+    private let headRowLimit: Int
     private let count: Int
-    private let allowed: [Bool]
+    private let mask: TokenMask
     private let deviations: Float?
     private var random: SplitMix64
     package private(set) var tallies: [StateKind: Tally] = [:]
 
     /// - Parameters:
-    ///   - backend: whose model has screening planes.
+    ///   - engine: whose model has screening planes.
     ///   - count: of the largest logits that are compared.
     ///   - deviations: how wide margins are; nil: as in generation.
-    package init(_ backend: CPUBackend, largest count: Int, allowed: [Bool], deviations: Float? = nil, seed: UInt64) {
-        precondition(backend.screensHead)
+    /// - Throws: `SigmaError(.unavailable)` if the engine has no screen to look at.
+    package init(_ engine: Engine, largest count: Int, deviations: Float? = nil, seed: UInt64) throws {
+        guard engine.backend.report.screensHead, let backend = engine.backend as? any HeadExperiments else {
+            throw SigmaError(
+                .unavailable, "the head is not screened: the model file has no planes, or another back end computes",
+                path: engine.modelPath, remedy: .set(.backend, to: "cpu"))
+        }
         self.backend = backend
+        configuration = engine.configuration
+        headRowLimit = engine.backend.headRowLimit
+        mask = engine.choosable
         self.count = count
-        self.allowed = allowed
         self.deviations = deviations
         random = SplitMix64(state: seed)
     }
@@ -63,8 +72,8 @@ package final class HeadSurvey {
     ///
     /// - Throws: `SigmaError(.unavailable)` if memory ends; `CancellationError`.
     package func add(_ states: [Float], kinds: [StateKind], isCancelled: () -> Bool) throws {
-        let hidden = backend.configuration.hiddenSize
-        let step = backend.headRowLimit * hidden
+        let hidden = configuration.hiddenSize
+        let step = headRowLimit * hidden
         for start in stride(from: 0, to: states.count, by: step) {
             let part = Array(states[start..<min(start + step, states.count)])
             let rows = (0..<part.count / hidden).map { Array(part[$0 * hidden..<($0 + 1) * hidden]) }
@@ -75,7 +84,7 @@ package final class HeadSurvey {
                 for (index, row) in rows.enumerated() {
                     made += state(kind, row, largest: largest.isEmpty ? [] : largest[index])
                 }
-                let results = try backend.compareHeads(made, largest: count, allowed: allowed, deviations: deviations)
+                let results = try backend.compareHeads(made, largest: count, mask: mask, deviations: deviations)
                 if kind == .real { largest = results.map(\.full) }
                 for result in results { tallies[kind, default: Tally()].add(result) }
             }
@@ -109,8 +118,8 @@ package final class HeadSurvey {
 
     private func anyToken() -> Int {
         while true {
-            let id = Int(random.next() % UInt64(backend.configuration.vocabularySize))
-            if allowed.isEmpty || allowed[id] { return id }
+            let id = Int(random.next() % UInt64(configuration.vocabularySize))
+            if mask.allows(id) { return id }
         }
     }
 

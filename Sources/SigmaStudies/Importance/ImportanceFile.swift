@@ -1,4 +1,5 @@
 import Sigma
+
 /// The file of an importance matrix: a GGUF file; `docs/quantization.md` specifies it.
 extension ImportanceMatrix {
     private static let architecture = "sigma-importance"
@@ -56,11 +57,31 @@ extension ImportanceMatrix {
         try file.finish(size: layout.fileSize)
     }
 
+    private static func foreign(_ path: String) -> SigmaError {
+        SigmaError(
+            .damaged, "expected an importance matrix of sigma-eval's, found one of llama.cpp's, which is not read",
+            path: path, remedy: "Make one with: sigma-eval imatrix --model MODEL TEXT_FILE")
+    }
+
+    /// llama.cpp's form before it used GGUF: the number of entries, then each one's name with its length before it.
+    private static func isLegacyFile(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard bytes.count >= 12 else { return false }
+        let count = Int32(littleEndian: bytes.loadUnaligned(as: Int32.self))
+        let length = Int(Int32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4, as: Int32.self)))
+        guard (1...1 << 20).contains(count), (5...256).contains(length), 8 + length <= bytes.count else { return false }
+        let name = bytes[8..<8 + length]
+        return name.allSatisfy { (0x21...0x7e).contains($0) }
+            && ["blk.", "output", "token_embd", "dec.", "enc."].contains { name.starts(with: $0.utf8) }
+    }
+
     /// Reads a file, which must be of a model of this shape.
     ///
     /// - Throws: `SigmaError`: `.noInput` where there is no such file, `.damaged` for anything else that is wrong with it.
     package init(path: String, for configuration: ModelConfiguration) throws {
-        let gguf = try GGUFFile(path: path)
+        let mapped = try MappedFile(path: path)
+        if Self.isLegacyFile(mapped.bytes) { throw Self.foreign(path) }
+        let gguf = try GGUFFile(file: mapped)
+        if gguf.purpose == .importance { throw Self.foreign(path) }
         let keys = KeyReader(file: gguf)
         let found = try keys.string("general.architecture")
         guard found == Self.architecture else {

@@ -5,8 +5,8 @@ import Sigma
 /// run on the engine meanwhile.
 package final class ImportanceGatherer {
     private let engine: Engine
-    private let backend: CPUBackend
-    private let sequence: any SequenceState
+    private let source: any ActivationSource
+    private let sequence: SequenceState
     private let batch = Batch()
     /// As the entries of the result: sums of squares [groups, width], tokens [groups].
     private var entries: [ImportanceMatrix.Entry]
@@ -14,16 +14,17 @@ package final class ImportanceGatherer {
     private let places: [String: Int]
     private var tokenCount = 0
 
-    /// - Throws: `SigmaError(.unavailable)` if the model cannot have such a key-value cache, or another back end than the CPU's computes.
+    /// - Throws: `SigmaError(.unavailable)` if the model cannot have such a key-value cache, or a back end computes that keeps activations to itself.
     package init(engine: Engine, kvType: KVType) throws {
-        guard let backend = engine.backend as? CPUBackend else {
+        guard let source = engine.backend as? any ActivationSource else {
             throw SigmaError(
-                .unavailable, "activations can be gathered on the CPU only, and the back end is \(engine.backend.name)",
-                remedy: "Use --backend cpu.")
+                .unavailable,
+                "activations can be gathered on the CPU only, and the back end is \(engine.backend.report.name)",
+                remedy: .set(.backend, to: "cpu"))
         }
         self.engine = engine
-        self.backend = backend
-        sequence = try backend.makeSequence(kvType: kvType)
+        self.source = source
+        sequence = try engine.backend.makeSequence(kvType: kvType)
         entries = ImportanceMatrix.blank(engine.configuration)
         sums = entries.map { Array(repeating: 0, count: $0.means.count) }
         places = Dictionary(uniqueKeysWithValues: entries.enumerated().map { ($0.element.name, $0.offset) })
@@ -35,49 +36,23 @@ package final class ImportanceGatherer {
     /// - Throws: `CancellationError` if it was cancelled; `SigmaError` as the forward pass. Nothing should be made of the sums afterwards.
     package func add(_ window: [Int32], isCancelled: () -> Bool) throws {
         sequence.truncate(to: 0)
-        for first in stride(from: 0, to: window.count, by: backend.rowLimit) {
-            let piece = window[first..<min(first + backend.rowLimit, window.count)]
+        var position = 0
+        while position < window.count {
+            let piece = try engine.piece(of: window[position...], for: sequence)
             batch.removeAll()
             batch.append(piece, to: sequence)
-            try backend.begin(batch)
-            backend.embed()
-            for layer in 0..<engine.configuration.layerCount {
-                if isCancelled() { throw CancellationError() }
-                try addLayer(layer)
+            let width = engine.configuration.hiddenSize
+            let completed = try engine.forwardPass.run(batch, observer: self, isCancelled: isCancelled) { backend in
+                for row in stride(from: 0, to: piece.count, by: backend.headRowLimit) {
+                    let rows = row..<min(row + backend.headRowLimit, piece.count)
+                    _ = backend.head(rows: rows)
+                    add(ImportanceMatrix.headInput, source.activation(.normed)[..<(rows.count * width)])
+                }
             }
-            for row in stride(from: 0, to: piece.count, by: backend.headRowLimit) {
-                let rows = row..<min(row + backend.headRowLimit, piece.count)
-                _ = backend.head(rows: rows)
-                let width = engine.configuration.hiddenSize
-                add(ImportanceMatrix.headInput, backend.activation(.normed)[..<(rows.count * width)])
-            }
-            try backend.end()
+            guard completed else { throw CancellationError() }
             tokenCount += piece.count
+            position += piece.count
         }
-    }
-
-    private func addLayer(_ layer: Int) throws {
-        backend.attend(layer: layer)
-        add(ImportanceMatrix.attentionInput(layer), backend.activation(.normed)[...])
-        add(ImportanceMatrix.attentionOutputInput(layer), backend.activation(.attended)[...])
-        try backend.feedForward(layer: layer)
-        let input = backend.activation(.normed)
-        add(ImportanceMatrix.feedForwardInput(layer), input[...])
-        let choices = engine.configuration.expertsPerToken[layer]
-        if choices > 0 {
-            let chosen = backend.activation(.chosen).map { Int($0) }
-            let hidden = backend.activation(.expertHidden)
-            let inputPlace = places[ImportanceMatrix.expertInput(layer)]!
-            let downPlace = places[ImportanceMatrix.expertDownInput(layer)]!
-            let (inputWidth, downWidth) = (entries[inputPlace].width, entries[downPlace].width)
-            for (index, expert) in chosen.enumerated() {
-                let row = index / choices
-                add(inputPlace, group: expert, input[(row * inputWidth)..<((row + 1) * inputWidth)])
-                add(downPlace, group: expert, hidden[(index * downWidth)..<((index + 1) * downWidth)])
-            }
-        }
-        let alwaysOn = backend.activation(.alwaysOnHidden)
-        if !alwaysOn.isEmpty { add(ImportanceMatrix.alwaysOnDownInput(layer), alwaysOn[...]) }
     }
 
     /// Adds rows to an entry without groups.
@@ -113,5 +88,31 @@ package final class ImportanceGatherer {
             }
         }
         return ImportanceMatrix(modelName: engine.model.name, tokenCount: tokenCount, entries: entries)
+    }
+}
+extension ImportanceGatherer: LayerObserver {
+    package func attended(layer: Int) {
+        add(ImportanceMatrix.attentionInput(layer), source.activation(.normed)[...])
+        add(ImportanceMatrix.attentionOutputInput(layer), source.activation(.attended)[...])
+    }
+
+    package func fedForward(layer: Int) {
+        let input = source.activation(.normed)
+        add(ImportanceMatrix.feedForwardInput(layer), input[...])
+        let choices = engine.configuration.expertsPerToken[layer]
+        if choices > 0 {
+            let chosen = source.activation(.chosen).map { Int($0) }
+            let hidden = source.activation(.expertHidden)
+            let inputPlace = places[ImportanceMatrix.expertInput(layer)]!
+            let downPlace = places[ImportanceMatrix.expertDownInput(layer)]!
+            let (inputWidth, downWidth) = (entries[inputPlace].width, entries[downPlace].width)
+            for (index, expert) in chosen.enumerated() {
+                let row = index / choices
+                add(inputPlace, group: expert, input[(row * inputWidth)..<((row + 1) * inputWidth)])
+                add(downPlace, group: expert, hidden[(index * downWidth)..<((index + 1) * downWidth)])
+            }
+        }
+        let alwaysOn = source.activation(.alwaysOnHidden)
+        if !alwaysOn.isEmpty { add(ImportanceMatrix.alwaysOnDownInput(layer), alwaysOn[...]) }
     }
 }

@@ -7,7 +7,7 @@ package final class RoutingSurvey {
     private static let rows = 512
 
     private let engine: Engine
-    private let sequence: any SequenceState
+    private let sequence: SequenceState
     private let batch = Batch()
     private let record: RoutingRecord
     private let observers: [any RoutingObserver]
@@ -34,7 +34,7 @@ package final class RoutingSurvey {
         defer { windows += 1 }
         var position = 0
         while position < window.count {
-            let tokens = window.dropFirst(position).prefix(min(Self.rows, engine.backend.rowLimit))
+            let tokens = try engine.piece(of: window.dropFirst(position).prefix(Self.rows), for: sequence)
             batch.removeAll()
             batch.routing = record
             batch.append(tokens, to: sequence)

@@ -6,7 +6,7 @@ import SystemLibrary
 /// Only a few rows of logits exist at a time, whatever the vocabulary. One thread uses it; no generation may run on the engine meanwhile.
 package final class Scorer {
     private let engine: Engine
-    private let sequence: any SequenceState
+    private let sequence: SequenceState
     private let batch = Batch()
 
     /// - Throws: `SigmaError(.unavailable)` if the model cannot have such a key-value cache.
@@ -35,12 +35,15 @@ package final class Scorer {
         visit: (_ position: Int, _ logits: UnsafeBufferPointer<Float>) throws -> Void
     ) throws {
         sequence.truncate(to: 0)
-        for piece in Self.pieces(of: window, limit: engine.backend.rowLimit) {
-            try step(window[piece], isCancelled) { backend in
+        var start = 0
+        while start < window.count {
+            let piece = try engine.piece(of: window[start...], for: sequence)
+            try step(piece, isCancelled) { backend in
                 try backend.forEachRow(of: Self.scoredRows(of: piece, in: window)) { row, logits in
-                    try visit(piece.lowerBound + row, logits)
+                    try visit(piece.startIndex + row, logits)
                 }
             }
+            start = piece.endIndex
         }
     }
 
@@ -55,10 +58,12 @@ package final class Scorer {
         precondition(engine !== other.engine && engine.vocabularySize == other.engine.vocabularySize)
         sequence.truncate(to: 0)
         other.sequence.truncate(to: 0)
-        let limit = min(engine.backend.rowLimit, other.engine.backend.rowLimit)
-        for piece in Self.pieces(of: window, limit: limit) {
-            try step(window[piece], isCancelled) { backend in
-                try other.step(window[piece], isCancelled) { otherBackend in
+        var start = 0
+        while start < window.count {
+            let own = try engine.piece(of: window[start...], for: sequence)
+            let piece = try other.engine.piece(of: own, for: other.sequence)
+            try step(piece, isCancelled) { backend in
+                try other.step(piece, isCancelled) { otherBackend in
                     let rows = Self.scoredRows(of: piece, in: window)
                     let step = min(backend.headRowLimit, otherBackend.headRowLimit)
                     for first in stride(from: 0, to: rows.upperBound, by: step) {
@@ -66,12 +71,13 @@ package final class Scorer {
                         let (logits, others) = (backend.head(rows: part), otherBackend.head(rows: part))
                         for row in 0..<part.count {
                             try visit(
-                                piece.lowerBound + first + row, logits.row(row, of: part.count),
+                                piece.startIndex + first + row, logits.row(row, of: part.count),
                                 others.row(row, of: part.count))
                         }
                     }
                 }
             }
+            start = piece.endIndex
         }
     }
 
@@ -85,13 +91,9 @@ package final class Scorer {
         }
     }
 
-    private static func pieces(of window: [Int32], limit: Int) -> [Range<Int>] {
-        stride(from: 0, to: window.count, by: limit).map { $0..<min($0 + limit, window.count) }
-    }
-
     /// The piece's rows that have a next token.
-    private static func scoredRows(of piece: Range<Int>, in window: [Int32]) -> Range<Int> {
-        0..<(min(piece.upperBound, window.count - 1) - piece.lowerBound)
+    private static func scoredRows(of piece: ArraySlice<Int32>, in window: [Int32]) -> Range<Int> {
+        0..<(min(piece.endIndex, window.count - 1) - piece.startIndex)
     }
 }
 

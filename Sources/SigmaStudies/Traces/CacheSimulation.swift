@@ -5,8 +5,8 @@ import Sigma
 /// whose rows meet all experts puts what it read at the end where it is given up first.
 package struct CacheSimulation {
     package let slots: Int
-    private let policy: any EvictionPolicy
-    private var isPresent: [Bool]
+    private var policy: any EvictionPolicy
+    private var isPresent: TypedArray<Record, Bool>
     package private(set) var accesses = 0
     package private(set) var hits = 0
 
@@ -14,13 +14,13 @@ package struct CacheSimulation {
         precondition(slots >= 1)
         self.slots = slots
         policy = kind.make(recordCount: recordCount, capacity: slots)
-        isPresent = Array(repeating: false, count: recordCount)
+        isPresent = TypedArray(repeating: false, count: recordCount)
     }
 
     /// A layer of a step asks for `record`.
     ///
     /// - Parameter isSweep: the step's rows are so many that the record will not be met again soon.
-    package mutating func access(_ record: Int, isSweep: Bool) {
+    package mutating func access(_ record: Record, isSweep: Bool) {
         accesses += 1
         if isPresent[record] {
             hits += 1
@@ -86,7 +86,7 @@ package struct TraceReplay {
                 for _ in 0..<choices {
                     let record = layer * model.expertCount + Int(block.choices[index])
                     index += 1
-                    for place in simulations.indices { simulations[place].cache.access(record, isSweep: false) }
+                    for place in simulations.indices { simulations[place].cache.access(Record(record), isSweep: false) }
                     optimal?.access(record)
                 }
             }

@@ -108,7 +108,7 @@ final class AnswerView: Sendable {
             // The last words, on one line.
             let line = state.reasoning.suffix(400).split(whereSeparator: { $0.isWhitespace }).joined(separator: " ")
             let tail = room > 8 ? DisplayWidth.end(of: DisplayText.printable(line), columns: room) : ""
-            device.write("\r\u{1b}[K" + Terminal.dimOnOutput(label + tail))
+            device.write("\r\u{1b}[K" + Terminal.dim(label + tail))
             state.hasTransientLine = true
         }
     }
@@ -117,7 +117,7 @@ final class AnswerView: Sendable {
         // Thinking mostly begins with a line end.
         let text = state.isThinkingOpen ? text[...] : text.drop { $0.isNewline }
         guard let last = text.last else { return }
-        device.write(Terminal.dimOnOutput(DisplayText.printable(String(text))))
+        device.write(Terminal.dim(DisplayText.printable(String(text))))
         state.isThinkingOpen = true
         state.lastThought = last
     }
@@ -135,7 +135,7 @@ final class AnswerView: Sendable {
         closeThinking(&state)
         if state.tokens > 0, state.thinking != .hidden {
             let hint = state.thinking == .folded ? ", Ctrl-O shows them" : ""
-            device.write(Terminal.dimOnOutput("thought: \(state.tokens) tokens\(hint)") + "\n")
+            device.write(Terminal.dim("thought: \(state.tokens) tokens\(hint)") + "\n")
         }
         // Once only, even if nothing but line ends has been answered.
         state.lastAnswered = "\n"

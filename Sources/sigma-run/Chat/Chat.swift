@@ -25,26 +25,30 @@ final class Chat {
     private let device: TerminalDevice
     private let editor: LineEditor
     private var thinking: AnswerView.Thinking
-    private var sessionPath: String?
+    /// Where the conversation is kept; nil: nowhere yet.
+    private var file: ConversationFile?
     private let showsStatistics: Bool
     private var lastAnswer: AnswerView?
     private var warming: Task<Void, Never>?
     private var isLeaving = false
+    /// The conversation could not be saved when the person wanted to leave; the next time the chat ends nevertheless.
+    private var hasStayed = false
 
     /// - Parameter observer: sees how the tokens are routed.
-    /// - Throws: `SigmaError` if the session's file is there and cannot be restored.
+    /// - Throws: `SigmaError` if the session's file is there and cannot be restored, or if its place cannot be written.
     init(_ model: SigmaModel, on device: TerminalDevice, options: Options, observer: (any RoutingObserver)?) throws {
         self.model = model
         self.device = device
         session = model.makeSession(instructions: options.system, options: options.generation, observer: observer)
         thinking = options.thinking
-        sessionPath = options.sessionPath
+        file = options.sessionPath.map { ConversationFile(path: $0) }
         showsStatistics = options.showsStatistics
         editor = LineEditor(device, history: InputHistory(path: InputHistory.defaultPath()))
         editor.keys = ["o"]
         editor.completions = ChatInput.completions
-        if let path = sessionPath, access(path, F_OK) == 0 {
-            try session.restore(from: path)
+        try file?.tryPlace()
+        if let file, file.exists {
+            try session.restore(from: file.path)
             // A system prompt that was asked for takes the saved one's place.
             if !options.system.isEmpty, options.system != session.instructions { session.instructions = options.system }
         }
@@ -53,28 +57,56 @@ final class Chat {
     }
 
     /// Until the person leaves.
-    /// - Throws: `SigmaError` if the conversation cannot be saved at the end.
+    /// - Throws: `SigmaError` if the conversation cannot be saved at the end, and the person leaves nevertheless or is gone.
     func run() throws {
         device.enter()
         defer { device.leave() }
         greet()
-        while !isLeaving {
+        repeat {
             switch editor.read(prompt: Self.prompt, continuation: Self.continuation) {
             case .text(let text): handle(ChatInput(text))
             case .interrupted: say("Ctrl-D leaves; /help lists the commands.")
             case .key: showLastThinking()
             case .ended: isLeaving = true
             }
-        }
+        } while try !isLeaving || !saveAtTheEnd()
+    }
+
+    /// - Returns: false if the conversation could not be saved and the chat goes on.
+    private func saveAtTheEnd() throws -> Bool {
         stopWarming()
-        if let path = sessionPath {
-            try session.save(to: path)
-            say("The conversation is in \(path).")
+        guard let file else { return true }
+        do {
+            // Nobody can be asked for another name when the terminal has gone.
+            let isLost = device.hasEnded && file.hasChanged
+            try write(to: isLost ? ConversationFile(path: file.otherPath) : file)
+            say("The conversation is in \(self.file?.path ?? file.path).")
+            return true
+        } catch let error as SigmaError where !hasStayed && !device.hasEnded {
+            show(error)
+            say(
+                "The chat is still open: /save FILE keeps the conversation elsewhere. Ctrl-D or /quit leaves without it."
+            )
+            isLeaving = false
+            hasStayed = true
+            return false
         }
+    }
+
+    /// Writes the conversation, and keeps it there from now on.
+    /// - Throws: `SigmaError` as `Session.save`; `.inputOutput` if somebody else has written the file.
+    private func write(to place: ConversationFile) throws {
+        var place = place
+        guard !place.hasChanged else { throw place.changed }
+        try session.save(to: place.path)
+        place.remember()
+        file = place
+        hasStayed = false
     }
 
     private func greet() {
         say("\(model.name.isEmpty ? "sigma-run" : model.name) - \(model.contextLength) tokens of context - /help")
+        if let file, file.exists { noteKVType() }
         if !session.turns.isEmpty { showResumed() }
     }
 
@@ -86,10 +118,14 @@ final class Chat {
             case .misunderstood(let text): say("There is no \(text). /help lists the commands.")
             }
         } catch let error as SigmaError {
-            device.write(Terminal.red("error: ") + error.description + "\n")
+            show(error)
         } catch {
-            device.write(Terminal.red("error: ") + "\(error)\n")
+            device.write(Terminal.red("error: ") + DisplayText.printable("\(error)") + "\n")
         }
+    }
+
+    private func show(_ error: SigmaError) {
+        device.write(Terminal.red("error: ") + DisplayText.printable(error.report) + "\n")
     }
 
     // MARK: - Answers
@@ -137,7 +173,7 @@ final class Chat {
             stops += 1
             if stops >= Self.patience {
                 device.leave()
-                endProcess(SigmaError.Kind.interrupted.rawValue)
+                endProcess(SigmaError.Kind.interrupted.exitCode)
             }
             session.stop()
         }
@@ -167,6 +203,8 @@ final class Chat {
 
     private func noteEnd(_ statistics: Statistics) {
         switch statistics.reason {
+        case .stop where statistics.answerTokens == 0 && statistics.thinkingTokens > 0:
+            say("There is no answer: the model ended its turn while it was thinking.")
         case .stop: break
         case .length: say("The answer reached its limit of \(statistics.answerTokens) tokens (--max-tokens).")
         case .interrupted where session.turns.last?.text.isEmpty ?? true || statistics.answerTokens == 0:
@@ -242,20 +280,25 @@ final class Chat {
     }
 
     private func save(_ name: String?) throws {
-        guard let path = name.map(Self.expanded) ?? sessionPath else {
-            return say("There is no file yet: /save FILE")
+        let path = name.map(Self.expanded)
+        guard let path = path ?? file?.path else { return say("There is no file yet: /save FILE") }
+        if let file, path != file.path, !file.hasChanged, !hasStayed {
+            // A copy: the conversation goes on where it was.
+            try session.save(to: path)
+        } else {
+            try write(to: file.flatMap { path == $0.path ? $0 : nil } ?? ConversationFile(path: path))
         }
-        try session.save(to: path)
-        sessionPath = sessionPath ?? path
         say("\(session.turns.count / 2) questions, \(session.cachedTokens.count) tokens: \(path)")
     }
 
     private func load(_ name: String?) throws {
-        guard let path = name.map(Self.expanded) ?? sessionPath else {
+        guard let path = name.map(Self.expanded) ?? file?.path else {
             return say("There is no file yet: /load FILE")
         }
         try session.restore(from: path)
+        if path == file?.path { file?.remember() }
         lastAnswer = nil
+        noteKVType()
         showResumed()
     }
 
@@ -265,12 +308,20 @@ final class Chat {
         return String(cString: home) + path.dropFirst()
     }
 
+    /// A saved conversation keeps the type of its keys and values, whatever the option says.
+    private func noteKVType() {
+        guard session.cachedKVType != session.newKVType else { return }
+        say(
+            "The key-value cache stays \(session.cachedKVType.rawValue), as it was saved: --kv-type \(session.newKVType.rawValue) is for new conversations."
+        )
+    }
+
     private func showResumed() {
         say("\(session.turns.count / 2) questions, \(session.cachedTokens.count) tokens. The last:")
         guard session.turns.count >= 2 else { return }
         for turn in session.turns.suffix(2) {
             let mark = turn.role == .user ? Self.prompt : ""
-            device.write(Terminal.dimOnOutput(mark + DisplayText.printable(turn.text)) + "\n")
+            device.write(Terminal.dim(mark + DisplayText.printable(turn.text)) + "\n")
         }
     }
 
@@ -278,7 +329,7 @@ final class Chat {
         let reasoning = lastAnswer?.reasoning ?? session.turns.last?.reasoning ?? ""
         guard !reasoning.isEmpty else { return say("There was no thinking.") }
         let lines = DisplayText.printable(reasoning).drop { $0.isNewline }
-        device.write(Terminal.dimOnOutput(String(lines)) + (lines.last?.isNewline ?? true ? "" : "\n"))
+        device.write(Terminal.dim(String(lines)) + (lines.last?.isNewline ?? true ? "" : "\n"))
     }
 
     private func showStatistics() {
@@ -295,5 +346,5 @@ final class Chat {
     }
 
     /// A line of ours, not the model's.
-    private func say(_ text: String) { device.write(Terminal.dimOnOutput(DisplayText.printable(text)) + "\n") }
+    private func say(_ text: String) { device.write(Terminal.dim(DisplayText.printable(text)) + "\n") }
 }

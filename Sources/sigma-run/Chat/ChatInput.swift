@@ -46,8 +46,8 @@ enum ChatInput: Equatable {
             case ("/system", ""): .showSystem
             case ("/system", "off"): .system("")
             case ("/system", _): .system(argument)
-            case ("/save", _): .save(argument.isEmpty ? nil : argument)
-            case ("/load", _): .load(argument.isEmpty ? nil : argument)
+            case ("/save", _): .save(Self.fileName(argument))
+            case ("/load", _): .load(Self.fileName(argument))
             default: nil
             }
         self = command.map { .command($0) } ?? .misunderstood(text)
@@ -58,6 +58,15 @@ enum ChatInput: Equatable {
         while let first = text.first, first.isWhitespace { text.removeFirst() }
         while let last = text.last, last.isWhitespace { text.removeLast() }
         return String(text)
+    }
+
+    /// A name as it is, or in a pair of quotes as shells take it; nil if there is none.
+    private static func fileName(_ argument: String) -> String? {
+        var name = argument
+        if let quote = name.first, quote == "\"" || quote == "'", name.count >= 2, name.last == quote {
+            name = String(name.dropFirst().dropLast())
+        }
+        return name.isEmpty ? nil : name
     }
 
     /// For the Tab key.

@@ -1,0 +1,154 @@
+/// A value of a chat template: the part of Python's that such templates use.
+indirect enum TemplateValue {
+    case undefined
+    case none
+    case bool(Bool)
+    case integer(Int)
+    case string(String)
+    case list([TemplateValue])
+    /// In the order of insertion.
+    case map([(key: String, value: TemplateValue)])
+    case namespace(Namespace)
+    case macro(TemplateNode.Macro)
+
+    /// The one value that can be changed from an inner scope.
+    final class Namespace {
+        var members: [String: TemplateValue]
+        init(_ members: [String: TemplateValue]) { self.members = members }
+    }
+
+    var isTrue: Bool {
+        switch self {
+        case .undefined, .none: false
+        case .bool(let value): value
+        case .integer(let value): value != 0
+        case .string(let value): !value.isEmpty
+        case .list(let values): !values.isEmpty
+        case .map(let members): !members.isEmpty
+        case .namespace, .macro: true
+        }
+    }
+
+    /// As it is printed; undefined prints nothing.
+    var text: String {
+        switch self {
+        case .undefined: ""
+        case .none: "None"
+        case .bool(let value): value ? "True" : "False"
+        case .integer(let value): "\(value)"
+        case .string(let value): value
+        case .list, .map, .namespace, .macro: json
+        }
+    }
+
+    /// As `tojson` writes it.
+    var json: String {
+        switch self {
+        case .undefined, .none, .namespace, .macro: return "null"
+        case .bool(let value): return value ? "true" : "false"
+        case .integer(let value): return "\(value)"
+        case .string(let value): return JSONText.quoted(value)
+        case .list(let values): return "[" + values.map(\.json).joined(separator: ", ") + "]"
+        case .map(let members):
+            return "{" + members.map { JSONText.quoted($0.key) + ": " + $0.value.json }.joined(separator: ", ") + "}"
+        }
+    }
+
+    /// What it takes to walk through it; at least `limit` + 1 where that is more.
+    func cost(limit: Int) -> Int {
+        switch self {
+        case .undefined, .none, .bool, .integer, .namespace, .macro: return 1
+        case .string(let text): return 1 + text.utf8.count / 64
+        case .list(let values):
+            var sum = 1
+            for value in values where sum <= limit { sum += value.cost(limit: limit - sum) }
+            return sum
+        case .map(let members):
+            var sum = 1
+            for member in members where sum <= limit { sum += member.value.cost(limit: limit - sum) }
+            return sum
+        }
+    }
+
+    func isEqual(to other: TemplateValue) -> Bool {
+        switch (self, other) {
+        case (.undefined, .undefined), (.none, .none): true
+        case (.bool(let a), .bool(let b)): a == b
+        case (.integer(let a), .integer(let b)): a == b
+        case (.bool(let a), .integer(let b)), (.integer(let b), .bool(let a)): (a ? 1 : 0) == b
+        case (.string(let a), .string(let b)): a.utf8.elementsEqual(b.utf8)
+        case (.list(let a), .list(let b)): a.count == b.count && zip(a, b).allSatisfy { $0.isEqual(to: $1) }
+        default: false
+        }
+    }
+
+    func contains(_ item: TemplateValue) -> Bool {
+        switch (self, item) {
+        case (.string(let text), .string(let part)): part.isEmpty || text.range(of: part) != nil
+        case (.list(let values), _): values.contains { $0.isEqual(to: item) }
+        case (.map(let members), .string(let key)): members.contains { $0.key == key }
+        default: false
+        }
+    }
+
+    func member(_ name: String) -> TemplateValue {
+        switch self {
+        case .map(let members): members.first { $0.key == name }?.value ?? .undefined
+        case .namespace(let space): space.members[name] ?? .undefined
+        default: .undefined
+        }
+    }
+}
+
+private enum JSONText {
+    static func quoted(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\\": result += "\\\\"
+            case "\n": result += "\\n"
+            case "\r": result += "\\r"
+            case "\t": result += "\\t"
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result + "\""
+    }
+}
+
+extension String {
+    /// The first place of `part`, which must not be empty, compared by scalars.
+    func range(of part: String) -> Range<String.Index>? {
+        let (text, wanted) = (unicodeScalars, Array(part.unicodeScalars))
+        var start = text.startIndex
+        while start < text.endIndex {
+            var place = start
+            var matched = 0
+            while matched < wanted.count, place < text.endIndex, text[place] == wanted[matched] {
+                place = text.index(after: place)
+                matched += 1
+            }
+            if matched == wanted.count { return start..<place }
+            start = text.index(after: start)
+        }
+        return nil
+    }
+
+    /// The parts between occurrences of `separator`, which must not be empty.
+    func parts(separatedBy separator: String, limit: Int = .max) -> [String] {
+        var parts: [String] = []
+        var rest = self
+        while parts.count < limit, let place = rest.range(of: separator) {
+            parts.append(String(rest[..<place.lowerBound]))
+            rest = String(rest[place.upperBound...])
+        }
+        return parts + [rest]
+    }
+}
+
+/// Why a template cannot be evaluated.
+struct TemplateError: Error {
+    let reason: String
+    init(_ reason: String) { self.reason = reason }
+}

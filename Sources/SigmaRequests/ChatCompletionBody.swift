@@ -1,0 +1,60 @@
+import Sigma
+
+/// The body of `POST /v1/chat/completions`, checked. docs/requests.md lists its fields.
+package struct ChatCompletionBody: Sendable, Equatable {
+    package var settings: AnswerSettings
+    /// At least one; an assistant's at the end is continued.
+    package var messages: [ChatMessage]
+
+    /// - Throws: `RequestError` naming the field that is to blame.
+    package init(bytes: UnsafeRawBufferPointer) throws(RequestError) { try self.init(try JSONValue.request(bytes)) }
+
+    package init(_ value: JSONValue) throws(RequestError) {
+        var fields = try FieldReader(value)
+        settings = try AnswerSettings(&fields)
+        messages = []
+        guard let list = fields.take("messages") else { throw RequestError.invalid("messages", "is missing") }
+        guard let list = list.array, !list.isEmpty else {
+            throw RequestError.invalid("messages", "expected a list of at least one message, found \(list.kind)")
+        }
+        for (index, message) in list.enumerated() {
+            messages.append(try ChatMessage(message, at: "messages[\(index)]"))
+        }
+        let continuesLast = messages.last?.role == .assistant
+        try fields.allow(
+            "continue_final_message", only: .bool(continuesLast),
+            otherwise: continuesLast
+                ? "an assistant's last message is always continued" : "the last message is not the assistant's")
+        try fields.allow("add_generation_prompt", only: .bool(!continuesLast))
+        try ThinkingFields(&fields).apply(to: &settings.options)
+        try readLogProbabilities(&fields)
+        try Self.refuseTools(&fields)
+        try fields.allow("modalities", only: .array([.string("text")]))
+        try fields.finish()
+    }
+
+    private mutating func readLogProbabilities(_ fields: inout FieldReader) throws(RequestError) {
+        let isOn = try fields.bool("logprobs") ?? false
+        let count = try fields.integer("top_logprobs", in: 0...Int64(RequestLimits.topLogProbabilities)) ?? 0
+        guard isOn || count == 0 else {
+            throw RequestError.invalid("top_logprobs", "needs logprobs, which is not true")
+        }
+        settings.logProbabilityCount = isOn ? count : nil
+    }
+
+    /// What constrains an answer, where it asks for nothing.
+    private static func refuseTools(_ fields: inout FieldReader) throws(RequestError) {
+        if let value = fields.take("response_format") {
+            var format = try FieldReader(value, at: "response_format")
+            guard try format.string("type") == "text" else {
+                throw RequestError.unsupported("response_format", "constrained answers are not supported yet")
+            }
+            try format.finish()
+        }
+        let message = "tools are not supported yet"
+        for key in ["tools", "functions"] { try fields.allow(key, only: .array([]), otherwise: message) }
+        for key in ["tool_choice", "function_call"] {
+            try fields.allow(key, only: .string("none"), .string("auto"), otherwise: message)
+        }
+    }
+}

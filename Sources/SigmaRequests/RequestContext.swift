@@ -1,0 +1,132 @@
+import Sigma
+
+/// What a request needs of a model to become prompts in tokens. Immutable: any thread may use it beside the engine's.
+package struct RequestContext: Sendable {
+    package var tokenizer: Tokenizer?
+    package var chatFormat: ChatFormat?
+    package var vocabularySize: Int
+    /// Tokens that a sequence may have.
+    package var positionLimit: Int
+
+    package init(tokenizer: Tokenizer?, chatFormat: ChatFormat?, vocabularySize: Int, positionLimit: Int) {
+        self.tokenizer = tokenizer
+        self.chatFormat = chatFormat
+        self.vocabularySize = vocabularySize
+        self.positionLimit = positionLimit
+    }
+
+    package init(_ engine: Engine, kvType: KVType) {
+        self.init(
+            tokenizer: engine.tokenizer, chatFormat: engine.chatFormat, vocabularySize: engine.vocabularySize,
+            positionLimit: engine.positionLimit(kvType: kvType))
+    }
+
+    /// A prompt's requests, one for each answer.
+    ///
+    /// - Parameters:
+    ///   - scoresPrompt: whether log-probabilities, where they are asked for, are also the prompt's.
+    ///   - param: the field that the prompt is from.
+    fileprivate func requests(
+        for prompt: Prompt, _ settings: AnswerSettings, scoresPrompt: Bool, param: String
+    ) throws(RequestError) -> [GenerationRequest] {
+        let count = prompt.tokens.count
+        guard count > 0 else { throw RequestError.invalid(param, "is empty, so there is nothing to continue") }
+        if let id = prompt.tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
+            throw RequestError.invalid(param, "token id \(id) is outside the vocabulary of \(vocabularySize)")
+        }
+        let generates = settings.options.maximumTokens > 0
+        guard count + (generates ? 1 : 0) <= positionLimit else {
+            throw RequestError.overflow(promptTokens: count, contextLength: positionLimit, param: param)
+        }
+        // Where nobody chose a seed, each prompt's is random: a number that readers which hold doubles get exactly.
+        let seed = settings.options.seed ?? UInt64.random(in: 0..<1 << 53)
+        return (0..<settings.choicesPerPrompt).map { choice in
+            var options = settings.options
+            options.seed = seed &+ UInt64(choice)
+            return GenerationRequest(
+                tokens: prompt.tokens, start: prompt.start, options: options,
+                logProbabilityCount: generates || scoresPrompt ? settings.logProbabilityCount : nil,
+                scoresPrompt: scoresPrompt && settings.logProbabilityCount != nil)
+        }
+    }
+
+    /// - Parameter countField: the field that says how many log-probabilities are wanted.
+    fileprivate func check(_ settings: AnswerSettings, countField: String) throws(RequestError) {
+        if let id = settings.options.logitBias.keys.filter({ Int($0) >= vocabularySize }).min() {
+            throw RequestError.invalid("logit_bias", "token id \(id) is outside the vocabulary of \(vocabularySize)")
+        }
+        if let count = settings.logProbabilityCount, count > vocabularySize {
+            throw RequestError.invalid(countField, "is \(count), and the vocabulary has \(vocabularySize) tokens")
+        }
+    }
+
+    fileprivate static func cannotRead(_ param: String, lacks thing: String) -> RequestError {
+        RequestError(
+            status: 400, "\(param): the model has no \(thing), so it can only continue token ids",
+            code: "unsupported_by_model", param: param)
+    }
+}
+
+extension ChatCompletionBody {
+    /// The conversation in the model's chat format: one request for each answer, in the order of their indices.
+    /// - Throws: `RequestError` for a conversation that the model cannot have, or that does not fit.
+    package func resolve(in context: RequestContext) throws(RequestError) -> [GenerationRequest] {
+        try context.check(settings, countField: "top_logprobs")
+        guard let tokenizer = context.tokenizer else { throw RequestContext.cannotRead("messages", lacks: "tokenizer") }
+        guard let format = context.chatFormat else {
+            throw RequestContext.cannotRead("messages", lacks: "chat format")
+        }
+        let (system, turns) = try conversation()
+        let prompt: Prompt
+        do {
+            prompt = try Prompt(
+                turns: turns, system: system, thinks: settings.options.thinks,
+                keepsThinking: settings.options.keepsThinking, continuesLast: turns.last?.role == .assistant,
+                format: format, tokenizer: tokenizer)
+        } catch {
+            throw (error as? SigmaError).map { RequestError($0) }
+                ?? RequestError(status: 500, "the conversation could not be read")
+        }
+        return try context.requests(for: prompt, settings, scoresPrompt: false, param: "messages")
+    }
+
+    /// The message that a conversation begins with may be its instructions; later ones are turns.
+    private func conversation() throws(RequestError) -> (system: String, turns: [Turn]) {
+        var system = ""
+        var turns: [Turn] = []
+        for (index, message) in messages.enumerated() {
+            switch message.role {
+            case .system, .developer:
+                if index == 0 { system = message.text } else { turns.append(Turn(.system, message.text)) }
+            case .user: turns.append(Turn(.user, message.text))
+            case .assistant: turns.append(Turn(.assistant, message.text, reasoning: message.reasoning))
+            case .tool:
+                throw RequestError.unsupported("messages[\(index)].role", "the results of tools are not supported yet")
+            }
+        }
+        return (system, turns)
+    }
+}
+
+extension CompletionBody {
+    /// One request for each answer: those to the first prompt, then those to the second, in the order of their indices.
+    /// - Throws: `RequestError` for a prompt that the model cannot read, or that does not fit.
+    package func resolve(in context: RequestContext) throws(RequestError) -> [GenerationRequest] {
+        try context.check(settings, countField: "logprobs")
+        var requests: [GenerationRequest] = []
+        for (index, prompt) in prompts.enumerated() {
+            let param = path(ofPrompt: index)
+            let resolved: Prompt
+            switch prompt {
+            case .tokens(let ids): resolved = Prompt(tokens: ids, start: .answer)
+            case .text(let text):
+                guard let tokenizer = context.tokenizer else {
+                    throw RequestContext.cannotRead(param, lacks: "tokenizer")
+                }
+                resolved = Prompt(raw: text, tokenizer: tokenizer)
+            }
+            requests += try context.requests(for: resolved, settings, scoresPrompt: echoes, param: param)
+        }
+        return requests
+    }
+}
