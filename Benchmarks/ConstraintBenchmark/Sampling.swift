@@ -5,9 +5,18 @@ import SigmaGrammar
 struct Sampling {
     var random: SplitMix64
     let tokens: [[UInt8]?]
-    private static let tokenLimit = 2_000
+    /// The tokens `"`, `]` and `}`.
+    private let closers: [Int]
+
+    private static let tokenLimit = 600
     /// From here on the tokens are chosen that end an answer soonest.
     private static let patience = 40
+
+    init(random: SplitMix64, tokens: [[UInt8]?]) {
+        self.random = random
+        self.tokens = tokens
+        closers = tokens.indices.filter { tokens[$0] == [0x22] || tokens[$0] == [0x5D] || tokens[$0] == [0x7D] }
+    }
 
     /// A line for each answer: `name`, `text`, and how it ended: `complete`, `cut` by its limit, or `stuck`.
     mutating func run(name: String, _ compiled: CompiledConstraint, answers: Int) -> String {
@@ -39,19 +48,22 @@ struct Sampling {
     }
 
     private mutating func pick(_ mask: [UInt64], hurry: Bool) -> Int? {
-        var allowed: [Int] = []
-        for (index, word) in mask.enumerated() {
-            var word = word
-            while word != 0 {
-                allowed.append(index << 6 | word.trailingZeroBitCount)
-                word &= word - 1
-            }
-        }
-        if allowed.isEmpty { return nil }
         if hurry {
-            let closing = allowed.filter { tokens[$0]?.count == 1 && [0x22, 0x5D, 0x7D].contains(tokens[$0]?[0]) }
+            let closing = closers.filter { mask[$0 >> 6] >> UInt64($0 & 63) & 1 == 1 }
             if !closing.isEmpty { return closing[Int(random.next() % UInt64(closing.count))] }
         }
-        return allowed[Int(random.next() % UInt64(allowed.count))]
+        let count = mask.reduce(0) { $0 + $1.nonzeroBitCount }
+        guard count > 0 else { return nil }
+        var left = Int(random.next() % UInt64(count))
+        for (index, word) in mask.enumerated() {
+            if left >= word.nonzeroBitCount {
+                left -= word.nonzeroBitCount
+                continue
+            }
+            var word = word
+            for _ in 0..<left { word &= word - 1 }
+            return index << 6 | word.trailingZeroBitCount
+        }
+        return nil
     }
 }

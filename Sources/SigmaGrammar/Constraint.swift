@@ -1,5 +1,5 @@
 /// What an answer must be.
-package enum Constraint: Sendable, Hashable {
+package enum Constraint: Sendable {
     /// An instance of a JSON Schema (2020-12, or draft 4 to 7 where `$schema` says so), given as its text.
     case jsonSchema(String)
     /// Any JSON value.

@@ -9,12 +9,31 @@ package final class ConstraintCache: @unchecked Sendable {
         var lastUse: Int
     }
 
+    /// A constraint byte by byte: strings are equal where Unicode takes them for the same, and constraints aren't.
+    private struct Key: Hashable {
+        var kind: Int
+        var texts: [ByteKey]
+
+        init(_ constraint: Constraint) {
+            let parts: [String]
+            (kind, parts) =
+                switch constraint {
+                case .jsonSchema(let text): (0, [text])
+                case .json: (1, [])
+                case .jsonObject: (2, [])
+                case .regex(let expression): (3, [expression])
+                case .choice(let texts): (4, texts)
+                }
+            texts = parts.map { ByteKey(text: $0) }
+        }
+    }
+
     private let vocabulary: Vocabulary
     private let limits: ConstraintLimits
     private let countLimit: Int
     private let byteLimit: Int
     private let lock = ConditionLock()
-    private var entries: [Constraint: Entry] = [:]
+    private var entries: [Key: Entry] = [:]
     private var clock = 0
 
     /// - Parameter byteLimit: for all constraints together; checked when one is added.
@@ -30,13 +49,14 @@ package final class ConstraintCache: @unchecked Sendable {
 
     /// - Throws: `ConstraintError`, as compiling does.
     package func compiled(_ constraint: Constraint) throws(ConstraintError) -> CompiledConstraint {
-        if let known = lock.with({ use(constraint) }) { return known }
+        let key = Key(constraint)
+        if let known = lock.with({ use(key) }) { return known }
         let made = try CompiledConstraint(constraint, vocabulary: vocabulary, limits: limits)
         return lock.with {
             // Another thread may have been faster: its masks are worth keeping.
-            if let known = use(constraint) { return known }
+            if let known = use(key) { return known }
             clock += 1
-            entries[constraint] = Entry(compiled: made, lastUse: clock)
+            entries[key] = Entry(compiled: made, lastUse: clock)
             evict()
             return made
         }
@@ -44,10 +64,10 @@ package final class ConstraintCache: @unchecked Sendable {
 
     package var count: Int { lock.with { entries.count } }
 
-    private func use(_ constraint: Constraint) -> CompiledConstraint? {
+    private func use(_ key: Key) -> CompiledConstraint? {
         clock += 1
-        entries[constraint]?.lastUse = clock
-        return entries[constraint]?.compiled
+        entries[key]?.lastUse = clock
+        return entries[key]?.compiled
     }
 
     private func evict() {

@@ -89,11 +89,10 @@ package struct ConstraintState: Sendable {
 
     /// Whether the answer may end here.
     package var allowsEnd: Bool {
-        mutating get {
-            constraint.withGeneration { generation in
-                settle(generation)
-                return generation.automaton.allowsEnd(state, stack: stack)
-            }
+        var current = self
+        return constraint.withGeneration { generation in
+            current.settle(generation)
+            return generation.automaton.allowsEnd(current.state, stack: current.stack)
         }
     }
 
@@ -121,10 +120,10 @@ package struct ConstraintState: Sendable {
     ///
     /// Whitespace is never for sure; it is taken to be as the answer had it before (a blank behind colons and commas
     /// until it shows), so this is a guess to be verified, and mostly a good one.
-    package mutating func forcedBytes(limit: Int) -> [UInt8] {
-        constraint.withGeneration { generation in
-            settle(generation)
-            var draft = self
+    package func forcedBytes(limit: Int) -> [UInt8] {
+        var draft = self
+        return constraint.withGeneration { generation in
+            draft.settle(generation)
             var result: [UInt8] = []
             while result.count < limit, !generation.automaton.allowsEnd(draft.state, stack: draft.stack),
                 let bytes = draft.onlyBytes(generation.automaton)

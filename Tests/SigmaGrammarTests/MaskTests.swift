@@ -107,7 +107,7 @@ import Testing
         #expect(state.forcedBytes(limit: 100) == Array(#"d":"user"}"#.utf8))
         #expect(advances(&state, #"d":"user"}"#.utf8))
         #expect(state.forcedBytes(limit: 100) == [])
-        var choice = try compiled(.choice(["grey", "green"])).begin()
+        let choice = try compiled(.choice(["grey", "green"])).begin()
         #expect(choice.forcedBytes(limit: 9) == Array("gre".utf8))
     }
 

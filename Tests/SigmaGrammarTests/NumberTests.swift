@@ -71,8 +71,14 @@ import Testing
         #expect(try accepts(schema, "18446744073709551615"))
         #expect(try !accepts(schema, "18446744073709551616"))
         let fraction = "{\"type\": \"number\", \"exclusiveMaximum\": 972783798187987123879878123.18878137}"
-        #expect(try accepts(fraction, "972783798187987123879878123.18878136"))
+        #expect(try accepts(fraction, "972783798187987123879878123"))
         #expect(try !accepts(fraction, "972783798187987123879878123.188781371"))
+    }
+
+    @Test func fractionsFitDoubles() throws {
+        #expect(try accepts("{\"type\": \"number\"}", "-1234567.12345678"))
+        #expect(try !accepts("{\"type\": \"number\"}", "-1234567.123456789"))
+        #expect(try accepts("{\"type\": \"number\"}", "12345678901234567890"))
     }
 
     @Test func exponentsOnlyWhereEveryNumberGoes() throws {

@@ -16,7 +16,7 @@ import Testing
         ("^(?=.*\\d)(?=.*[a-z]).{4,}$", "1abc", "a1b"), ("^(?:a(?!b)|c)$", "a", "ab"), ("(?<year>\\d{4})", "in 2024", "in 24"),
         ("^a*?b+?$", "aabb", "aa"), ("^\\/\\-\\.$", "/-.", "/-x"), ("^a{,2}$", "a{,2}", "aa"), ("^[]$|b", "b", "a"),
         ("^[\\w.]+@[\\w]+\\.[a-z]{2,}$", "a.b@c.de", "a.b@c.d"), ("^x?$", "", "y"), ("a.c", "a-c", "a\nc"),
-        ("^(([a-z])+.)+[A-Z]([a-z])+$", "aaaaB.Cd", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("^(([a-z])+.)+[A-Z]([a-z])+$", "aaaa.Cd", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
     ]
 
     @Test(arguments: searches)

@@ -35,6 +35,9 @@ struct ReferenceValidator {
         switch (kind.string, value) {
         case ("null", .null), ("boolean", .bool), ("string", .string), ("array", .array), ("object", .object): true
         case ("number", _): number(value) != nil
+        case ("integer", .decimal(let text)) where !text.contains("e") && !text.contains("E"):
+            // Digits that a double would round away count.
+            !text.split(separator: ".").dropFirst().joined().contains { $0 != "0" }
         case ("integer", _): number(value).map { $0 == $0.rounded() } ?? false
         default: false
         }
@@ -55,8 +58,7 @@ struct ReferenceValidator {
             return isValid(value, root["$defs"]?[String(argument.string!.dropFirst("#/$defs/".count))] ?? .bool(false))
         case "minimum": return number(value).map { $0 >= number(argument)! } ?? true
         case "maximum": return number(value).map { $0 <= number(argument)! } ?? true
-        case "multipleOf":
-            return number(value).map { ($0 / number(argument)!).rounded() * number(argument)! == $0 } ?? true
+        case "multipleOf": return isMultiple(value, number(argument)!)
         case "minLength": return value.string.map { $0.unicodeScalars.count >= Int(argument.integer!) } ?? true
         case "maxLength": return value.string.map { $0.unicodeScalars.count <= Int(argument.integer!) } ?? true
         case "minItems": return value.array.map { $0.count >= Int(argument.integer!) } ?? true
@@ -68,6 +70,17 @@ struct ReferenceValidator {
         case "contains": return value.array.map { $0.contains { isValid($0, argument) } } ?? true
         default: return holdsForObject(keyword, argument, value, schema)
         }
+    }
+
+    /// Digit by digit for integers that no double holds.
+    private func isMultiple(_ value: JSONValue, _ divisor: Double) -> Bool {
+        guard let number = number(value) else { return true }
+        let isWhole = divisor == divisor.rounded()
+        if isWhole, case .integer(let exact) = value { return exact % Int64(divisor) == 0 }
+        if isWhole, case .decimal(let text) = value, text.utf8.allSatisfy({ $0 == 0x2D || 0x30...0x39 ~= $0 }) {
+            return text.utf8.filter { $0 != 0x2D }.reduce(0) { ($0 * 10 + Int($1) - 0x30) % Int(divisor) } == 0
+        }
+        return (number / divisor).rounded() * divisor == number
     }
 
     private func holdsForObject(_ keyword: String, _ argument: JSONValue, _ value: JSONValue, _ schema: JSONObject)

@@ -138,11 +138,15 @@ extension RegexArena {
             let trailing = concat([Self.anything, scalar(0x2E), Self.anything, scalar(0x30)])
             return and([numbers.plain, not(trailing), not(literal("-0"))])
         }
-        guard numbers.isEverything else { return numbers.plain }
+        // With a fraction at most 15 digits: readers that make doubles of numbers keep them apart.
+        let whole = concat(optional(scalar(0x2D)), natural())
+        let short = self.repeat(set(CodePointSet([(0x2E, 0x2E), (0x30, 0x39)])), min: 1, max: 16)
+        let plain = and(numbers.plain, or(whole, concat(optional(scalar(0x2D)), short)))
+        guard numbers.isEverything else { return plain }
         let exponent = concat([
             set(CodePointSet("eE")), optional(set(CodePointSet("+-"))),
             self.repeat(set(CodePointSet([(0x30, 0x39)])), min: 1, max: 2),
         ])
-        return concat(numbers.plain, optional(exponent))
+        return concat(plain, optional(exponent))
     }
 }

@@ -285,7 +285,8 @@ package struct RegexArena {
 
     /// One of `texts`, factored into a trie: derivatives of a thousand texts stay cheap.
     package mutating func literals(_ texts: [String]) -> RegexID {
-        let sorted = Set(texts).map { $0.unicodeScalars.map(\.value) }.sorted { $0.lexicographicallyPrecedes($1) }
+        // Sets of strings would take texts for equal that are so only to Unicode.
+        let sorted = Set(texts.map { $0.unicodeScalars.map(\.value) }).sorted { $0.lexicographicallyPrecedes($1) }
         return trie(sorted[...], depth: 0)
     }
 
