@@ -186,7 +186,7 @@ import Testing
         (Array("PK\u{3}\u{4}".utf8) + [20, 0, 0, 0, 8], "compressed"),
     ]
 
-    @Test(arguments: standIns.indices) func standIns(_ index: Int) throws {
+    @Test(arguments: standIns.indices) func standInFiles(_ index: Int) throws {
         let (bytes, word) = Self.standIns[index]
         for name in [
             "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json",

@@ -286,7 +286,7 @@ import Testing
     }
 
     @Test func otherArchitectures() throws {
-        try expectRefused("general.architecture", "qwen3moe or sigma, found 'llama'") { $0.architecture = "llama" }
+        try expectRefused("general.architecture", "sigma or qwen3moe, found 'llama'") { $0.architecture = "llama" }
     }
     /// Tensors in any part, metadata in the first; the same file comes out as from a whole one.
     @Test func partsOfAModel() throws {

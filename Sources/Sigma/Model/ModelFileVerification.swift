@@ -89,7 +89,9 @@ extension WeightMatrix {
 extension ModelWeights {
     /// All matrices, by where the record begins that holds them.
     fileprivate var matricesByPlace: [UnsafeRawPointer: [WeightMatrix]] {
-        var result: [UnsafeRawPointer: [WeightMatrix]] = [embedding.data: [embedding], head.data: [head]]
+        // The head may be the embedding.
+        var result = [embedding.data: [embedding]]
+        result[head.data] = [head]
         for layer in layers {
             var matrices = [layer.query, layer.key, layer.value, layer.output]
             switch layer.feedForward {
