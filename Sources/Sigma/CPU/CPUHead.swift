@@ -176,18 +176,21 @@ final class FullHead: TeamOperation, @unchecked Sendable {
 
     /// logits [rows, vocabulary] of rows of the residual stream.
     func run(residualRows: [Int32], into logits: UnsafeMutablePointer<Float>) {
-        rows = residualRows
-        areNormed = false
-        self.logits = logits
-        context.team.run(self)
+        run(residualRows, areNormed: false, into: logits)
     }
 
     /// The same of rows that lie after the final norm already.
     func run(normedRows: [Int32], into logits: UnsafeMutablePointer<Float>) {
-        rows = normedRows
-        areNormed = true
+        run(normedRows, areNormed: true, into: logits)
+    }
+
+    private func run(_ rows: [Int32], areNormed: Bool, into logits: UnsafeMutablePointer<Float>) {
+        self.rows = rows
+        self.areNormed = areNormed
         self.logits = logits
         context.team.run(self)
+        // Kept, it would make the caller's array, which is filled again each step, take new memory.
+        self.rows = []
     }
 
     override func perform(_ member: Int32) {
