@@ -104,7 +104,10 @@ final class CUDADevice: @unchecked Sendable {
         if status.code == CUDAStatus.outOfMemory {
             return SigmaError(
                 .unavailable, "the CUDA device has no memory left for \(what) (\(name))",
-                remedy: "Use a shorter context, --kv-type q8_0, fewer sequences at once, or --backend cpu.")
+                remedy: .anyOf([
+                    "Use a shorter context.", .set(.kvType, to: "q8_0"), "Use fewer sequences at once.",
+                    .set(.backend, to: "cpu"),
+                ]))
         }
         return SigmaError(
             .unavailable, "the CUDA device failed in \(what): \(status) (\(name))",

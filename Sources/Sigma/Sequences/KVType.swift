@@ -15,7 +15,7 @@ public enum KVType: String, Sendable, CaseIterable {
         throw SigmaError(
             .unavailable,
             "an 8-bit key-value cache needs a head_dim that is a multiple of 32, and this model's is \(headDim)",
-            remedy: "Use --kv-type f16.")
+            remedy: .set(.kvType, to: "f16"))
     }
 
     /// The kernels' number for the type: GGUF's.
