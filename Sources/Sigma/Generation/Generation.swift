@@ -99,6 +99,7 @@ package final class Generation: StepWork, @unchecked Sendable {
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
     var isPaused: Bool { !hasReader() }
     var routingObserver: (any RoutingObserver)? { request.routingObserver }
+    var isGenerating: Bool { hasChosen }
 
     // MARK: - Steps
 

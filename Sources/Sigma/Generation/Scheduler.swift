@@ -20,7 +20,7 @@ final class Scheduler: @unchecked Sendable {
         }
 
         fileprivate var sequence: SequenceState { work.timeline.sequence }
-        fileprivate var isReading: Bool { !work.timeline.missing.isEmpty || work.pendingCount() > 1 }
+        fileprivate var isReading: Bool { !work.timeline.missing.isEmpty || !work.isGenerating }
     }
 
     private let lock = ConditionLock()
@@ -202,7 +202,7 @@ final class Scheduler: @unchecked Sendable {
             let isReading = job.isReading
             guard !isReading || promptRows > 0 else { continue }
             let wanted = min(
-                missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count, isReading ? promptRows : 1)
+                missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count, isReading ? promptRows : pending)
             let count = memory.room(for: job.sequence, limit: wanted, beside: batch)
             guard count > 0 else {
                 // Those that are in the step already may be what is in the way: they can be parked, so the step is composed again.
