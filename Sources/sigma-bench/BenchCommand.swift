@@ -121,7 +121,7 @@ struct BenchCommand: ParsableCommand {
         guard !plan else { return }
         let report = BenchReport(model: file.name, rows: rows, cacheLine: line)
         if let plot { try report.figure.write(to: plot) }
-        try StandardOutput.write(report.text(format))
+        try format == .json ? StandardOutput.writeJSON(report.text(format)) : StandardOutput.write(report.text(format))
     }
 
     /// What was measured of the machine: each part once.

@@ -56,7 +56,7 @@ struct CompareCommand: ParsableCommand {
                 $0.field("nll_difference_se", result.nllDifferenceError)
                 $0.field("tokens", result.positions)
             }
-            try StandardOutput.write(json.text + "\n")
+            try StandardOutput.writeJSON(json.text + "\n")
         } else {
             try StandardOutput.write(
                 """

@@ -65,7 +65,7 @@ struct ImportanceCommand: ParsableCommand {
                 $0.field("least_tokens_of_an_expert", Int(least))
                 $0.field("output", output)
             }
-            return try StandardOutput.write(json.text + "\n")
+            return try StandardOutput.writeJSON(json.text + "\n")
         }
         note("\(output): \(matrix.tokenCount) tokens")
         if silent > 0 {
