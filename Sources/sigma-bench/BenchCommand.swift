@@ -166,7 +166,9 @@ struct BenchCommand: ParsableCommand {
         let blockBytes = file.configuration.kvBlockBytes(type)
         let plan: MemoryPlan
         switch subject.memory {
-        case .device(let plan): return textTable(deviceMemoryRows(plan, kvType: type, kvBlockBytes: blockBytes))
+        case .device(let plan):
+            let layout = KVBlockLayout(device: type, file.configuration)
+            return textTable(deviceMemoryRows(plan, kvType: type, kvBlockBytes: layout.byteCount))
         case .host(let host): plan = host
         }
         return MemoryReport(

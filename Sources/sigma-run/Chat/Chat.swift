@@ -162,7 +162,9 @@ final class Chat {
         if let error = outcome.error { throw error }
         guard let statistics = view.statistics else { return }
         noteEnd(statistics)
-        if showsStatistics { device.write(statisticsTable(statistics, engine: model.engine)) }
+        if showsStatistics {
+            device.write(statisticsTable(statistics, engine: model.engine, kvType: session.cachedKVType))
+        }
         if statistics.reason != .context, !isLeaving { prewarm() }
     }
 
@@ -334,7 +336,7 @@ final class Chat {
 
     private func showStatistics() {
         if let statistics = lastAnswer?.statistics {
-            device.write(statisticsTable(statistics, engine: model.engine))
+            device.write(statisticsTable(statistics, engine: model.engine, kvType: session.cachedKVType))
             say(
                 "\(statistics.promptTokens - statistics.reusedPromptTokens) of the prompt's tokens were computed, \(statistics.reusedPromptTokens) were in the cache."
             )
