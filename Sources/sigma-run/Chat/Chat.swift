@@ -213,11 +213,16 @@ final class Chat {
             say("Stopped before the answer: the question is not part of the conversation.")
         case .interrupted: say("Stopped.")
         case .context:
+            let room = model.engine.positionLimit(kvType: session.cachedKVType)
+            let limit =
+                room < model.contextLength
+                ? "what the memory budget has room for, \(room) tokens"
+                : "the context limit of \(model.contextLength) tokens"
             say(
-                statistics.generatedTokens == 0
-                    ? "The conversation has \(statistics.promptTokens) tokens, and the context is \(model.contextLength): /undo takes back turns, /clear begins anew."
-                    : "The conversation reached the context limit of \(model.contextLength) tokens: /undo takes back turns, /clear begins anew."
-            )
+                (statistics.generatedTokens == 0
+                    ? "The conversation has \(statistics.promptTokens) tokens, which is more than \(limit)"
+                    : "The conversation reached \(limit)")
+                    + ": /undo takes back turns, /clear begins anew.")
         }
     }
 
