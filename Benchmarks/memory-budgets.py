@@ -154,7 +154,8 @@ class Sweep:
 
     def arguments(self, kv, *more):
         return [
-            self.command, "--model", self.model, "--backend", "cpu", "--kv-type", kv, "--seed", "5", "--context", "32768", *more]
+            self.command, "--model", self.model, "--backend", "cpu", "--kv-type", kv, "--seed", "5", "--context", "32768",
+            "--threads", str(self.options.threads), *more]
 
     def budget(self, mebibytes, prediction="off"):
         return ["--memory", f"{mebibytes}MiB", "--expert-prediction", prediction]
@@ -304,6 +305,7 @@ def main():
     parser.add_argument("--budgets", type=int, default=30)
     parser.add_argument("--cases", type=int, default=16, help="of the 16 combinations, how many at each budget")
     parser.add_argument("--longest", type=int, default=4096, help="a stated length up to which it is tried")
+    parser.add_argument("--threads", type=int, default=1, help="one loses least to other work beside it")
     parser.add_argument("--bin", type=Path, default=ROOT / ".build/release")
     parser.add_argument("--groups", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--output", type=Path)
