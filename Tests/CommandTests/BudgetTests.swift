@@ -57,7 +57,8 @@ import Testing
         let least = try leastBudget(TestModels.demo, .f16)
         let system = try Scratch.file("system.txt", String(repeating: "1 2 3 4 5 6 7 8 9 0 ", count: 400))
         let chat = try ChatProcess(
-            ["--model", TestModels.demo, "--memory", "\(least)MiB", "--system-file", system, "--threads", "1"], columns: 200)
+            ["--model", TestModels.demo, "--memory", "\(least)MiB", "--system-file", system, "--threads", "1"],
+            columns: 200)
         try chat.waitForPrompt()
         chat.enter("What is 2 + 3?")
         try chat.wait("the limit's name") { $0.text.contains("more than what the memory budget has room for") }
@@ -72,7 +73,8 @@ import Testing
         let cpu = ["--model", TestModels.demo, "--threads", "1"]
         for arguments in [
             ["perplexity", text], ["routing", text], ["task", "--count", "2", "--no-direct"],
-            ["imatrix", text, "--output", Scratch.path("a.imatrix")], ["compare", "--reference", TestModels.demo, text],
+            ["imatrix", text, "--output", Scratch.path("a.imatrix")],
+            ["compare", "--reference", TestModels.demo, text],
         ] {
             let json = arguments + cpu + ["--json"]
             func result(_ more: [String]) throws -> Subprocess.Result { try Subprocess.run("sigma-eval", json + more) }
