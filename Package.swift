@@ -92,7 +92,9 @@ let package = Package(
             ]),
         // A person at a terminal: keys, line editing, history.
         .target(name: "SigmaTerminal", dependencies: ["SigmaBase", "SystemLibrary"]),
-        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal"]),
+        .executableTarget(
+            name: "sigma-run",
+            dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal", "SigmaRequests", "SystemLibrary"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
         .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand", "SigmaStudies"]),
         .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "SigmaStudies", "CMachine"]),
