@@ -152,7 +152,9 @@ final class Scheduler: @unchecked Sendable {
         for job in live.filter({ $0.isParked && !$0.work.isPaused }).sorted(by: { $0.arrival < $1.arrival }) {
             let isAlone = !live.contains { !$0.isParked && !$0.work.isPaused }
             let positions = job.work.timeline.tokens.count + 1 + KVBlockLayout.length
-            guard isAlone || memory.hasRoom(for: job.sequence, positions: positions) else { return }
+            while !isAlone, !memory.hasRoom(for: job.sequence, positions: positions) {
+                guard prefixes.evictOne() else { return }
+            }
             job.isParked = false
         }
     }
