@@ -33,7 +33,7 @@ let package = Package(
         .target(
             name: "Sigma",
             dependencies: [
-                "SigmaBase", "SystemLibrary", "CSigma", "CCUDA",
+                "SigmaBase", "SigmaGrammar", "SystemLibrary", "CSigma", "CCUDA",
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
