@@ -8,7 +8,9 @@ PIP_FLAGS ?=
 STUDY_JOBS ?= 2
 STUDY_SCALE ?= full
 BIN := .build/release
-COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench
+COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench sigma-serve
+# What the commands and the server need is behind traits of the package, so that programs which depend on it fetch nothing of that.
+SWIFT_TRAITS := --traits Server
 DEMO := Models/demo.gguf
 
 # The one that came with Swift.
@@ -21,11 +23,11 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## build what it runs, convert the demo model and ask it something
-	swift build -c release --product sigma-run
+	swift build -c release $(SWIFT_TRAITS) --product sigma-run
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
 
 test: packages $(DEMO) ## all tests, and a package that depends on this one
-	swift test -c release
+	swift test -c release $(SWIFT_TRAITS)
 	Tests/Consumer/run.sh
 
 consumer: packages $(DEMO) ## only the package that depends on this one: README's library example
@@ -41,7 +43,7 @@ check-cuda-kernels: .build/check-cuda-kernels/run ## every CUDA kernel on an emu
 	.build/check-cuda-kernels/run
 
 build: packages ## the commands, into .build/release
-	swift build -c release
+	swift build -c release $(SWIFT_TRAITS)
 
 fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 	.venv/bin/python Models/reference/make_fixtures.py
@@ -61,7 +63,7 @@ study-quick: .venv/ready ## test the study's machinery, and a short run of its s
 	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
-	swift build -c release --static-swift-stdlib --scratch-path .build/static -Xlinker -s
+	swift build -c release $(SWIFT_TRAITS) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
 	install -m 755 $(addprefix .build/static/release/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
@@ -104,7 +106,7 @@ CUDA_CHECK_OBJECTS := $(patsubst %,.build/check-cuda-kernels/%.o,$(wildcard Test
 	$(CLANG) -std=gnu11 $(CUDA_CHECK) -c $< -o $@
 
 converter: packages
-	swift build -c release --product sigma-convert
+	swift build -c release $(SWIFT_TRAITS) --product sigma-convert
 
 # What the package needs beside Swift itself: OpenBLAS, for float products.
 packages:
