@@ -5,8 +5,10 @@ import Testing
 @Suite struct AnswerGuideTests {
     /// Tokens that end in the middle of what matters.
     private static let written: [String] = [
-        "</", "</think>", "k>", "k>x", ">{", ">\n", ">\n\n", ">\n{\"", "</think>{", "</think>[", "\n\n", "\n\n\n\n", "\n{",
-        "\n\n\n\n\n", "\r\n", "<think>", "<th", "ink>", "ink>a", "think></think>x", "{\"", "tru", "true", "><", "a</think>",
+        "</", "</think>", "k>", "k>x", ">{", ">\n", ">\n\n", ">\n{\"", "</think>{", "</think>[", "\n\n", "\n\n\n\n",
+        "\n{",
+        "\n\n\n\n\n", "\r\n", "<think>", "<th", "ink>", "ink>a", "think></think>x", "{\"", "tru", "true", "><",
+        "a</think>",
         "</think></think>", " <think>", " x", "</thin<", "\nx",
     ]
     private static let end = Int32(256 + written.count)
@@ -79,7 +81,8 @@ import Testing
         let constraints = AnswerConstraints(
             tokenizer, choosable: TokenMask(all: tokenizer.count), stopTokens: [Self.end])
         let choices = [
-            ["x", "true", "{\"a"], ["true", "true</think>"], [""], ["\nx", "x"], ["x\n", "é", "xx"], ["\r\n"], [" x", "<x"],
+            ["x", "true", "{\"a"], ["true", "true</think>"], [""], ["\nx", "x"], ["x\n", "é", "xx"], ["\r\n"],
+            [" x", "<x"],
         ]
         var random = SplitMix64(state: seed &* 31)
         for texts in choices {
@@ -93,7 +96,8 @@ import Testing
                     let bytes = Array(tokenizer.bytes(of: id))
                     #expect(
                         mask.allows(Int(id)) == reading.allows(bytes, after: text),
-                        "\(texts), \(start): \(String(decoding: text, as: UTF8.self)) + \(String(decoding: bytes, as: UTF8.self))")
+                        "\(texts), \(start): \(String(decoding: text, as: UTF8.self)) + \(String(decoding: bytes, as: UTF8.self))"
+                    )
                     if mask.allows(Int(id)) { allowed.append(id) }
                 }
                 #expect(mask.allows(Int(Self.end)) == reading.isComplete(text))
@@ -130,10 +134,11 @@ import Testing
         let pool = MaskPool(vocabularySize: 100)
         var held: [TokenMask] = []
         for id in 0..<4 {
-            held.append(pool.mask { words in
-                words.update(repeating: 0)
-                words[id / 64] = 1 << UInt64(id % 64)
-            })
+            held.append(
+                pool.mask { words in
+                    words.update(repeating: 0)
+                    words[id / 64] = 1 << UInt64(id % 64)
+                })
         }
         for (id, mask) in held.enumerated() { #expect(mask.count == 1 && mask.allows(id)) }
         let last = ObjectIdentifier(held.removeLast())

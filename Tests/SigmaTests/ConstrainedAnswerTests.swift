@@ -55,7 +55,7 @@ import Testing
     static let schemas = [
         #"{"type":"object","properties":{"sum":{"type":"integer"},"text":{"type":"string","maxLength":12}},"required":["sum","text"],"additionalProperties":false}"#,
         #"{"type":"array","items":{"enum":["red","green",null,7]},"minItems":1,"maxItems":4}"#,
-        #"{"type":"object","properties":{"kind":{"const":"a"},"next":{"anyOf":[{"type":"null"},{"$ref":"#"}]}},"required":["kind"],"additionalProperties":false}"#,
+        ##"{"type":"object","properties":{"kind":{"const":"a"},"next":{"anyOf":[{"type":"null"},{"$ref":"#"}]}},"required":["kind"],"additionalProperties":false}"##,
         #"{"type":"string","pattern":"^[a-z]{2,6}-[0-9]{1,3}$"}"#,
         #"{"type":"number","minimum":10,"maximum":99.5}"#,
     ]
@@ -66,7 +66,8 @@ import Testing
         switch schema {
         case 0:
             guard let object = value.object, object.keys == ["sum", "text"] else { return false }
-            return object.values[0].integer != nil && object.values[1].string.map { $0.unicodeScalars.count <= 12 } == true
+            return object.values[0].integer != nil
+                && object.values[1].string.map { $0.unicodeScalars.count <= 12 } == true
         case 1:
             guard let items = value.array else { return false }
             return (1...4).contains(items.count)
@@ -125,7 +126,8 @@ import Testing
         let engine = try DemoModel.engine(threads: 1)
         for seed in 1...4 as ClosedRange<UInt64> {
             let outcome = try Outcome(
-                Self.request(engine, .choice(["yes", "no"]), thinks: true, seed: seed, budget: Int(seed) - 1), on: engine)
+                Self.request(engine, .choice(["yes", "no"]), thinks: true, seed: seed, budget: Int(seed) - 1),
+                on: engine)
             #expect(outcome.thinkingWasCut && ["yes", "no"].contains(outcome.text) && outcome.reason == .stop)
         }
     }
@@ -134,7 +136,9 @@ import Testing
         let engine = try DemoModel.engine(threads: 1)
         let outcome = try Outcome(
             Self.request(engine, .regex("(ab){40}"), thinks: false, limit: 5), on: engine)
-        #expect(outcome.reason == .length && outcome.text.count < 80 && String(repeating: "ab", count: 40).hasPrefix(outcome.text))
+        #expect(
+            outcome.reason == .length && outcome.text.count < 80
+                && String(repeating: "ab", count: 40).hasPrefix(outcome.text))
         // Complete at its limit is complete.
         let whole = try Outcome(Self.request(engine, .choice(["a"]), thinks: false, limit: 1), on: engine)
         #expect(whole.reason == .stop && whole.text == "a")
@@ -172,7 +176,8 @@ import Testing
         let engine = try DemoModel.engine(threads: 2)
         let requests = try (0..<8).map { index in
             try Self.request(
-                engine, .jsonSchema(Self.schemas[index % Self.schemas.count]), thinks: index % 2 == 0, topK: index % 3 == 0 ? 0 : 20,
+                engine, .jsonSchema(Self.schemas[index % Self.schemas.count]), thinks: index % 2 == 0,
+                topK: index % 3 == 0 ? 0 : 20,
                 seed: UInt64(index + 1), budget: 12, limit: 60)
         }
         let alone = try requests.map { try AnswerOutcome($0, on: engine) }

@@ -83,7 +83,8 @@ final class CPUHead: @unchecked Sendable {
             screenedRequests.removeAll(keepingCapacity: true)
         }
         for first in stride(from: 0, to: allowedRequests.count, by: StepPath.headRows) {
-            readAllowed(allowedRequests[first..<min(first + StepPath.headRows, allowedRequests.count)], of: requests, body)
+            readAllowed(
+                allowedRequests[first..<min(first + StepPath.headRows, allowedRequests.count)], of: requests, body)
         }
         for first in stride(from: 0, to: screenedRequests.count, by: StepPath.headRows) {
             let part = screenedRequests[first..<min(first + StepPath.headRows, screenedRequests.count)]
@@ -109,7 +110,8 @@ final class CPUHead: @unchecked Sendable {
     ) {
         allowed.begin()
         for index in part {
-            allowed.add(row: requests[index].row, count: requests[index].wish.largestCount ?? 0, mask: requests[index].mask)
+            allowed.add(
+                row: requests[index].row, count: requests[index].wish.largestCount ?? 0, mask: requests[index].mask)
         }
         allowed.find(&counts)
         for (place, index) in part.enumerated() {
@@ -216,7 +218,8 @@ final class FullHead: TeamOperation, @unchecked Sendable {
         let head = context.weights.head
         let count = min(head.type.groupRows, head.rows - first)
         let input = context.input(
-            context.activations.normed.base, context.activations.normedQuantized, width: context.configuration.hiddenSize,
+            context.activations.normed.base, context.activations.normedQuantized,
+            width: context.configuration.hiddenSize,
             first: row)
         context.multiply(head, first, count, input, rows: 1, out, stride: count, member)
         return count

@@ -43,14 +43,8 @@ package final class AnswerConstraints: @unchecked Sendable {
         }
     }
 
-    /// The same on a thread of its own, one constraint after the other.
-    package func compiled(_ constraint: Constraint) async throws -> TokenConstraint {
-        try await withCheckedThrowingContinuation { continuation in
-            compile(constraint) { continuation.resume(with: $0) }
-        }
-    }
-
-    /// The same for callers that do not wait: `body` is called once, on that thread or on the caller's.
+    /// The same on a thread of its own, one constraint after the other: `body` is called once, on that thread, or on the caller's where there is no
+    /// thread.
     package func compile(
         _ constraint: Constraint, then body: @escaping @Sendable (Result<TokenConstraint, any Error>) -> Void
     ) {

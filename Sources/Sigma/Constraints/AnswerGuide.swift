@@ -102,9 +102,15 @@ package struct AnswerGuide {
         phase = .answer
     }
 
+    /// Whether the answer may end here.
+    package var allowsEnd: Bool {
+        if case .thinking = phase { return false }
+        return canAnswer && state.allowsEnd
+    }
+
     /// Whether the answer is complete, and nothing may follow.
     package mutating func mustEnd() -> Bool {
-        guard phase == .answer, state.allowsEnd else { return false }
+        guard phase == .answer, allowsEnd else { return false }
         return mask().count == tokens.stopTokens.count
     }
 

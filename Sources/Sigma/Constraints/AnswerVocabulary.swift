@@ -12,7 +12,7 @@ package final class AnswerVocabulary: Sendable {
     static let closeTag = Array("</think>".utf8)
 
     let tokenizer: Tokenizer
-    let vocabulary: Vocabulary
+    package let vocabulary: Vocabulary
     /// Tokens that end an answer, ascending.
     let stopTokens: [Int32]
     /// What may be chosen in thinking: all but the end of the answer.
@@ -27,7 +27,7 @@ package final class AnswerVocabulary: Sendable {
     /// - Parameters:
     ///   - choosable: tokens that may be chosen where nothing constrains them.
     ///   - stopTokens: tokens that end an answer.
-    init(_ tokenizer: Tokenizer, choosable: TokenMask, stopTokens: Set<Int32>) {
+    package init(_ tokenizer: Tokenizer, choosable: TokenMask, stopTokens: Set<Int32>) {
         self.tokenizer = tokenizer
         let size = choosable.vocabularySize
         let stops = stopTokens.filter { (0..<Int32(size)).contains($0) && choosable.allows(Int($0)) }.sorted()

@@ -6,7 +6,7 @@ package struct TokenConstraint: Sendable {
     /// them.
     package let dropsFirstLineEnds: Bool
 
-    init(_ compiled: CompiledConstraint, _ tokens: AnswerVocabulary) {
+    package init(_ compiled: CompiledConstraint, _ tokens: AnswerVocabulary) {
         self.compiled = compiled
         self.tokens = tokens
         dropsFirstLineEnds = ![0x0A, 0x0D].contains { (byte: UInt8) in
