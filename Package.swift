@@ -48,7 +48,7 @@ let package = Package(
         .target(
             name: "Sigma",
             dependencies: [
-                "SigmaBase", "SystemLibrary", "CSigma", "CCUDA",
+                "SigmaBase", "SigmaGrammar", "SystemLibrary", "CSigma", "CCUDA",
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
