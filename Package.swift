@@ -88,7 +88,10 @@ let package = Package(
         // The CUDA kernels and back end on an emulated device, and NVIDIA's compiler where it is installed.
         .testTarget(
             name: "CUDATests",
-            dependencies: ["CCUDA", "Sigma", "SigmaStudies", "CSigma", "SigmaConversion", "SystemLibrary", "EmulatedDevice"]),
+            dependencies: [
+                "CCUDA", "Sigma", "SigmaStudies", "CSigma", "SigmaConversion", "SampleFiles", "SystemLibrary",
+                "EmulatedDevice",
+            ]),
         .testTarget(
             name: "CommandTests",
             dependencies: [
