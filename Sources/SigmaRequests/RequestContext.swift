@@ -46,7 +46,8 @@ package struct RequestContext: Sendable {
             return GenerationRequest(
                 tokens: prompt.tokens, start: prompt.start, options: options,
                 logProbabilityCount: generates || scoresPrompt ? settings.logProbabilityCount : nil,
-                scoresPrompt: scoresPrompt && settings.logProbabilityCount != nil)
+                scoresPrompt: scoresPrompt && settings.logProbabilityCount != nil,
+                sharing: PrefixSharing(salt: settings.cacheSalt))
         }
     }
 

@@ -114,47 +114,6 @@ struct AnswerArguments: ParsableArguments {
     }
 }
 
-/// What computes.
-struct EngineArguments: ParsableArguments {
-    @OptionGroup var compute: ComputeOptions
-
-    @Option(
-        help: ArgumentHelp(
-            "All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
-    var memory: ByteSize?
-
-    @Option(help: ArgumentHelp("Memory for experts: a size, all or auto.", valueName: "size"))
-    var expertCache: ExpertCacheSize = .auto
-
-    @Option(
-        help: ArgumentHelp(
-            "Whether experts of the next layers are predicted and read ahead: auto (where that is faster), on or off.",
-            valueName: "when"))
-    var expertPrediction = PredictionMode.auto
-
-    @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru or lfu.", valueName: "name"))
-    var expertPolicy = EvictionPolicyKind.lru
-
-    @Flag(help: "Compute all logits for every token, where the model file's screening planes would find the largest.")
-    var fullHead = false
-
-    var configuration: SigmaModel.Configuration {
-        var configuration = compute.configuration
-        configuration.usesFullHead = fullHead
-        configuration.memory = memory.map { .bytes($0.bytes) }
-        configuration.expertCache = expertCache.limit
-        configuration.expertPrediction = expertPrediction
-        configuration.expertPolicy = expertPolicy
-        return configuration
-    }
-
-    /// - Throws: `SigmaError`: `.usage`, or as `SigmaModel.loadEngine`.
-    func load() throws -> Engine {
-        if let memory { checkMemory(memory) }
-        return try SigmaModel.loadEngine(path: compute.model.path, configuration: configuration)
-    }
-}
-
 /// What is shown, and where.
 struct OutputArguments: ParsableArguments {
     enum ThinkingPlace: String, ExpressibleByArgument, CaseIterable { case stderr, stdout, none }

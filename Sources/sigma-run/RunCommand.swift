@@ -31,6 +31,7 @@ struct RunCommand: ParsableCommand {
               sigma-run --raw --max-tokens 32 --prompt "Once upon a time"
               sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
               sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
+              sigma-run --batch questions.jsonl --output answers.jsonl
               sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
 
             ENVIRONMENT:
@@ -51,11 +52,14 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup(title: "Prompt") var prompt: PromptArguments
     @OptionGroup(title: "Answer") var answer: AnswerArguments
+    @OptionGroup(title: "Batch") var batch: BatchArguments
     @OptionGroup(title: "Output") var output: OutputArguments
     @OptionGroup(title: "Chat") var chat: ChatArguments
     @OptionGroup(title: "Engine") var engine: EngineArguments
 
     mutating func run() throws {
+        if let file = batch.batch { return try answerBatch(file) }
+        guard batch.output == nil else { throw usageError("--output needs --batch") }
         let stopper = Stopper()
         Interrupt.install(secondEndsProcess: true)
         Interrupt.onRequest { stopper.stop() }
@@ -98,6 +102,18 @@ struct RunCommand: ParsableCommand {
             StandardError.write(statisticsTable(statistics, engine: engine))
         }
         if isInterrupted { throw CancellationError() }
+    }
+
+    /// The lines say how they are answered: options of a single answer would be ignored.
+    private func answerBatch(_ file: String) throws {
+        guard prompt.given.isEmpty, chat.session == nil, !output.json, output.logprobs == nil else {
+            throw usageError(
+                "--batch has its prompts, and how they are answered, in the file", remedy: "Leave the others out.")
+        }
+        try engine.compute.check()
+        Interrupt.install(secondEndsProcess: true)
+        let engine = try engine.load()
+        try BatchCommand(input: file, output: batch.output, engine: engine, kvType: self.engine.compute.kvType).run()
     }
 
     private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {

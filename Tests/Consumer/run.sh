@@ -46,3 +46,9 @@ case $output in
         exit 1
         ;;
 esac
+# It takes nothing that only the commands and the server need.
+others=$(ls "$work/package/.build/checkouts" | grep -v '^sigma$' || true)
+if [ -n "$others" ]; then
+    echo "Tests/Consumer: fetched beside sigma: $others" >&2
+    exit 1
+fi

@@ -110,19 +110,19 @@ import Testing
         holder.withLock { $0 = nil }
     }
 
-    /// While one reads a prompt of many steps, the others get a token in every second step at least.
+    /// While one reads a prompt of many steps, answers get a token in every second step at least; and prompts are read between theirs.
     @Test func aLongPromptDelaysNobodyByMoreThanAStep() async throws {
         let (engine, backend) = try Self.engine()
         let long = (0..<200).map { "\($0)" }.joined(separator: " ")
         let prompt = try engine.prompt(turns: [Turn(.user, long)], system: "", thinks: true)
         try #require(prompt.tokens.count > 10 * backend.rowLimit)
         let timelines = try (0..<3).map { _ in try engine.makeTimeline(kvType: .f16) }
-        // Steps in which each had rows.
-        let steps = Mutex<[Set<ObjectIdentifier>]>([])
+        // The rows that each had in a step.
+        let steps = Mutex<[[ObjectIdentifier: Int]]>([])
         backend.onStep.withLock { hook in
             hook = { batch in
-                let members = Set(batch.segments.map { ObjectIdentifier($0.sequence) })
-                steps.withLock { $0.append(members) }
+                let rows = batch.segments.map { (ObjectIdentifier($0.sequence), $0.count) }
+                steps.withLock { $0.append(Dictionary(uniqueKeysWithValues: rows)) }
             }
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -133,10 +133,10 @@ import Testing
             try await group.waitForAll()
         }
         for timeline in timelines.dropLast() {
-            let rows = steps.withLock { $0 }.map { $0.contains(ObjectIdentifier(timeline.sequence)) }
-            let first = try #require(rows.firstIndex(of: true))
-            let last = try #require(rows.lastIndex(of: true))
-            for index in first..<last { #expect(rows[index] || rows[index + 1]) }
+            let rows = steps.withLock { $0 }.map { $0[ObjectIdentifier(timeline.sequence)] ?? 0 }
+            let first = try #require(rows.firstIndex(of: 1))
+            let last = try #require(rows.lastIndex(of: 1))
+            for index in first..<last { #expect(rows[index] > 0 || rows[index + 1] > 0) }
         }
     }
 }

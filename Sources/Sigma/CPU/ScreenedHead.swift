@@ -98,7 +98,9 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
         while let row = team.take(2, of: rowCount, member) { screen.chooseProbes(row, kernels) }
         team.barrier(member)
         let probes = screen.mostProbes
-        while let item = team.take(3, of: rowCount * probes, member) { probe(screen, item / probes, item % probes, member) }
+        while let item = team.take(3, of: rowCount * probes, member) {
+            probe(screen, item / probes, item % probes, member)
+        }
         team.barrier(member)
         while let row = team.take(4, of: rowCount, member) { screen.setThreshold(row) }
         team.barrier(member)
@@ -195,7 +197,8 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
         let first = id / groupRows * groupRows
         let count = min(groupRows, head.rows - first)
         let input = context.input(
-            context.activations.normed.base, context.activations.normedQuantized, width: context.configuration.hiddenSize, first: row)
+            context.activations.normed.base, context.activations.normedQuantized,
+            width: context.configuration.hiddenSize, first: row)
         context.multiply(head, first, count, input, rows: 1, out, stride: count, member)
         return (first, count)
     }
@@ -232,7 +235,11 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
             for member in 0..<team.memberCount {
                 sum += screen.counts[screen.place(Int32(member), row)][keyPath: counted]
             }
-            if sum > limit + screen.rows[row].probeCount { screen.setFull(row) } else { screen.rows[row][keyPath: total] = sum }
+            if sum > limit + screen.rows[row].probeCount {
+                screen.setFull(row)
+            } else {
+                screen.rows[row][keyPath: total] = sum
+            }
         }
     }
 

@@ -11,15 +11,23 @@ package final class Engine: Sendable {
     /// Tokens that may be chosen.
     package let choosable: TokenMask
     private let timelines = TimelineRegistry()
+    /// Beginnings that requests share.
+    package let prefixes: PrefixCache
+    /// What the engine does now, and did, for whoever watches it.
+    package let gauge: EngineGauge
     private let scheduler: Scheduler
 
     package var configuration: ModelConfiguration { model.configuration }
     package var vocabularySize: Int { model.configuration.vocabularySize }
     package var modelPath: String { model.path }
 
-    /// - Parameter contextLength: a limit below (or above) what the model states; nil: the model's.
+    /// - Parameters:
+    ///   - contextLength: a limit below (or above) what the model states; nil: the model's.
+    ///   - prefixCacheBytes: what shared beginnings may hold; nil: a part of what keys and values can have.
     /// - Throws: `SigmaError` if the model's tokenizer is damaged, or no thread can be had.
-    package init(model: ModelFile, backend: any EngineBackend, contextLength: Int? = nil) throws {
+    package init(
+        model: ModelFile, backend: any EngineBackend, contextLength: Int? = nil, prefixCacheBytes: Int? = nil
+    ) throws {
         self.model = model
         self.backend = backend
         forwardPass = ForwardPass(layerCount: model.configuration.layerCount, backend: backend)
@@ -41,11 +49,21 @@ package final class Engine: Sendable {
             tokenizer.map { tokenizer in
                 TokenMask(vocabularySize: vocabularySize) { tokenizer.isAllowed($0) }
             } ?? TokenMask(all: vocabularySize)
-        scheduler = Scheduler(forwardPass, memory: backend, model.configuration, timelines: timelines)
+        prefixes = PrefixCache(byteLimit: try prefixCacheBytes ?? Self.defaultPrefixCacheBytes(backend))
+        gauge = EngineGauge(backend)
+        scheduler = Scheduler(
+            forwardPass, memory: backend, model.configuration, timelines: timelines, prefixes: prefixes, gauge: gauge)
         try scheduler.startThread()
     }
 
     deinit { scheduler.close() }
+
+    /// A quarter of what keys and values can have; where the model's memory is not limited, an eighth of what the system offers. The rest is
+    /// for sequences and experts.
+    private static func defaultPrefixCacheBytes(_ backend: any EngineBackend) throws -> Int {
+        guard let positions = backend.positionLimit(kvType: .f16) else { return (AvailableMemory.bytes ?? 1 << 33) / 8 }
+        return positions / 4 * (try backend.makeSequence(kvType: .f16).layout.positionBytes)
+    }
 
     /// - Throws: `SigmaError(.unavailable)` if the model cannot have this type.
     package func makeTimeline(kvType: KVType) throws -> Timeline {
@@ -90,6 +108,15 @@ package final class Engine: Sendable {
                     + (kvType == .q8_0 ? [] : [.set(.kvType, to: "q8_0")])))
     }
 
+    /// Whether a new sequence could have so many positions beside those that are there; kept prefixes make room for it.
+    package func makeRoom(positions: Int, kvType: KVType) -> Bool {
+        guard let sequence = try? backend.makeSequence(kvType: kvType) else { return false }
+        while !backend.hasRoom(for: sequence, positions: positions) {
+            guard prefixes.evictOne() else { return false }
+        }
+        return true
+    }
+
     /// As many of the tokens as a step that has only them can take, at least one: for studies, which run the forward pass themselves.
     /// - Throws: `SigmaError(.unavailable)` if not even one fits.
     package func piece(of tokens: ArraySlice<Int32>, for sequence: SequenceState) throws -> ArraySlice<Int32> {
@@ -132,6 +159,12 @@ package final class Engine: Sendable {
     /// Runs a generation to its end: for programs of this package that read it themselves.
     package func run(_ generation: Generation, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
         run(generation as any StepWork, onEnd: onEnd)
+    }
+
+    /// Whether tokens/s of all together matter alone, as in batches, and nobody waits for a single answer.
+    package var favorsThroughput: Bool {
+        get { scheduler.favorsThroughput }
+        set { scheduler.favorsThroughput = newValue }
     }
 
     /// Work was cancelled, or a reader has room again.

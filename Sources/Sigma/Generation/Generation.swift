@@ -10,18 +10,23 @@ package struct GenerationRequest: Sendable {
     package var logProbabilityCount: Int?
     /// Whether the log-probabilities are also those of every prompt position, before the answer's.
     package var scoresPrompt: Bool
+    /// With whom beginnings are shared; nil: with nobody, and none is kept.
+    package var sharing: PrefixSharing?
+    /// What of it is kept for others.
+    package var keeping = PrefixKeeping.promptAndAnswer
     /// Sees how the tokens are routed, on the engine's thread; nil: nothing is recorded.
     package var routingObserver: (any RoutingObserver)?
 
     package init(
         tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil,
-        scoresPrompt: Bool = false, routingObserver: (any RoutingObserver)? = nil
+        scoresPrompt: Bool = false, sharing: PrefixSharing? = nil, routingObserver: (any RoutingObserver)? = nil
     ) {
         self.tokens = tokens
         self.start = start
         self.options = options
         self.logProbabilityCount = logProbabilityCount
         self.scoresPrompt = scoresPrompt
+        self.sharing = sharing
         self.routingObserver = routingObserver
     }
 }
@@ -96,6 +101,7 @@ package final class Generation: StepWork, @unchecked Sendable {
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
     var isPaused: Bool { !hasReader() }
     var routingObserver: (any RoutingObserver)? { request.routingObserver }
+    var isGenerating: Bool { hasChosen }
 
     // MARK: - Steps
 
@@ -188,6 +194,7 @@ package final class Generation: StepWork, @unchecked Sendable {
             statistics.timeToFirstToken = monotonicTime() - startTime
             promptExpertReads = meter?.expertReads ?? 0
         }
+        if isPrompt, request.keeping != .nothing { keepPrefix() }
         if wantsPromptPositions {
             onEvent(.promptLogProbabilities(promptPositions.compactMap { $0 }))
             promptPositions = []
@@ -221,12 +228,42 @@ package final class Generation: StepWork, @unchecked Sendable {
             while common < limit && timeline.tokens[common] == request.tokens[common] { common += 1 }
         }
         timeline.truncate(to: common)
+        takePrefix()
+        common = timeline.tokens.count
         statistics.reusedPromptTokens = timeline.sequence.length
         onEvent(.prefill(done: timeline.sequence.length, total: request.tokens.count))
         pending = request.tokens[common...]
         if text.isThinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
             if !closeThinking() { _ = finish(.context) }
         }
+    }
+
+    // MARK: - Shared beginnings
+
+    /// Begins with what another request has computed, where that is more than the timeline has.
+    private func takePrefix() {
+        guard let sharing = request.sharing, timeline.tokens.count < request.tokens.count - 1,
+            let match = engine.prefixes.longest(
+                of: request.tokens, kvType: timeline.sequence.kvType, sharing: sharing,
+                topCount: wantsPromptPositions ? request.logProbabilityCount : nil),
+            match.prefix.length > timeline.sequence.length
+        else { return }
+        timeline.begin(with: match.prefix, of: request.tokens)
+        guard wantsPromptPositions else { return }
+        promptPositions = match.positions
+        promptPositions += Array(repeating: nil, count: request.tokens.count - match.positions.count)
+    }
+
+    /// Keeps what the timeline has for other requests: when the prompt was read, and at the end.
+    private func keepPrefix() {
+        guard let sharing = request.sharing, timeline.sequence.length == timeline.tokens.count else { return }
+        var scores: PrefixCache.Scores?
+        if wantsPromptPositions, let topCount = request.logProbabilityCount {
+            scores = PrefixCache.Scores(positions: promptPositions.compactMap { $0 }, topCount: topCount)
+        }
+        engine.prefixes.insert(
+            timeline.tokens, timeline.sequence.prefix(timeline.sequence.length), kvType: timeline.sequence.kvType,
+            sharing: sharing, scores: scores)
     }
 
     // MARK: - Tokens
@@ -279,6 +316,8 @@ package final class Generation: StepWork, @unchecked Sendable {
 
     private func finish(_ reason: FinishReason, atStopString: Bool = false) -> Bool {
         hasEnded = true
+        // What it generated can be the beginning of the conversation's next request.
+        if hasChosen, request.keeping == .promptAndAnswer { keepPrefix() }
         endedAtStopString = atStopString
         statistics.reason = reason
         let remainder = text.finish(atStopString: atStopString) { give($0) }

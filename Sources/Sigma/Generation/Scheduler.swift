@@ -1,10 +1,13 @@
+import Synchronization
+
 /// Runs the steps of all live work on one thread.
 ///
-/// A step is one batch: a token of every answer that is past its prompt, and pieces of prompts, as far as the row limit goes. Work that found no
-/// place goes first in the next step. Where rows are not independent of what is beside them, a step has one piece of work.
+/// A step is one batch: a token of every answer that is past its prompt, and pieces of prompts, as far as the row limit and the time that answers
+/// may wait (`StepPacing`) go. Work that found no place goes first in the next step. Where rows are not independent of what is beside them, a step
+/// has one piece of work.
 ///
-/// When memory ends, what idle timelines hold is given up first, then work is parked, the youngest first: it gives up its keys and values, waits
-/// until there is room for them, and computes them again. So work that fits alone ends as if it were alone.
+/// When memory ends, kept prefixes and what idle timelines hold are given up first, then work is parked, the youngest first: it gives up its keys
+/// and values, waits until there is room for them, and computes them again. So work that fits alone ends as if it were alone.
 final class Scheduler: @unchecked Sendable {
     final class Job: @unchecked Sendable {
         let work: any StepWork
@@ -19,6 +22,7 @@ final class Scheduler: @unchecked Sendable {
         }
 
         fileprivate var sequence: SequenceState { work.timeline.sequence }
+        fileprivate var isReading: Bool { !work.timeline.missing.isEmpty || !work.isGenerating }
     }
 
     private let lock = ConditionLock()
@@ -27,10 +31,13 @@ final class Scheduler: @unchecked Sendable {
     private var incoming: [Job] = []
     private var isWoken = false
     private var isClosed = false
+    /// Whether tokens/s of all matter alone, and nobody waits for an answer: prompts are then read as soon as there is a place.
+    private let throughput = Atomic<Bool>(false)
     // The thread's own.
     private let forwardPass: ForwardPass
     private let memory: any StepMemory
     private let timelines: TimelineRegistry
+    private let prefixes: PrefixCache
     private let batch = Batch()
     private let routing: RoutingRecord
     /// In the order in which they get a place in the next step.
@@ -39,19 +46,31 @@ final class Scheduler: @unchecked Sendable {
     private var requests: [LogitRequest] = []
     private var requesters: [(member: Int, row: Int)] = []
     private var arrivals = 0
+    private var pacing = StepPacing()
+    /// Whether the step that is composed has answers that wait for prompts.
+    private var isShared = false
+    /// What others may know of it at any time.
+    let gauge: EngineGauge
 
     init(
         _ forwardPass: ForwardPass, memory: any StepMemory, _ configuration: ModelConfiguration,
-        timelines: TimelineRegistry
+        timelines: TimelineRegistry, prefixes: PrefixCache, gauge: EngineGauge
     ) {
         self.forwardPass = forwardPass
         self.memory = memory
         self.timelines = timelines
+        self.prefixes = prefixes
+        self.gauge = gauge
         routing = RoutingRecord(configuration)
         hasNews = Condition(lock)
     }
 
     // MARK: - From any thread
+
+    var favorsThroughput: Bool {
+        get { throughput.load(ordering: .relaxed) }
+        set { throughput.store(newValue, ordering: .relaxed) }
+    }
 
     /// - Throws: `SigmaError(.unavailable)` if the system gives no thread.
     func startThread() throws { try NativeThread { self.work() }.detach() }
@@ -86,7 +105,10 @@ final class Scheduler: @unchecked Sendable {
             endCancelled()
             unpark()
             compose()
-            if !members.isEmpty { run() }
+            if !members.isEmpty {
+                gauge.stepBegins(work: live.count)
+                run()
+            }
         }
     }
 
@@ -95,6 +117,7 @@ final class Scheduler: @unchecked Sendable {
     private func receive() -> Bool {
         // Parked work is looked at in every round: who holds its memory may have ended.
         let canGoOn = live.contains { !$0.work.isPaused || $0.work.isCancelled }
+        if !canGoOn { gauge.rests(work: live.count) }
         lock.lock()
         defer { lock.unlock() }
         while incoming.isEmpty, !isWoken, !isClosed, !canGoOn { hasNews.wait() }
@@ -129,7 +152,9 @@ final class Scheduler: @unchecked Sendable {
         for job in live.filter({ $0.isParked && !$0.work.isPaused }).sorted(by: { $0.arrival < $1.arrival }) {
             let isAlone = !live.contains { !$0.isParked && !$0.work.isPaused }
             let positions = job.work.timeline.tokens.count + 1 + KVBlockLayout.length
-            guard isAlone || memory.hasRoom(for: job.sequence, positions: positions) else { return }
+            while !isAlone, !memory.hasRoom(for: job.sequence, positions: positions) {
+                guard prefixes.evictOne() else { return }
+            }
             job.isParked = false
         }
     }
@@ -142,7 +167,7 @@ final class Scheduler: @unchecked Sendable {
     /// Makes room for the next row of a job that found none: by what nobody needs now, else by the youngest that is not older than it.
     /// - Returns: false if all that can be had is the job's already.
     private func makeRoom(for job: Job) -> Bool {
-        if timelines.giveUpOldestIdle() { return true }
+        if prefixes.evictOne() || timelines.giveUpOldestIdle() { return true }
         let others = live.filter { $0 !== job && !$0.isParked }.sorted { $0.arrival > $1.arrival }
         if let paused = others.first(where: { $0.work.isPaused && $0.sequence.byteCount > 0 }) {
             park(paused)
@@ -161,6 +186,8 @@ final class Scheduler: @unchecked Sendable {
         let piece: ArraySlice<Int32>
         /// Tokens of the timeline whose keys and values were given up: nobody wants anything of them.
         let isRecomputed: Bool
+        /// Whether it reads a prompt, or computes again: more than the next token.
+        let isReading: Bool
         var firstRow = 0
         var work: any StepWork { job.work }
     }
@@ -171,6 +198,9 @@ final class Scheduler: @unchecked Sendable {
         batch.removeAll()
         let waiting = live.count { !$0.isParked && !$0.work.isPaused }
         let rowLimit = waiting > 1 ? memory.sharedRowLimit : memory.rowLimit
+        let reading = live.count { !$0.isParked && !$0.work.isPaused && $0.isReading }
+        isShared = reading > 0 && reading < waiting && !favorsThroughput
+        var promptRows = isShared ? pacing.promptRows : rowLimit
         let limit = forwardPass.backend.rowsAreIndependent ? waiting : 1
         for job in live where !job.isParked && !job.work.isPaused {
             guard members.count < limit, batch.tokens.count < rowLimit else { break }
@@ -180,7 +210,11 @@ final class Scheduler: @unchecked Sendable {
                 continue
             }
             let missing = job.work.timeline.missing
-            let wanted = min(missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count)
+            let isReading = job.isReading
+            guard !isReading || promptRows > 0 else { continue }
+            let wanted = min(
+                missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count,
+                isReading ? promptRows : pending)
             let count = memory.room(for: job.sequence, limit: wanted, beside: batch)
             guard count > 0 else {
                 // Those that are in the step already may be what is in the way: they can be parked, so the step is composed again.
@@ -191,7 +225,9 @@ final class Scheduler: @unchecked Sendable {
                 return compose()
             }
             let piece = missing.isEmpty ? job.work.takePiece(count) : missing.prefix(count)
-            members.append(Member(job: job, piece: piece, isRecomputed: !missing.isEmpty))
+            members.append(
+                Member(job: job, piece: piece, isRecomputed: !missing.isEmpty, isReading: isReading))
+            if isReading { promptRows -= count }
             batch.append(piece, to: job.sequence)
         }
         // Who had a place goes behind those that found none.
@@ -239,6 +275,9 @@ final class Scheduler: @unchecked Sendable {
             return runApart(after: error)
         }
         let cost = StepCost(seconds: monotonicTime() - before, bytes: forwardPass.backend.stepBytes)
+        let promptRows = members.reduce(0) { $0 + ($1.isReading ? $1.piece.count : 0) }
+        pacing.record(seconds: cost.seconds, promptRows: promptRows, isShared: isShared)
+        gauge.stepEnded(rows: batch.tokens.count)
         if batch.routing != nil { showRouting() }
         for (index, member) in members.enumerated() where !member.isRecomputed {
             member.work.timeline.tokens += member.piece.prefix(batch.segments[index].kept)
@@ -283,6 +322,7 @@ final class Scheduler: @unchecked Sendable {
 
     /// Some times in a step of many rows, which takes long.
     private func showProgress(_ layer: Int) {
+        gauge.makesProgress()
         guard batch.tokens.count >= Self.longStep, layer > 0, layer % max(1, forwardPass.layerCount / 8) == 0 else {
             return
         }

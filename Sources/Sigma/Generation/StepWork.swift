@@ -5,6 +5,8 @@ protocol StepWork: AnyObject, Sendable {
     /// Whether its reader cannot take more: it has no step until the scheduler is woken.
     var isPaused: Bool { get }
     var routingObserver: (any RoutingObserver)? { get }
+    /// Whether somebody waits for its next token; until then it reads a prompt, which may take its time.
+    var isGenerating: Bool { get }
 
     /// How many tokens have no keys and values yet, beyond the timeline's; 0: the work has ended. Asked before every step.
     func pendingCount() -> Int

@@ -180,10 +180,13 @@ public final class Session: Sendable {
                 return
             }
             let record = AnswerRecord()
+            var generationRequest = GenerationRequest(
+                tokens: prompt.tokens, start: prompt.start, options: request.options, sharing: PrefixSharing(),
+                routingObserver: observer)
+            // Other sessions may begin with the same instructions. Later turns are in this session's own timeline.
+            generationRequest.keeping = turns.count == 1 ? .prompt : .nothing
             let generation = try Generation(
-                GenerationRequest(
-                    tokens: prompt.tokens, start: prompt.start, options: request.options, routingObserver: observer),
-                on: timeline, engine: engine, hasReader: { channel.hasRoom() }
+                generationRequest, on: timeline, engine: engine, hasReader: { channel.hasRoom() }
             ) { event in
                 record.take(event)
                 request.onEvent?(event)

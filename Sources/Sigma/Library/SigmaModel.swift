@@ -38,6 +38,8 @@ public final class SigmaModel: Sendable {
         public var contextLength: Int?
         /// Element type of the key-value cache.
         public var kvType: KVType
+        /// Memory for beginnings of sequences that were computed, which later requests take up; nil: a part of what keys and values can have.
+        public var prefixCache: ByteCount?
         /// Whether loading reads the whole file and compares the checksums of all weights. Without it only the header's is compared.
         public var verifiesChecksums: Bool
         /// Told in one line why another back end computes than `auto` would have liked; called while loading, on its thread. A machine without
@@ -48,8 +50,8 @@ public final class SigmaModel: Sendable {
 
         public init(
             memory: ByteCount? = nil, expertCache: ExpertCache = .auto, threads: Int? = nil, backend: Backend = .auto,
-            contextLength: Int? = nil, kvType: KVType = .f16, verifiesChecksums: Bool = false,
-            usesFullHead: Bool = false
+            contextLength: Int? = nil, kvType: KVType = .f16, prefixCache: ByteCount? = nil,
+            verifiesChecksums: Bool = false, usesFullHead: Bool = false
         ) {
             self.memory = memory
             self.expertCache = expertCache
@@ -57,6 +59,7 @@ public final class SigmaModel: Sendable {
             self.backend = backend
             self.contextLength = contextLength
             self.kvType = kvType
+            self.prefixCache = prefixCache
             self.verifiesChecksums = verifiesChecksums
             self.usesFullHead = usesFullHead
         }
@@ -135,7 +138,9 @@ public final class SigmaModel: Sendable {
         _ = try InstructionSet.fromEnvironment()
         // The end comes when the model can be used.
         let backend = try makeBackend(model, configuration) { try progress(min($0, 0.99)) }
-        let engine = try Engine(model: model, backend: backend, contextLength: configuration.contextLength)
+        let engine = try Engine(
+            model: model, backend: backend, contextLength: configuration.contextLength,
+            prefixCacheBytes: configuration.prefixCache?.bytes)
         // Fails early where the model cannot have this type.
         _ = try engine.makeTimeline(kvType: configuration.kvType)
         try progress(1)

@@ -125,6 +125,7 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
         self.timeline = timeline
         firstPosition = timeline.tokens.count
         pending = tokens[...]
+        isGenerating = tokens.count == 1
         self.everyRow = everyRow
         self.body = body
     }
@@ -133,6 +134,8 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
     var isPaused: Bool { false }
     var routingObserver: (any RoutingObserver)? { nil }
+    /// A program that appends one token at a time generates.
+    let isGenerating: Bool
     func showProgress(share: Double) {}
 
     func pendingCount() -> Int { pending.count }

@@ -106,6 +106,18 @@ package final class SequenceState: @unchecked Sendable {
         fileprivate let blocks: [KVBlock]
 
         package var byteCount: Int { blocks.reduce(0) { $0 + $1.byteCount } }
+        package var blockCount: Int { blocks.count }
+
+        /// The first `count` of its positions.
+        package func prefix(_ count: Int) -> Prefix {
+            precondition(count <= length)
+            return Prefix(length: count, blocks: Array(blocks[..<KVBlockLayout.count(count)]))
+        }
+
+        /// Calls `body` with each block's address, which tells blocks apart, and its bytes.
+        package func forEachBlock(_ body: (_ address: UInt, _ byteCount: Int) -> Void) {
+            for block in blocks { body(block.address, block.byteCount) }
+        }
     }
 
     /// The first `count` positions, as they are now.

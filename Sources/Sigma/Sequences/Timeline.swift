@@ -29,6 +29,12 @@ package final class Timeline: @unchecked Sendable {
         tokens.removeLast(max(0, tokens.count - count))
     }
 
+    /// Becomes the beginning of another sequence: its first `prefix.length` tokens with their keys and values.
+    package func begin(with prefix: SequenceState.Prefix, of tokens: [Int32]) {
+        sequence.begin(with: prefix)
+        self.tokens = Array(tokens[..<prefix.length])
+    }
+
     /// Gives up keys and values; the tokens stay.
     package func giveUpBlocks() {
         sequence.truncate(to: 0)

@@ -16,6 +16,11 @@ package enum ProcessUsage {
         #endif
     }
 
+    /// Resident size now, in bytes; the highest where the system does not tell.
+    package static var residentMemory: Int {
+        number("VmRSS:", in: "/proc/self/status").map { $0 * 1024 } ?? peakMemory
+    }
+
     /// Bytes that the kernel fetched from storage for this process; 0 where the system does not tell.
     package static var diskBytes: Int { number("read_bytes:", in: "/proc/self/io") ?? 0 }
 

@@ -1,0 +1,54 @@
+import ArgumentParser
+import Sigma
+
+/// What computes.
+public struct EngineArguments: ParsableArguments {
+    @OptionGroup public var compute: ComputeOptions
+
+    @Option(
+        help: ArgumentHelp(
+            "All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
+    public var memory: ByteSize?
+
+    @Option(help: ArgumentHelp("Memory for experts: a size, all or auto.", valueName: "size"))
+    public var expertCache: ExpertCacheSize = .auto
+
+    @Option(
+        help: ArgumentHelp(
+            "Whether experts of the next layers are predicted and read ahead: auto (where that is faster), on or off.",
+            valueName: "when"))
+    package var expertPrediction = PredictionMode.auto
+
+    @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru or lfu.", valueName: "name"))
+    package var expertPolicy = EvictionPolicyKind.lru
+
+    @Flag(help: "Compute all logits for every token, where the model file's screening planes would find the largest.")
+    public var fullHead = false
+
+    public init() {}
+
+    public var configuration: SigmaModel.Configuration {
+        var configuration = compute.configuration
+        configuration.usesFullHead = fullHead
+        configuration.memory = memory.map { .bytes($0.bytes) }
+        configuration.expertCache = expertCache.limit
+        configuration.expertPrediction = expertPrediction
+        configuration.expertPolicy = expertPolicy
+        return configuration
+    }
+
+    /// - Throws: `SigmaError`: `.usage`, or as `SigmaModel.loadEngine`.
+    package func load() throws -> Engine { try loader()() }
+
+    /// What loads the engine, on any thread.
+    ///
+    /// - Parameter prefixCache: memory for beginnings that requests share; nil: a part of the budget.
+    /// - Throws: `SigmaError` (`.usage`) for a model that cannot be found.
+    package func loader(prefixCache: ByteSize? = nil) throws -> @Sendable () throws -> Engine {
+        if let memory { checkMemory(memory) }
+        var configuration = configuration
+        configuration.prefixCache = prefixCache.map { .bytes($0.bytes) }
+        let path = try compute.model.path
+        return { [configuration] in try SigmaModel.loadEngine(path: path, configuration: configuration) }
+    }
+}

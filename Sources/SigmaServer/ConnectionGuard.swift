@@ -1,0 +1,122 @@
+import NIOCore
+import NIOHTTPTypes
+import Synchronization
+
+/// Stands in a connection's pipeline: closes it when a request does not come in time, and tells who works for it when the client has gone.
+final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Sendable {
+    typealias InboundIn = HTTPRequestPart
+    typealias InboundOut = HTTPRequestPart
+    typealias OutboundIn = HTTPResponsePart
+    typealias OutboundOut = HTTPResponsePart
+
+    struct Limits: Sendable {
+        /// Of a request's head, from the connection's begin; of its body; between requests.
+        var head: TimeAmount
+        var body: TimeAmount
+        var idle: TimeAmount
+
+        init(_ configuration: ServerConfiguration) {
+            func amount(_ seconds: Double) -> TimeAmount { .milliseconds(Int64(seconds * 1000)) }
+            head = amount(configuration.headSeconds)
+            body = amount(configuration.bodySeconds)
+            idle = amount(configuration.idleSeconds)
+        }
+    }
+
+    private struct State {
+        var isGone = false
+        var watchers: [Int: @Sendable () -> Void] = [:]
+        var lastWatcher = 0
+    }
+
+    private let limits: Limits
+    private let state = Mutex(State())
+    private let deadline = Mutex<Scheduled<Void>?>(nil)
+
+    init(_ limits: Limits) { self.limits = limits }
+
+    // MARK: - Who works for the connection
+
+    /// Runs `body`; calls `onGone`, from any thread, if the client goes away meanwhile or has gone.
+    func watching<Value>(
+        onGone: @escaping @Sendable () -> Void, _ body: () async throws -> Value
+    ) async rethrows -> Value {
+        let number = state.withLock { state -> Int? in
+            guard !state.isGone else { return nil }
+            state.lastWatcher += 1
+            state.watchers[state.lastWatcher] = onGone
+            return state.lastWatcher
+        }
+        if number == nil { onGone() }
+        defer { if let number { state.withLock { $0.watchers[number] = nil } } }
+        return try await body()
+    }
+
+    private func clientHasGone() {
+        let watchers = state.withLock { state in
+            state.isGone = true
+            defer { state.watchers = [:] }
+            return Array(state.watchers.values)
+        }
+        for watcher in watchers { watcher() }
+    }
+
+    // MARK: - Time limits
+
+    private func allow(_ time: TimeAmount?, _ context: ChannelHandlerContext) {
+        let channel = context.channel
+        let next = time.map { context.eventLoop.scheduleTask(in: $0) { channel.close(promise: nil) } }
+        let last = deadline.withLock { deadline in
+            defer { deadline = next }
+            return deadline
+        }
+        last?.cancel()
+    }
+
+    // MARK: - Events
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        if context.channel.isActive { allow(limits.head, context) }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        allow(nil, context)
+        clientHasGone()
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        allow(limits.head, context)
+        context.fireChannelActive()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        allow(nil, context)
+        clientHasGone()
+        context.fireChannelInactive()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch unwrapInboundIn(data) {
+        case .head: allow(limits.body, context)
+        case .body: break
+        case .end: allow(nil, context)
+        }
+        context.fireChannelRead(data)
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        // The client sends no more: like other servers, take it for gone.
+        if case ChannelEvent.inputClosed = event { clientHasGone() }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        clientHasGone()
+        context.fireErrorCaught(error)
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        if case .end = unwrapOutboundIn(data) { allow(limits.idle, context) }
+        context.write(data, promise: promise)
+    }
+}

@@ -1,0 +1,7 @@
+/// Ids of requests and answers: 24 random letters and digits behind a prefix.
+enum RequestID {
+    static func make(_ prefix: String) -> String {
+        let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789")
+        return prefix + "-" + String((0..<24).map { _ in letters.randomElement()! })
+    }
+}

@@ -1,0 +1,40 @@
+import Sigma
+import SigmaRequests
+
+/// How a server serves: docs/server.md.
+package struct ServerConfiguration: Sendable {
+    package var host = "127.0.0.1"
+    /// 0: a free one.
+    package var port = 8080
+    /// What clients call the model; nil: the name in its file.
+    package var alias: String?
+    /// Keys, of which a request needs one; empty: it needs none.
+    package var keys: [String] = []
+    /// Origins whose pages may send requests, beside the server's own.
+    package var origins: [String] = []
+    package var reasoningField = ReasoningField.reasoningContent
+    package var kvType = KVType.f16
+    /// Answers that are made side by side, where memory has room for them.
+    package var parallel = 16
+    /// Requests that may wait, and tokens of their prompts.
+    package var queuedRequests = 64
+    package var queuedTokens = 1 << 20
+    /// Seconds that running requests have when the server shuts down.
+    package var drainSeconds = 30.0
+    package var connections = 1024
+    /// Seconds in which a request's head and its body must have come, and that a connection may be idle.
+    package var headSeconds = 10.0
+    package var bodySeconds = 60.0
+    package var idleSeconds = 75.0
+    /// Seconds without progress of the engine after which the server is not ready.
+    package var stallSeconds = 120.0
+    /// Seconds between the comments that keep a silent stream open.
+    package var keepAliveSeconds = 5.0
+    /// Whether prompts and answers are logged.
+    package var logsText = false
+
+    package init() {}
+
+    /// Whether only this machine can connect.
+    package var isLoopback: Bool { host == "localhost" || host == "::1" || host.hasPrefix("127.") }
+}

@@ -1,0 +1,3 @@
+#if !Server
+    #error("The server needs the package's trait: use make, or swift build --traits Server.")
+#endif

@@ -1,0 +1,104 @@
+import ArgumentParser
+import Logging
+import Sigma
+import SigmaCommand
+import SigmaRequests
+import SigmaServer
+import SystemLibrary
+
+/// Who may connect, and how requests are served.
+struct ServerArguments: ParsableArguments {
+    @Option(help: ArgumentHelp("Address to listen on.", valueName: "address"))
+    var host = "127.0.0.1"
+
+    @Option(parsing: .unconditional, help: ArgumentHelp("Port to listen on; 0 takes a free one.", valueName: "n"))
+    var port = 8080
+
+    @Option(help: ArgumentHelp("What clients call the model (default: the name in its file).", valueName: "name"))
+    var alias: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "A key that requests must have. Others can see it in the list of processes.", valueName: "key"))
+    var apiKey: [String] = []
+
+    @Option(help: ArgumentHelp("A file with a key on each line.", valueName: "file"))
+    var apiKeyFile: String?
+
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("Answers made side by side, where memory has room.", valueName: "n")
+    )
+    var parallel = 16
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Requests that may wait; more are refused with 429.", valueName: "n"))
+    var queue = 64
+
+    @Option(
+        help: ArgumentHelp(
+            "Field for the thinking: reasoning_content, reasoning, or none (in the text).", valueName: "name"))
+    var reasoningField: ReasoningField = .reasoningContent
+
+    @Option(help: ArgumentHelp("An origin whose pages may send requests; repeatable.", valueName: "url"))
+    var corsOrigin: [String] = []
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Seconds that running requests have when the server shuts down.", valueName: "s"))
+    var drainTimeout = 30.0
+
+    @Option(
+        help: ArgumentHelp(
+            "Memory for beginnings of prompts that were computed: a size (default: a part of the budget).",
+            valueName: "size"))
+    var prefixCache: ByteSize?
+
+    @Option(help: ArgumentHelp("What is logged: trace, debug, info, notice, warning, error.", valueName: "level"))
+    var logLevel: Logger.Level = .info
+
+    /// - Throws: `SigmaError`: `.usage` for what makes no sense, `.noInput` for a key file that is not there.
+    func configuration(kvType: KVType) throws -> ServerConfiguration {
+        guard (0...65535).contains(port) else { throw usageError("--port must be from 0 to 65535, and is \(port)") }
+        guard (1...1024).contains(parallel) else {
+            throw usageError("--parallel must be from 1 to 1024, and is \(parallel)")
+        }
+        guard (0...1_000_000).contains(queue) else {
+            throw usageError("--queue must be from 0 to 1000000, and is \(queue)")
+        }
+        guard drainTimeout >= 0, drainTimeout.isFinite else {
+            throw usageError("--drain-timeout must be 0 or more, and is \(drainTimeout)")
+        }
+        var configuration = ServerConfiguration()
+        configuration.host = host
+        configuration.port = port
+        configuration.alias = alias
+        configuration.keys = try keys()
+        configuration.origins = corsOrigin
+        configuration.reasoningField = reasoningField
+        configuration.kvType = kvType
+        configuration.parallel = parallel
+        configuration.queuedRequests = queue
+        configuration.drainSeconds = drainTimeout
+        guard configuration.isLoopback || !configuration.keys.isEmpty else {
+            throw usageError(
+                "--host \(host) can be reached from other machines, and there is no key",
+                remedy: "Give one with --api-key-file or SIGMA_API_KEY.")
+        }
+        return configuration
+    }
+
+    private func keys() throws -> [String] {
+        var keys = apiKey
+        if let apiKeyFile {
+            let bytes = try InputFile.bytes(of: apiKeyFile, limit: .init("a file of keys can have") { 1 << 16 })
+            keys += String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
+                .map { $0.trimmingPrefix(while: \.isWhitespace) }.map(String.init)
+        }
+        if keys.isEmpty, let key = getenv("SIGMA_API_KEY") { keys = [String(cString: key)] }
+        guard keys.allSatisfy({ !$0.isEmpty }), apiKeyFile == nil || !keys.isEmpty else {
+            throw usageError("an API key is empty")
+        }
+        return keys
+    }
+}

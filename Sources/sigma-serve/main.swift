@@ -1,0 +1,3 @@
+import SigmaCommand
+
+runCommand(ServeCommand.self)

@@ -1,0 +1,213 @@
+import Sigma
+import SigmaRequests
+import Testing
+
+/// Limits, strangers, clients that vanish, and the end.
+@Suite struct ServerLifeTests {
+    @Test func statusPages() async throws {
+        try await LiveServer.with { (server) async throws -> Void in
+            #expect(try await server.get("/health").status == 200)
+            #expect(try await server.get("/readyz").status == 200)
+            _ = try await server.chat(#""max_tokens":3,"thinking_budget":0"#)
+            let metrics = try await server.get("/metrics")
+            #expect(metrics.headers["content-type"]?.hasPrefix("text/plain; version=0.0.4") == true)
+            for name in [
+                "vllm:num_requests_running 0", "vllm:num_requests_waiting 0", "vllm:generation_tokens_total 3",
+            ] {
+                #expect(metrics.text.contains(name + "\n"), "\(name)")
+            }
+            #expect(metrics.text.contains("vllm:time_to_first_token_seconds_bucket{le=\"+Inf\"} 1\n"))
+            #expect(metrics.text.contains("sigma_http_requests_total{path=\"/health\",status=\"200\"} 1\n"))
+        }
+    }
+
+    @Test func whatIsNotThere() async throws {
+        try await LiveServer.with { (server) async throws -> Void in
+            for (method, path) in [("GET", "/v1/nothing"), ("GET", "/v1/chat/completions"), ("GET", "/../etc/passwd")] {
+                let reply = try await server.send(method, path, headers: [:], body: nil)
+                #expect(reply.status == 404 && reply.error?["message"]?.string != nil, "\(path): \(reply.text)")
+            }
+        }
+    }
+
+    @Test func badBodies() async throws {
+        try await LiveServer.with { (server) async throws -> Void in
+            let deep = String(repeating: "[", count: 100) + String(repeating: "]", count: 100)
+            for (body, status) in [
+                ("", 400), ("{", 400), ("[]", 400), (#"{"messages":[]}"#, 400), (deep, 400),
+                (LiveServer.body(#""temperature":-1"#), 400), (LiveServer.body(#""tools":[{}]"#), 400),
+                (#"{"messages":"\#(String(repeating: "x", count: 9 << 20))"}"#, 413),
+            ] {
+                let reply = try await server.post("/v1/chat/completions", body)
+                #expect(reply.status == status, "\(body.prefix(60)): \(reply.text.prefix(200))")
+                #expect(reply.error?["message"]?.string?.isEmpty == false)
+            }
+            let reply = try await server.post(
+                "/v1/chat/completions", LiveServer.body(""), headers: ["content-type": "text/plain"])
+            #expect(reply.status == 415)
+        }
+    }
+
+    @Test func aPromptThatCanNeverFitIsRefusedWithTheNumbers() async throws {
+        try await LiveServer.with { (server) async throws -> Void in
+            let limit = server.engine.positionLimit(kvType: .f16)
+            let body = #"{"prompt":\#([Int](repeating: 65, count: limit + 5))}"#
+            let error = try await server.post("/v1/completions", body).error
+            #expect(error?["code"]?.string == "context_length_exceeded")
+            #expect(error?["n_prompt_tokens"]?.integer == Int64(limit + 5) && error?["n_ctx"]?.integer == Int64(limit))
+        }
+    }
+
+    // MARK: - Strangers
+
+    @Test func keys() async throws {
+        try await LiveServer.with({ $0.keys = ["secret", "other"] }) { (server) async throws -> Void in
+            #expect(try await server.get("/health").status == 200)
+            #expect(try await server.get("/readyz").status == 200)
+            for headers in [
+                [:], ["authorization": "Bearer secre"], ["authorization": "Bearer secretsecret"], ["x-api-key": ""],
+            ] {
+                for path in ["/v1/models", "/metrics", "/tokenizer_info"] {
+                    #expect(try await server.get(path, headers: headers).status == 401, "\(headers) \(path)")
+                }
+            }
+            for headers in [
+                ["authorization": "Bearer secret"], ["authorization": "bearer other"], ["x-api-key": "secret"],
+            ] {
+                #expect(try await server.get("/v1/models", headers: headers).status == 200)
+            }
+        }
+    }
+
+    @Test func hostsAndOrigins() async throws {
+        try await LiveServer.with({ $0.origins = ["https://chat.example"] }) { (server) async throws -> Void in
+            #expect(try await server.get("/v1/models", headers: ["host": "evil.example"]).status == 403)
+            #expect(try await server.get("/v1/models", headers: ["host": "localhost:\(server.port)"]).status == 200)
+            #expect(try await server.get("/v1/models", headers: ["origin": "https://evil.example"]).status == 403)
+            #expect(try await server.get("/v1/models", headers: ["origin": "null"]).status == 403)
+            let allowed = try await server.get("/v1/models", headers: ["origin": "https://chat.example"])
+            #expect(allowed.headers["access-control-allow-origin"] == "https://chat.example")
+            #expect(allowed.headers["access-control-allow-credentials"] == nil)
+            let preflight = try await server.send(
+                "OPTIONS", "/v1/chat/completions", headers: ["origin": "https://chat.example"], body: nil)
+            #expect(preflight.status == 204)
+        }
+    }
+
+    // MARK: - Limits
+
+    @Test func theRequestBeyondTheQueueIsToldWhenToComeAgain() async throws {
+        try await LiveServer.with({
+            $0.parallel = 1
+            $0.queuedRequests = 1
+        }) { (server) async throws -> Void in
+            let body = server.endlessBody
+            let running = try (0..<2).map { _ in
+                let connection = try RawConnection(port: server.port)
+                try connection.write(
+                    RawConnection.request(
+                        "POST", "/v1/completions", headers: ["content-type": "application/json"], body: body))
+                #expect(try !connection.read().isEmpty)
+                return connection
+            }
+            let refused = try await server.post("/v1/completions", #"{"prompt":"b"}"#)
+            #expect(refused.status == 429)
+            #expect(refused.headers["retry-after"].flatMap { Int($0) } ?? 0 > 0)
+            for connection in running { connection.close() }
+            try await server.becomesIdle()
+            #expect(try await server.post("/v1/completions", #"{"prompt":"b","max_tokens":1}"#).status == 200)
+        }
+    }
+
+    @Test func slowHeadsAndBodiesAreNotWaitedFor() async throws {
+        try await LiveServer.with({
+            $0.headSeconds = 0.3
+            $0.bodySeconds = 0.3
+        }) { (server) async throws -> Void in
+            for start in [
+                "", "POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n",
+                "POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{",
+            ] {
+                let connection = try RawConnection(port: server.port)
+                try connection.write(Array(start.utf8))
+                // Closed by the server; a reset is an end, too.
+                #expect(((try? connection.readToEnd()) ?? []).count < 1000)
+            }
+            #expect(try await server.get("/health").status == 200)
+        }
+    }
+
+    // MARK: - Clients that vanish
+
+    /// Streams that are left at random moments, in every way, beside others that go on: those are what they are alone, and nothing is left.
+    @Test func vanishedClients() async throws {
+        try await LiveServer.with({ $0.parallel = 4 }) { (server) async throws -> Void in
+            let members = #""temperature":0.7,"seed":9,"stream":true"#
+            let alone = try await server.post("/v1/chat/completions", LiveServer.body(members)).events.count
+            try await withThrowingTaskGroup(of: Int?.self) { group in
+                for index in 0..<40 {
+                    group.addTask {
+                        if index % 5 == 0 {
+                            return try await server.post("/v1/chat/completions", LiveServer.body(members)).events.count
+                        }
+                        try await onThread {
+                            let connection = try RawConnection(port: server.port)
+                            try connection.write(
+                                RawConnection.request(
+                                    "POST", "/v1/completions", headers: ["content-type": "application/json"],
+                                    body: server.endlessBody))
+                            for _ in 0..<(index % 7) { _ = try connection.read(atMost: 300) }
+                            switch index % 3 {
+                            case 0: connection.close()
+                            case 1: connection.reset()
+                            default:
+                                connection.closeSending()
+                                _ = try? connection.readToEnd()
+                            }
+                        }
+                        return nil
+                    }
+                }
+                for try await count in group where count != nil { #expect(count == alone) }
+            }
+            try await server.becomesIdle()
+        }
+    }
+
+    // MARK: - The end
+
+    /// A running request has its time, a new one is refused, and the server ends.
+    @Test func draining() async throws {
+        try await LiveServer.with { (server) async throws -> Void in
+            async let running = server.post("/v1/chat/completions", LiveServer.body(#""temperature":0,"stream":true"#))
+            while server.engine.gauge.reading.work == 0 { try await Task.sleep(for: .milliseconds(1)) }
+            server.shutDown()
+            #expect(try await running.events.last == "[DONE]")
+        }
+    }
+
+    /// What is not done in time is cancelled, and its client hears why.
+    @Test func whatDoesNotEndIsCancelled() async throws {
+        try await LiveServer.with({ $0.drainSeconds = 0.2 }) { (server) async throws -> Void in
+            async let running = server.post("/v1/completions", server.endlessBody)
+            while server.engine.gauge.reading.work == 0 { try await Task.sleep(for: .milliseconds(1)) }
+            server.shutDown()
+            let last = try await running.events.last ?? ""
+            #expect(try JSONValue.parse(last)["error"]?["message"]?.string?.isEmpty == false)
+        }
+    }
+}
+
+extension LiveServer {
+    /// Asks for a stream that ends where the context does.
+    var endlessBody: String {
+        let biases = engine.stopTokens.sorted().map { "\"\($0)\":-100" }.joined(separator: ",")
+        return #"{"prompt":"a","temperature":1,"seed":5,"max_tokens":1000000,"stream":true,"logit_bias":{\#(biases)}}"#
+    }
+
+    /// Waits until the engine has no work.
+    func becomesIdle() async throws {
+        for _ in 0..<2000 where engine.gauge.reading.work > 0 { try await Task.sleep(for: .milliseconds(5)) }
+        #expect(engine.gauge.reading.work == 0)
+    }
+}
