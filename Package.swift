@@ -143,7 +143,8 @@ let package = Package(
         .testTarget(
             name: "CUDATests",
             dependencies: [
-                "CCUDA", "Sigma", "SigmaStudies", "CSigma", "SigmaConversion", "SystemLibrary", "EmulatedDevice",
+                "CCUDA", "Sigma", "SigmaStudies", "CSigma", "SigmaConversion", "SampleFiles", "SystemLibrary",
+                "EmulatedDevice",
             ]),
         .testTarget(
             name: "CommandTests",
