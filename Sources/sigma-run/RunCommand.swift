@@ -105,7 +105,7 @@ struct RunCommand: ParsableCommand {
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)
         let isInterrupted = statistics.reason == .interrupted
         if output.stats || (isInterrupted && !output.json) {
-            StandardError.write(statisticsTable(statistics, engine: engine))
+            StandardError.write(statisticsTable(statistics, engine: engine, kvType: self.engine.compute.kvType))
         }
         if isInterrupted { throw CancellationError() }
     }
