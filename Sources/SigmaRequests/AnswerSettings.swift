@@ -16,6 +16,8 @@ package struct AnswerSettings: Sendable, Equatable {
     package var cacheSalt: String?
     /// Likeliest tokens whose log-probabilities are given at each position; nil: no log-probabilities.
     package var logProbabilityCount: Int?
+    /// What the answers, never their thinking, must be; nil: anything.
+    package var constraint: BodyConstraint?
 
     init(_ fields: inout FieldReader) throws(RequestError) {
         model = try fields.name("model")
@@ -24,6 +26,7 @@ package struct AnswerSettings: Sendable, Equatable {
         choicesPerPrompt = try fields.integer("n", in: 1...Int64(RequestLimits.choices)) ?? 1
         try fields.allow("best_of", only: .integer(1), .integer(Int64(choicesPerPrompt)))
         cacheSalt = try fields.name("cache_salt")
+        constraint = try ConstraintFields(&fields).constraint
         streams = try fields.bool("stream") ?? false
         if let value = fields.take("stream_options") {
             guard streams else {

@@ -17,7 +17,8 @@ import Testing
     private func statedLength(_ arguments: [String]) throws -> Int {
         let result = try Subprocess.run("sigma-run", arguments + ["--tokens", "5", "--max-tokens", "1", "--stats"])
         #expect(result.code == 0, "\(result.errors)")
-        return try #require(Int(try #require(result.errors.firstMatch(of: /longest sequence +([0-9]+) tokens/)).1))
+        let match = try #require(result.errors.firstMatch(of: /longest sequence +([0-9]+) tokens/))
+        return try #require(Int(match.1))
     }
 
     @Test(arguments: [KVType.f16, .q8_0, .f32]) func theStatedLengthIsReached(kvType: KVType) throws {
