@@ -21,6 +21,8 @@ struct AnswerText {
     }
 
     var isThinking: Bool { splitter.state == .thinking }
+    /// The stop string that is complete.
+    var stopString: String? { stopMatcher.match }
 
     /// Takes a token in, and gives out those whose phase is known now.
     /// - Returns: whether a stop string is complete.
