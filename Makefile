@@ -16,7 +16,7 @@ DEMO := Models/demo.gguf
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo converter test test-server consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo converter test test-fast test-server check consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,6 +29,12 @@ demo: $(DEMO) ## build what it runs, convert the demo model and ask it something
 test: packages $(DEMO) ## all tests, and a package that depends on this one
 	swift test -c release $(SWIFT_TRAITS)
 	Tests/Consumer/run.sh
+
+test-fast: packages ## tests that convert nothing and start no process, in debug mode with optimised kernels
+	swift test $(SWIFT_TRAITS) -Xcc -O2 --filter 'SigmaGrammarTests|SigmaRequestsTests|AdmissionQueue|Rooms|JSON|Tokenizer|Sampler|Scheduler|PrefixCache|StepPacing'
+
+check: build check-kernels documentation ## format, kernels under sanitizers, documentation without warnings
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
 
 test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory
 	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)

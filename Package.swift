@@ -48,7 +48,7 @@ let package = Package(
         .target(
             name: "Sigma",
             dependencies: [
-                "SigmaBase", "SystemLibrary", "CSigma", "CCUDA",
+                "SigmaBase", "SigmaGrammar", "SystemLibrary", "CSigma", "CCUDA",
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
@@ -94,7 +94,9 @@ let package = Package(
             ]),
         // A person at a terminal: keys, line editing, history.
         .target(name: "SigmaTerminal", dependencies: ["SigmaBase", "SystemLibrary"]),
-        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal"]),
+        .executableTarget(
+            name: "sigma-run",
+            dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal", "SigmaRequests", "SystemLibrary"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
         .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand", "SigmaStudies"]),
         .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "SigmaStudies", "CMachine"]),

@@ -16,6 +16,8 @@ package struct AnswerSettings: Sendable, Equatable {
     package var cacheSalt: String?
     /// Likeliest tokens whose log-probabilities are given at each position; nil: no log-probabilities.
     package var logProbabilityCount: Int?
+    /// What the answers, never their thinking, must be; nil: anything.
+    package var constraint: BodyConstraint?
 
     /// What the bodies of all endpoints say in the same words.
     init(shared fields: inout FieldReader) throws(RequestError) {
@@ -32,6 +34,7 @@ package struct AnswerSettings: Sendable, Equatable {
         try readLimits(&fields)
         choicesPerPrompt = try fields.integer("n", in: 1...Int64(RequestLimits.choices)) ?? 1
         try fields.allow("best_of", only: .integer(1), .integer(Int64(choicesPerPrompt)))
+        constraint = try ConstraintFields(&fields).constraint
         if let value = fields.take("stream_options") {
             guard streams else {
                 throw RequestError.invalid("stream_options", "is for streams, and stream is not true")

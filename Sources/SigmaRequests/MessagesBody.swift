@@ -17,9 +17,8 @@ package struct MessagesBody: Sendable, Equatable {
         try settings.readStopStrings(&fields, "stop_sequences")
         // Clients of this protocol expect thinking only where they ask for it.
         settings.options.thinks = false
-        let effort = try Self.readOutput(&fields)
         try ThinkingFields(&fields).apply(to: &settings.options)
-        if effort == "none" { settings.options.thinks = false }
+        try Self.readOutput(&fields, &settings)
 
         let system = try fields.take("system").map { value throws(RequestError) in try Self.system(value) } ?? ""
         guard let list = fields.take("messages") else { throw RequestError.invalid("messages", "is missing") }
@@ -55,16 +54,15 @@ package struct MessagesBody: Sendable, Equatable {
 
     // MARK: - Parts
 
-    private static func readOutput(_ fields: inout FieldReader) throws(RequestError) -> String? {
-        guard let value = fields.take("output_config") else { return nil }
+    private static func readOutput(_ fields: inout FieldReader, _ settings: inout AnswerSettings) throws(RequestError) {
+        guard let value = fields.takeExactly("output_config") else { return }
         var output = try FieldReader(value, at: "output_config")
         // The model knows no degrees of it.
-        let effort = try output.string("effort")
-        guard output.take("format") == nil else {
-            throw RequestError.unsupported("output_config.format", "constrained answers are not supported yet")
+        output.ignore("effort")
+        if let format = output.takeExactly("format") {
+            settings.constraint = try ConstraintFields(format: format, at: "output_config.format").constraint
         }
         try output.finish()
-        return effort
     }
 
     private static func refuseTools(_ fields: inout FieldReader) throws(RequestError) {

@@ -75,7 +75,10 @@ struct ResponseObject {
         json.field("service_tier", "default")
         json.field("store", false)
         json.field("temperature", options.temperature)
-        json.object("text") { json in json.object("format") { $0.field("type", "text") } }
+        json.object("text") { json in
+            json.key("format")
+            json.json(body.format?.text ?? #"{"type":"text"}"#)
+        }
         json.field("tool_choice", "auto")
         json.array("tools") { _ in }
         json.field("top_logprobs", body.chat.settings.logProbabilityCount ?? 0)
@@ -131,26 +134,5 @@ struct ResponseObject {
         json.field("text", answer.content)
         json.array("annotations") { _ in }
         json.array("logprobs") { names.writeScores(of: answer.tokens, to: &$0) }
-    }
-}
-
-extension JSONWriter {
-    mutating func value(_ value: JSONValue) {
-        switch value {
-        case .null: null()
-        case .bool(let value): self.value(value)
-        case .integer(let value): self.value(value)
-        case .number(let value): self.value(value)
-        case .decimal(let text): json(text)
-        case .string(let text): self.value(text)
-        case .array(let values): array { json in for value in values { json.value(value) } }
-        case .object(let object):
-            self.object { json in
-                for (key, value) in zip(object.keys, object.values) {
-                    json.key(key)
-                    json.value(value)
-                }
-            }
-        }
     }
 }

@@ -8,6 +8,7 @@ package struct ResponsesBody: Sendable, Equatable {
     var instructions: String?
     var maximumTokens: Int?
     var effort: String?
+    var format: JSONValue?
     var metadata: JSONValue?
     var allowsParallelTools = true
 
@@ -19,7 +20,7 @@ package struct ResponsesBody: Sendable, Equatable {
         for key in ["previous_response_id", "conversation"] where fields.take(key) != nil {
             throw RequestError.unsupported(key, "responses are not kept here; send the whole conversation as input")
         }
-        metadata = fields.take("metadata")
+        metadata = fields.takeExactly("metadata")
         if let metadata, metadata.object == nil {
             throw RequestError.invalid("metadata", "expected an object, found \(metadata.kind)")
         }
@@ -31,12 +32,20 @@ package struct ResponsesBody: Sendable, Equatable {
         effort = thinking.effort
         try Self.readLogProbabilities(&fields, &settings)
 
+        if let value = fields.takeExactly("text") {
+            var text = try FieldReader(value, at: "text")
+            format = text.takeExactly("format")
+            if let format { settings.constraint = try ConstraintFields(format: format, at: "text.format").constraint }
+            // The model knows no degrees of it.
+            text.ignore("verbosity")
+            try text.finish()
+        }
+
         instructions = try fields.string("instructions")
         guard let input = fields.take("input") else { throw RequestError.invalid("input", "is missing") }
         let system = instructions.flatMap { $0.isEmpty ? nil : [ChatMessage(.system, $0)] } ?? []
         chat = ChatCompletionBody(settings, system + (try ResponsesInput.messages(input)))
 
-        try Self.readText(&fields)
         try Self.readTools(&fields)
         allowsParallelTools = try fields.bool("parallel_tool_calls") ?? true
         fields.ignore(
@@ -80,21 +89,6 @@ package struct ResponsesBody: Sendable, Equatable {
             throw RequestError.invalid("top_logprobs", "needs message.output_text.logprobs in include")
         }
         settings.logProbabilityCount = isOn ? count : nil
-    }
-
-    private static func readText(_ fields: inout FieldReader) throws(RequestError) {
-        guard let value = fields.take("text") else { return }
-        var text = try FieldReader(value, at: "text")
-        if let value = text.take("format") {
-            var format = try FieldReader(value, at: "text.format")
-            guard try format.string("type") == "text" else {
-                throw RequestError.unsupported("text.format", "constrained answers are not supported yet")
-            }
-            try format.finish()
-        }
-        // The model knows no degrees of it.
-        text.ignore("verbosity")
-        try text.finish()
     }
 
     /// Functions would change the answer. Tools that only OpenAI's servers have are skipped: agents always list them.

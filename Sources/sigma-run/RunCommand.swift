@@ -30,7 +30,10 @@ struct RunCommand: ParsableCommand {
               cat notes.md | sigma-run --system "Summarise the text." -
               sigma-run --raw --max-tokens 32 --prompt "Once upon a time"
               sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
+              sigma-run --json-schema person.schema.json --prompt "Who wrote Dubliners?"
+              sigma-run --choice yes --choice no --prompt "Is 91 a prime number?"
               sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
+              sigma-run --batch questions.jsonl --output answers.jsonl
               sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
 
             ENVIRONMENT:
@@ -51,20 +54,26 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup(title: "Prompt") var prompt: PromptArguments
     @OptionGroup(title: "Answer") var answer: AnswerArguments
+    @OptionGroup(title: "Batch") var batch: BatchArguments
+    @OptionGroup(title: "Constraint") var constraint: ConstraintArguments
     @OptionGroup(title: "Output") var output: OutputArguments
     @OptionGroup(title: "Chat") var chat: ChatArguments
     @OptionGroup(title: "Engine") var engine: EngineArguments
 
     mutating func run() throws {
+        if let file = batch.batch { return try answerBatch(file) }
+        guard batch.output == nil else { throw usageError("--output needs --batch") }
         let stopper = Stopper()
         Interrupt.install(secondEndsProcess: true)
         Interrupt.onRequest { stopper.stop() }
 
         // Everything that can be refused without a model comes before it.
         let options = try answer.options()
+        let constraint = try constraint.constraint()
         try engine.compute.check()
         if let count = output.logprobs, count < 0 { throw usageError("--logprobs must be 0 or more, and is \(count)") }
         if prompt.given.isEmpty, !prompt.raw, !output.json, let device = TerminalDevice() {
+            guard constraint == nil else { throw usageError("a constraint needs a prompt, and there is none") }
             return try converse(on: device, options)
         }
         let source = try PromptSource(prompt, limit: PromptSource.limit(self.engine.compute))
@@ -78,11 +87,12 @@ struct RunCommand: ParsableCommand {
                 "--logprobs \(count) is more than the vocabulary",
                 remedy: "The model has \(engine.vocabularySize) tokens.")
         }
+        let compiled = try constraint.map { try engine.constraints.compiled($0) }
         let prompt = try source.prompt(for: engine, thinks: options.thinks)
         let trace = try output.trace(of: engine)
         let request = GenerationRequest(
             tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs,
-            routingObserver: trace)
+            routingObserver: trace, constraint: compiled)
         giveAdvice(engine, prompt: prompt)
         let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
         let timeline = try engine.makeTimeline(kvType: self.engine.compute.kvType)
@@ -98,6 +108,18 @@ struct RunCommand: ParsableCommand {
             StandardError.write(statisticsTable(statistics, engine: engine))
         }
         if isInterrupted { throw CancellationError() }
+    }
+
+    /// The lines say how they are answered: options of a single answer would be ignored.
+    private func answerBatch(_ file: String) throws {
+        guard prompt.given.isEmpty, chat.session == nil, !output.json, output.logprobs == nil else {
+            throw usageError(
+                "--batch has its prompts, and how they are answered, in the file", remedy: "Leave the others out.")
+        }
+        try engine.compute.check()
+        Interrupt.install(secondEndsProcess: true)
+        let engine = try engine.load()
+        try BatchCommand(input: file, output: batch.output, engine: engine, kvType: self.engine.compute.kvType).run()
     }
 
     private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {

@@ -32,6 +32,9 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
 /// How often the screen decided, and whether it was right where that is known.
 private func headText(_ engine: EngineActivity) -> String {
     var parts: [String] = []
+    if engine.cutHeadRows > 0 {
+        parts.append("\(engine.cutHeadRows) of \(engine.headRows) rows cut to what was allowed")
+    }
     if engine.headFallbacks > 0 {
         parts.append(
             "\(engine.headFallbacks) of \(engine.screenedRows + engine.headFallbacks) fell back to all logits"

@@ -76,8 +76,10 @@ def check_same_bytes(model, scale):
                                 got["thinking"] += choice["delta"].get("reasoning_content", "")
                                 got["answer"] += choice["delta"].get("content", "")
             want = expected[index]
-            assert got["answer"] == want["answer"].strip("\n") and got["thinking"] == want["thinking"], (
-                index, company, got, want)
+            # What ends a thinking that was cut is text here, and no token of sigma-run's.
+            same = got["thinking"] == want["thinking"] or (
+                got["thinking"].startswith(want["thinking"]) and got["thinking"].endswith("I have to stop thinking here.\n"))
+            assert got["answer"] == want["answer"] and same, (index, company, got, want)
             done += 1
 
         await asyncio.gather(*(one(number) for number in range(count)))
@@ -96,8 +98,9 @@ def endless(index, stops):
 
 
 def stop_tokens(port):
-    info = json.loads(asyncio.run(send(port, "GET", "/tokenizer_info"))[2])
-    return [info["eos_token_id"]] if "eos_token_id" in info else []
+    """What ends an answer of the demo model."""
+    ends = asyncio.run(send(port, "POST", "/tokenize", {"prompt": "<|endoftext|><|end|>", "add_special_tokens": False}))
+    return json.loads(ends[2])["tokens"]
 
 
 def check_aborts(model, scale):
@@ -166,13 +169,13 @@ def check_overload(model, scale):
             await idle(port)
             return results
 
+        stops = stop_tokens(port)
         results = asyncio.run(run())
         refused = [seconds for status, seconds in results if status == 429]
         served = sum(status == 200 for status, _ in results)
 
         async def beyond():
             """The request beyond the limit, alone in its moment."""
-            stops = []
             holders = [asyncio.create_task(stream(port, "/v1/completions", endless(index, stops))) for index in range(12)]
             while (await metrics(port))["vllm:num_requests_waiting"] < 10:
                 await asyncio.sleep(0.01)

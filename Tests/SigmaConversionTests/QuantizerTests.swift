@@ -1,6 +1,7 @@
 import CSigma
 import Sigma
 import SigmaConversion
+import SystemLibrary
 import Testing
 
 #if canImport(FoundationEssentials)
@@ -8,7 +9,6 @@ import Testing
 #else
     import Foundation
 #endif
-import SystemLibrary
 
 /// The quantizers against the best that any scales could do, and on what no checkpoint should have.
 @Suite struct QuantizerTests {

@@ -52,7 +52,7 @@ import Testing
         (#""tools":[{"name":"f","input_schema":{}}]"#, "tools"), (#""tool_choice":{"type":"any"}"#, "tool_choice"),
         (#""mcp_servers":[{"url":"x"}]"#, "mcp_servers"), (#""container":"c""#, "container"),
         (#""thinking":{"type":"much"}"#, "thinking.type"), (#""n":2"#, "n"),
-        (#""output_config":{"format":{"type":"json_schema"}}"#, "output_config.format"),
+        (#""output_config":{"format":{"type":"json_schema"}}"#, "output_config.format.schema"),
         (#""system":7"#, "system"), (#""system":[{"type":"image"}]"#, "system[0]"),
         (#""system":[{"type":"thinking","thinking":"a"}]"#, "system[0]"),
         (#""system":[{"text":"a"}]"#, "system[0].type"),

@@ -52,7 +52,7 @@ import Testing
         (#""input":"a","max_output_tokens":-1"#, "max_output_tokens"), (#""input":"a","n":2"#, "n"),
         (#""input":"a","tools":[{"type":"web_search"},{"type":"function","name":"f"}]"#, "tools[1]"),
         (#""input":"a","tools":[{}]"#, "tools[0].type"), (#""input":"a","tool_choice":"required""#, "tool_choice"),
-        (#""input":"a","text":{"format":{"type":"json_object"}}"#, "text.format"),
+        (#""input":"a","text":{"format":{"type":"xml"}}"#, "text.format.type"),
         (#""input":"a","metadata":7"#, "metadata"), (#""input":"a","include":"x""#, "include"),
         (#""input":"a","include":[1]"#, "include[0]"), (#""input":"a","top_logprobs":2"#, "top_logprobs"),
         (#""input":"a","instructions":["b"]"#, "instructions"), (#""input":"a","prompt":{"id":"p"}"#, "prompt"),
@@ -73,6 +73,16 @@ import Testing
         let (members, param) = Self.refused[index]
         let error = try #require(refusal { _ = try ResponsesBody(text: "{\(members)}") })
         #expect(error.status == 400 && error.param == param, "\(error)")
+    }
+
+    @Test func aFormatConstrainsTheAnswer() throws {
+        let body = try ResponsesBody(
+            text:
+                #"{"input":"a","text":{"format":{"type":"json_schema","name":"n","strict":true,"schema":{"maximum":1.50}}}}"#
+        )
+        #expect(
+            body.chat.settings.constraint
+                == BodyConstraint(constraint: .jsonSchema(#"{"maximum":1.50}"#), param: "text.format.schema"))
     }
 
     @Test func anInputThatDoesNotFit() throws {

@@ -1,6 +1,7 @@
 import Sigma
 import SigmaConversion
 import SigmaStudies
+import SystemLibrary
 import Testing
 
 #if canImport(FoundationEssentials)
@@ -8,7 +9,6 @@ import Testing
 #else
     import Foundation
 #endif
-import SystemLibrary
 
 /// Importance matrices: gathered from a model, kept in a file, and what quantizers get of them.
 @Suite struct ImportanceTests {

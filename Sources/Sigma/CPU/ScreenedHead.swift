@@ -98,7 +98,9 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
         while let row = team.take(2, of: rowCount, member) { screen.chooseProbes(row, kernels) }
         team.barrier(member)
         let probes = screen.mostProbes
-        while let item = team.take(3, of: rowCount * probes, member) { probe(screen, item / probes, item % probes, member) }
+        while let item = team.take(3, of: rowCount * probes, member) {
+            probe(screen, item / probes, item % probes, member)
+        }
         team.barrier(member)
         while let row = team.take(4, of: rowCount, member) { screen.setThreshold(row) }
         team.barrier(member)
@@ -190,14 +192,9 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
     private func exactLogits(
         _ id: Int, _ row: Int, _ out: UnsafeMutablePointer<Float>, _ member: Int32
     ) -> (first: Int, count: Int) {
-        let head = context.weights.head
-        let groupRows = head.type.groupRows
+        let groupRows = context.weights.head.type.groupRows
         let first = id / groupRows * groupRows
-        let count = min(groupRows, head.rows - first)
-        let input = context.input(
-            context.activations.normed.base, context.activations.normedQuantized, width: context.configuration.hiddenSize, first: row)
-        context.multiply(head, first, count, input, rows: 1, out, stride: count, member)
-        return (first, count)
+        return (first, full.group(at: first, row: row, out, member))
     }
 
     private func probe(_ screen: HeadScreen, _ row: Int, _ index: Int, _ member: Int32) {
@@ -232,7 +229,11 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
             for member in 0..<team.memberCount {
                 sum += screen.counts[screen.place(Int32(member), row)][keyPath: counted]
             }
-            if sum > limit + screen.rows[row].probeCount { screen.setFull(row) } else { screen.rows[row][keyPath: total] = sum }
+            if sum > limit + screen.rows[row].probeCount {
+                screen.setFull(row)
+            } else {
+                screen.rows[row][keyPath: total] = sum
+            }
         }
     }
 

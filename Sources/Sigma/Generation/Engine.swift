@@ -10,6 +10,8 @@ package final class Engine: Sendable {
     package let stopTokens: Set<Int32>
     /// Tokens that may be chosen.
     package let choosable: TokenMask
+    /// Constraints on its answers.
+    package let constraints: AnswerConstraints
     private let timelines = TimelineRegistry()
     /// Beginnings that requests share.
     package let prefixes: PrefixCache
@@ -49,6 +51,7 @@ package final class Engine: Sendable {
             tokenizer.map { tokenizer in
                 TokenMask(vocabularySize: vocabularySize) { tokenizer.isAllowed($0) }
             } ?? TokenMask(all: vocabularySize)
+        constraints = AnswerConstraints(tokenizer, choosable: choosable, stopTokens: stops)
         prefixes = PrefixCache(byteLimit: try prefixCacheBytes ?? Self.defaultPrefixCacheBytes(backend))
         gauge = EngineGauge(backend)
         scheduler = Scheduler(
@@ -159,6 +162,12 @@ package final class Engine: Sendable {
     /// Runs a generation to its end: for programs of this package that read it themselves.
     package func run(_ generation: Generation, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
         run(generation as any StepWork, onEnd: onEnd)
+    }
+
+    /// Whether tokens/s of all together matter alone, as in batches, and nobody waits for a single answer.
+    package var favorsThroughput: Bool {
+        get { scheduler.favorsThroughput }
+        set { scheduler.favorsThroughput = newValue }
     }
 
     /// Work was cancelled, or a reader has room again.

@@ -1,4 +1,5 @@
 import Sigma
+
 /// Runs a model over windows of a text and gathers the mean squares of what enters its matrices.
 ///
 /// Memory: 8 bytes for every number that enters a matrix of the model, whatever the text's length. One thread uses it; no generation may
