@@ -23,13 +23,10 @@ struct AnswerText {
     }
 
     var isThinking: Bool { splitter.state == .thinking }
-<<<<<<< HEAD
     /// The stop string that is complete.
     var stopString: String? { stopMatcher.match }
-=======
     /// Whether the answer has begun, or its thinking ended.
     var isAnswer: Bool { splitter.state == .answer }
->>>>>>> main
 
     /// Takes a token in, and gives out those whose phase is known now.
     /// - Returns: whether a stop string is complete.
