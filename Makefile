@@ -16,7 +16,7 @@ DEMO := Models/demo.gguf
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo converter test test-fast test-server check consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo converter test test-fast test-server test-clients check consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,6 +35,9 @@ test-fast: packages ## tests that convert nothing and start no process, in debug
 
 check: build check-kernels documentation ## format, kernels under sanitizers, documentation without warnings
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
+
+test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the page in Chromium, against sigma-serve (half an hour)
+	.venv-clients/bin/python Tests/ServerCheck/check_clients.py
 
 test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory
 	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)
@@ -82,7 +85,7 @@ format: ## swift format, in place
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
 
 clean: ## remove what was built and converted
-	rm -rf .build .venv $(DEMO)
+	rm -rf .build .venv .venv-clients $(DEMO)
 
 # Converted again when the checkpoint or the model file's format has changed.
 $(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | converter
@@ -129,6 +132,11 @@ packages:
 	echo "This will be installed with apt-get, as the package needs it:$$missing"; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+.venv-clients/ready: Tests/ServerCheck/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install $(PIP_FLAGS) -r $<
+	touch $@
 
 .venv/ready: Models/requirements.txt Models/study/requirements.txt
 	$(PYTHON) -m venv .venv

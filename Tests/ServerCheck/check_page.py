@@ -109,7 +109,7 @@ class Checks:
 
     def open(self, port=None, **options):
         context = self.browser.new_context(viewport={"width": 1200, "height": 800}, **options)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(120_000)
         page = context.new_page()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if "Content Security" in message.text else None)
