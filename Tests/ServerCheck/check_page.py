@@ -206,6 +206,9 @@ class Checks:
         assert counts == {"pre code": 1, "ol > li": 2, "ul > li": 2, "table tr": 3, "blockquote a": 2, "strong": 1, "em": 1,
                           "p code, li code": 1}, counts
         assert page.inner_text(f"{text} pre").startswith("def reverse(items):\n    left, right")
+        bottom = page.evaluate("(log => log.scrollHeight - log.scrollTop - log.clientHeight)(document.getElementById('log'))")
+        assert bottom < 5, f"the end is in sight: {bottom}"
+        page.evaluate("document.getElementById('log').scrollTop = 0")
         look = self.look(page, "code")
         assert look.is_painted(f"{text} pre") and look.is_painted(f"{text} .code header")
         assert look.background(f"{text} pre") != look.background("#log")
@@ -241,9 +244,12 @@ class Checks:
         self.scripted.script = [("thinking", "A list. "), ("text", CODE), "end"]
         ask(page, "Write a function that reverses a list.")
         finished(page)
+        end = Look(page, self.folder, "dark-end")
+        assert end.is_painted(".numbers") and end.is_painted(".assistant .text blockquote")
+        page.evaluate("document.getElementById('log').scrollTop = 0")
         look = self.look(page, "dark")
         assert look.brightness() < 60
-        for selector in (".user .body", ".assistant .text p", ".assistant .text pre", "#send", "summary", ".numbers", "#hint"):
+        for selector in (".user .body", ".assistant .text p", ".assistant .text pre", "#send", "summary", "#hint"):
             assert look.is_painted(selector)
         page.click("#open-settings")
         page.select_option("[name=theme]", "light")
