@@ -6,7 +6,8 @@ import Testing
     private func writer(promptTokens: Int = 5) -> MessagesWriter {
         MessagesWriter(
             AnswerHead(id: "msg_1", created: 7, model: "m"),
-            GenerationRequest(tokens: Array(repeating: 1, count: promptTokens), start: .answer))
+            GenerationRequest(
+                tokens: Array(repeating: 1, count: promptTokens), start: .answer, options: GenerationOptions()))
     }
 
     static let message =

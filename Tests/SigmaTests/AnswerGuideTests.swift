@@ -28,7 +28,7 @@ import Testing
     private struct Reading {
         var texts: [String]
         var start: AnswerGuide.Start
-        private var dropsLineEnds: Bool { !texts.contains { $0.hasPrefix("\n") || $0.hasPrefix("\r") } }
+        private var dropsLineEnds: Bool { !texts.contains { [0x0A, 0x0D].contains($0.utf8.first) } }
 
         /// What is the answer's in it; nil: it is thought, or nobody knows yet.
         func answer(_ text: [UInt8]) -> (text: [UInt8], lineEnds: Int)? {
@@ -103,7 +103,9 @@ import Testing
                 #expect(mask.allows(Int(Self.end)) == reading.isComplete(text))
                 let isOver = guide.mustEnd()
                 if reading.answer(text).map({ !$0.text.isEmpty }) == true {
-                    #expect(isOver == (allowed.isEmpty && reading.isComplete(text)))
+                    #expect(
+                        isOver == (allowed.isEmpty && reading.isComplete(text)),
+                        "\(texts), \(start): \(String(decoding: text, as: UTF8.self).debugDescription)")
                 }
                 if allowed.isEmpty { break }
                 // What completes something is rare among tokens, and what matters.

@@ -1,5 +1,5 @@
 import Foundation
-import Sigma
+@testable import Sigma
 import Testing
 
 /// What programs show of an error: where and what in one line, and what to do in the library's words.

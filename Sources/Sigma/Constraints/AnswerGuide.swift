@@ -61,7 +61,9 @@ package struct AnswerGuide {
                 } else if byte == AnswerVocabulary.openTag[matched] {
                     matched += 1
                     guard matched == AnswerVocabulary.openTag.count else { continue }
+                    // It was thinking: the answer is still to begin.
                     state = constraint.compiled.begin()
+                    canAnswer = true
                     phase = .thinking(matched: 0)
                     return append(bytes[(index + 1)...])
                 } else {
