@@ -28,7 +28,7 @@ import Testing
     private struct Reading {
         var texts: [String]
         var start: AnswerGuide.Start
-        private var dropsLineEnds: Bool { !texts.contains { $0.hasPrefix("\n") || $0.hasPrefix("\r") } }
+        private var dropsLineEnds: Bool { !texts.contains { [0x0A, 0x0D].contains($0.utf8.first) } }
 
         /// What is the answer's in it; nil: it is thought, or nobody knows yet.
         func answer(_ text: [UInt8]) -> (text: [UInt8], lineEnds: Int)? {
