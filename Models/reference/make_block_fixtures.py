@@ -13,7 +13,12 @@ from gguf.quants import dequantize
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "Tests" / "Fixtures" / "quantization"
 # Byte offsets of a block's fp16 factors.
-FACTORS = {"Q8_0": [0], "Q4_0": [0], "Q4_K": [0, 2], "Q6_K": [208]}
+FACTORS = {
+    "Q8_0": [0], "Q4_0": [0], "Q4_K": [0, 2], "Q6_K": [208], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108],
+    "Q5_K": [0, 2], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [],
+}  # fmt: skip
+# The largest exponent of MXFP4 whose values are finite.
+LARGEST_EXPONENT = 252
 ROWS, COLUMNS = 16, 256
 
 
@@ -30,6 +35,9 @@ def main() -> None:
             factors[: len(special)] = special
             random.shuffle(factors)
             blocks[:, offset : offset + 2] = factors.view(np.uint8).reshape(-1, 2)
+        if name == "MXFP4":
+            blocks[:, 0] = np.minimum(blocks[:, 0], LARGEST_EXPONENT)
+            blocks[:4, 0] = [0, 1, 2, LARGEST_EXPONENT]
         values = dequantize(blocks.reshape(ROWS, -1), kind).astype("<f4")
         assert np.isfinite(values).all() and values.shape == (ROWS, COLUMNS)
         (FOLDER / f"{name.lower()}.blocks").write_bytes(blocks.tobytes())

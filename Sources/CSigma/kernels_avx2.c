@@ -27,10 +27,10 @@ static inline __m256i dot_nibbles(const vw w[8], const sigma_activation_block *b
     return _mm256_add_epi32(dot_nibbles_raw(w, b), _mm256_set1_epi32(b->both));
 }
 // Two products of 63 * 127 and their neighbours stay below 2^15.
-static inline __m256i dot_six(const vw w[4], const int8_t *q, int32_t offset) {
+static inline __m256i dot_six(const vw w[4], const int8_t *q, int32_t sum) {
     const __m256i low = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], four(q)), _mm256_maddubs_epi16(w[1], four(q + 4)));
     const __m256i high = _mm256_add_epi16(_mm256_maddubs_epi16(w[2], four(q + 8)), _mm256_maddubs_epi16(w[3], four(q + 12)));
-    return _mm256_add_epi32(_mm256_add_epi32(widen_pairs(low), widen_pairs(high)), _mm256_set1_epi32(4 * offset));
+    return _mm256_add_epi32(_mm256_add_epi32(widen_pairs(low), widen_pairs(high)), _mm256_set1_epi32(sum));
 }
 // |w| * (q with w's sign), with w's shift by 128 taken back: the unsigned by signed product cannot saturate, since |q| <= 127
 // and |w| <= 128.

@@ -27,8 +27,8 @@ static inline __m256i dot_nibbles(const vw w[8], const sigma_activation_block *b
 static inline __m256i dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) {
     return dot_columns(w, 8, b->q, _mm256_setzero_si256());
 }
-static inline __m256i dot_six(const vw w[4], const int8_t *q, int32_t offset) {
-    return dot_columns(w, 4, q, _mm256_set1_epi32(4 * offset));
+static inline __m256i dot_six(const vw w[4], const int8_t *q, int32_t sum) {
+    return dot_columns(w, 4, q, _mm256_set1_epi32(sum));
 }
 static inline __m256i dot_bytes(const vw w[8], const sigma_activation_block *b) {
     return dot_columns(w, 8, b->q, _mm256_set1_epi32(16 * b->both));

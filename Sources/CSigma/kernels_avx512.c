@@ -33,6 +33,14 @@ static inline vw join_six(vw low, vw pairs, int field) {
     return _mm512_ternarylogic_epi64(low, high, _mm512_set1_epi8(0x30), 0xf8);  // low | high & mask
 }
 
+static inline vw join_bit(vw low, vw bits, int column, int place) {
+    const vw moved = column <= place ? _mm512_slli_epi16(bits, (unsigned)(place - column)) : _mm512_srli_epi16(bits, (unsigned)(column - place));
+    return _mm512_ternarylogic_epi64(low, moved, _mm512_set1_epi8((char)(1 << place)), 0xf8);
+}
+static inline vw lookup(const uint8_t *table, vw v) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), v);
+}
+
 static inline vw two_bits(vw v, int field) { return _mm512_and_si512(_mm512_srli_epi16(v, (unsigned)(2 * field)), _mm512_set1_epi8(3)); }
 static inline __m512i dot_along(vw w, const int8_t *q) {
     return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, _mm512_loadu_si512(q));
@@ -51,8 +59,8 @@ static inline __m512i dot_nibbles(const vw w[8], const sigma_activation_block *b
     return dot_columns(w, 8, b->q, _mm512_set1_epi32(b->both));
 }
 static inline __m512i dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_columns(w, 8, b->q, _mm512_setzero_si512()); }
-static inline __m512i dot_six(const vw w[4], const int8_t *q, int32_t offset) {
-    return dot_columns(w, 4, q, _mm512_set1_epi32(4 * offset));
+static inline __m512i dot_six(const vw w[4], const int8_t *q, int32_t sum) {
+    return dot_columns(w, 4, q, _mm512_set1_epi32(sum));
 }
 static inline __m512i dot_bytes(const vw w[8], const sigma_activation_block *b) {
     return dot_columns(w, 8, b->q, _mm512_set1_epi32(16 * (b->both)));

@@ -51,6 +51,15 @@ INLINE void add_products(const vw (*w)[2], const int8_t (*q)[16], int columns, v
     sums[1] = from_int(high) * (scale.high * activation_scale) + sums[1];
 }
 
+// sums -= minima times the scaled sums of the activations.
+INLINE void take_minimum(row_pairs m, vf scaled_sum, vf sums[2]) {
+    sums[0] = sums[0] - m.low * scaled_sum;
+    sums[1] = sums[1] - m.high * scaled_sum;
+}
+
+// As zero_part.
+INLINE vi zero_parts(int type, vi sums) { return type == SIGMA_Q3_K ? sums >> 1 : sigma_zero_fourths(type) / 2 * sums; }
+
 // Rows part * 4 ..< part * 4 + 4 of a group with `pairs` (a constant where it is called) pairs of a panel. y holds the sums of the
 // columns before the panel's, if there are any.
 INLINE void matrix_tile(int type, const uint8_t *group, size_t ahead, int part, int k, const activation_panel *panel, int block, int blocks,
@@ -68,58 +77,33 @@ INLINE void matrix_tile(int type, const uint8_t *group, size_t ahead, int part, 
     }
     for (int b = 0; b < blocks; b++, values += step) {
         if (part == 0) UNROLLED for (size_t line = 0; line < step; line += 64) __builtin_prefetch(values + ahead + line);
-        vw w[4][2];
+        vw columns[8], w[4][2];
+        load_values(type, values, columns);
         UNROLLED for (int c = 0; c < 4; c++) {
-            vw even, odd;
-            if (type == SIGMA_Q8_0) {
-                even = load_weights(values + 128 * c);
-                odd = load_weights(values + 128 * c + 64);
-            } else {
-                even = load_weights(values + c % 2 * 128);
-                odd = load_weights(values + c % 2 * 128 + 64);
-                even = c < 2 ? low_nibbles(even) : high_nibbles(even);
-                odd = c < 2 ? low_nibbles(odd) : high_nibbles(odd);
-            }
-            if (type == SIGMA_Q6_K) {
-                const vw fields = load_weights(values + 256 + c / 2 * 64);
-                even = join_six(even, fields, c % 2 * 2);
-                odd = join_six(odd, fields, c % 2 * 2 + 1);
-            }
-            w[c][0] = vreinterpretq_u8_u32(vzip1q_u32(vreinterpretq_u32_u8(even), vreinterpretq_u32_u8(odd)));
-            w[c][1] = vreinterpretq_u8_u32(vzip2q_u32(vreinterpretq_u32_u8(even), vreinterpretq_u32_u8(odd)));
+            const uint32x4_t even = vreinterpretq_u32_u8(columns[2 * c]), odd = vreinterpretq_u32_u8(columns[2 * c + 1]);
+            w[c][0] = vreinterpretq_u8_u32(vzip1q_u32(even, odd));
+            w[c][1] = vreinterpretq_u8_u32(vzip2q_u32(even, odd));
         }
-        const int at = block + b;
-        row_pairs d, other = {0};
-        if (type == SIGMA_Q4_K) {
-            const uint8_t *super = scales + SIGMA_Q4_K_SUPER * (at / 8);
-            vf scale, minimum;
-            scales_q4_k(super + SIGMA_Q4_K_SCALES + 4 * part, at % 8, &scale, &minimum);
-            d = doubled(scale * load_half((const uint16_t *)super + 4 * part));
-            other = doubled(minimum * load_half((const uint16_t *)super + 16 + 4 * part));
-        } else if (type == SIGMA_Q6_K) {
-            const uint8_t *super = scales + SIGMA_Q6_K_SUPER * (at / 8);
-            const vf factor = load_half((const uint16_t *)super + 4 * part);
-            const vb *bytes = (const vb *)(super + SIGMA_Q6_K_SCALES + 32 * (at % 8) + 4 * part);
-            d = doubled(factor * from_int(__builtin_convertvector(*bytes, vi)));
-            other = doubled(factor * from_int(__builtin_convertvector(*(const vb *)((const char *)bytes + 16), vi)));
-        } else {
-            d = doubled(load_half((const uint16_t *)scales + 16 * at + 4 * part));
+        const packed_scales s = load_scales(type, scales, block + b, 4 * part);
+        const int halves = sigma_has_halves(type) ? 2 : 1;
+        row_pairs d[2], m[2];
+        UNROLLED for (int half = 0; half < halves; half++) {
+            d[half] = doubled(s.d[half]);
+            if (sigma_has_minimum(type)) m[half] = doubled(s.m[half]);
         }
         UNROLLED for (int p = 0; p < pairs; p++) {
             const vf scale = both_floats(panel->scale[b][p]);
             const vi both = both_ints(panel->both[b][p]);
-            if (type == SIGMA_Q6_K) {
-                const vi first = both_ints(panel->first[b][p]);
-                add_products(w, panel->q[b][p], 2, 4 * first, d, scale, sums[p]);
-                add_products(w + 2, panel->q[b][p] + 2, 2, 4 * (both - first), other, scale, sums[p]);
+            if (halves == 1) {
+                add_products(w, panel->q[b][p], 4, zero_parts(type, both), d[0], scale, sums[p]);
+                if (sigma_has_minimum(type)) take_minimum(m[0], both_floats(panel->scaled_sum[b][p]), sums[p]);
                 continue;
             }
-            const vi offset = type == SIGMA_Q8_0 ? 16 * both : type == SIGMA_Q4_0 ? both : (vi){0};
-            add_products(w, panel->q[b][p], 4, offset, d, scale, sums[p]);
-            if (type == SIGMA_Q4_K) {
-                const vf scaled_sum = both_floats(panel->scaled_sum[b][p]);
-                sums[p][0] = sums[p][0] - other.low * scaled_sum;
-                sums[p][1] = sums[p][1] - other.high * scaled_sum;
+            const vi first = both_ints(panel->first[b][p]);
+            UNROLLED for (int half = 0; half < 2; half++) {
+                const vi sum = half == 0 ? first : both - first;
+                add_products(w + 2 * half, panel->q[b][p] + 2 * half, 2, zero_parts(type, sum), d[half], scale, sums[p]);
+                if (sigma_has_minimum(type)) take_minimum(m[half], scale * from_int(-(sum >> 3)), sums[p]);
             }
         }
     }
@@ -144,7 +128,7 @@ INLINE int matmul_pairs(int type, const uint8_t *groups, int n, int k, const sig
     activation_panel panel;
     int row = 0;
     while (m - row >= 4) {
-        const int pairs = m - row >= 8 ? 4 : (m - row) / 2;
+        const int pairs = m - row >= 8 ? 4 : has_all_tiles(type) ? (m - row) / 2 : 2;
         float *out = y + (size_t)row * y_stride;
         // Of the last group, whose missing rows must not be written to y.
         float last[2 * PANEL_PAIRS * SIGMA_GROUP];

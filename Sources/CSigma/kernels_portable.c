@@ -29,6 +29,12 @@ static inline vw low_nibbles(vw v) { return v & 15; }
 static inline vw high_nibbles(vw v) { return v >> 4; }
 static inline vw join_six(vw low, vw pairs, int field) { return low | (pairs >> 2 * field & 3) << 4; }
 
+static inline vw join_bit(vw low, vw bits, int column, int place) { return low | (bits >> column & 1) << place; }
+static inline vw lookup(const uint8_t *table, vw v) {
+    for (int i = 0; i < 4 * LANES; i++) v[i] = table[v[i]];
+    return v;
+}
+
 static inline vw two_bits(vw v, int field) { return v >> 2 * field & 3; }
 static inline portable_vi dot_along(vw w, const int8_t *q) {
     portable_vi sum = {};
@@ -52,7 +58,7 @@ static inline portable_vi dot_nibbles(const vw w[8], const sigma_activation_bloc
     return dot_columns(w, 8, b->q, b->both);
 }
 static inline portable_vi dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_columns(w, 8, b->q, 0); }
-static inline portable_vi dot_six(const vw w[4], const int8_t *q, int32_t offset) { return dot_columns(w, 4, q, 4 * offset); }
+static inline portable_vi dot_six(const vw w[4], const int8_t *q, int32_t sum) { return dot_columns(w, 4, q, sum); }
 static inline portable_vi dot_bytes(const vw w[8], const sigma_activation_block *b) {
     return dot_columns(w, 8, b->q, 16 * (b->both));
 }

@@ -19,6 +19,14 @@ static inline vw join_six(vw low, vw pairs, int field) {
     return _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(0x30)));
 }
 
+static inline vw join_bit(vw low, vw bits, int column, int place) {
+    const vw moved = column <= place ? _mm256_slli_epi16(bits, place - column) : _mm256_srli_epi16(bits, column - place);
+    return _mm256_or_si256(low, _mm256_and_si256(moved, _mm256_set1_epi8((char)(1 << place))));
+}
+static inline vw lookup(const uint8_t *table, vw v) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table)), v);
+}
+
 static inline vw two_bits(vw v, int field) { return _mm256_and_si256(_mm256_srli_epi16(v, 2 * field), _mm256_set1_epi8(3)); }
 static inline __m256i dot_along(vw w, const int8_t *q) {
     const __m256i pairs = _mm256_maddubs_epi16(w, _mm256_loadu_si256((const __m256i *)q));  // at most 2 * 3 * 127

@@ -19,6 +19,12 @@ static inline vw join_six(vw low, vw pairs, int field) {
     }
 }
 
+static inline vw join_bit(vw low, vw bits, int column, int place) {
+    const vw moved = vshlq_u8(bits, vdupq_n_s8((int8_t)(place - column)));
+    return vorrq_u8(low, vandq_u8(moved, vdupq_n_u8((uint8_t)(1 << place))));
+}
+static inline vw lookup(const uint8_t *table, vw v) { return vqtbl1q_u8(vld1q_u8(table), v); }
+
 static inline vw two_bits(vw v, int field) {
     return field == 0 ? vandq_u8(v, vdupq_n_u8(3)) : field == 3 ? vshrq_n_u8(v, 6) : vandq_u8(field == 1 ? vshrq_n_u8(v, 2) : vshrq_n_u8(v, 4), vdupq_n_u8(3));
 }
@@ -35,9 +41,9 @@ static inline int32x4_t dot_32(const vw w[8], const int8_t *q, int32_t offset) {
 
 static inline int32x4_t dot_nibbles(const vw w[8], const sigma_activation_block *b) { return dot_32(w, b->q, b->both); }
 static inline int32x4_t dot_nibbles_raw(const vw w[8], const sigma_activation_block *b) { return dot_32(w, b->q, 0); }
-static inline int32x4_t dot_six(const vw w[4], const int8_t *q, int32_t offset) {
+static inline int32x4_t dot_six(const vw w[4], const int8_t *q, int32_t sum) {
     const int8x16_t activations = vld1q_s8(q);
-    return DOT_16(vdupq_n_s32(4 * offset), w, activations);
+    return DOT_16(vdupq_n_s32(sum), w, activations);
 }
 
 static inline int32x4_t add_pairs(int32x4_t sums, int16x8_t w, int32_t pair) {

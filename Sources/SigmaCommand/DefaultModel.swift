@@ -74,4 +74,4 @@ private func executablePath() -> String? {
 }
 
 /// What `--version` prints.
-public let sigmaVersion = "0.1.0"
+public let sigmaVersion = "0.2.0"

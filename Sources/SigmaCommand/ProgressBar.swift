@@ -2,12 +2,14 @@ import Sigma
 
 /// A progress bar with the time left, on stderr and only if that is a terminal. One at a time; one thread at a time.
 public struct ProgressBar {
-    private let label: String
+    private var label: String
     private let begin = monotonicTime()
     private var lastDrawn = -1.0
     private nonisolated(unsafe) static var isShown = false
 
     public init(_ label: String) { self.label = SigmaError.printable(label) }
+
+    public mutating func relabel(_ label: String) { self.label = SigmaError.printable(label) }
 
     /// Draws at most ten times a second.
     /// - Parameter fraction: 0...1.

@@ -22,7 +22,7 @@ struct ChatImport {
         /// What a family of models does.
         static func usual(_ style: ChatFormat.Style) -> ChatFormat {
             ChatFormat(
-                style: style, opensThinking: style == .sigma,
+                style: style, thinks: style != .llama3, opensThinking: style == .sigma,
                 thinkingPrompt: style == .sigma ? ChatFormat.defaultThinkingPrompt : "",
                 closingPhrase: ChatFormat.defaultClosingPhrase, stopTokens: [])
         }
@@ -39,10 +39,18 @@ struct ChatImport {
             let bos = definition.flatMap { definition in definition.bos.map { definition.tokens[Int($0)] } } ?? []
             let template = facts.template.map { ChatTemplate($0, bos: String(decoding: bos, as: UTF8.self)) }
             standard = Self.chosen(standard, template, specials, overrides, &warnings)
+            // Sigma's format is its paper's. Models in chatml differ in whether they think.
+            if template == nil, facts.own == nil, facts.standard.style == .chatml, !specials.isEmpty,
+                !overrides.settlesChat
+            {
+                warnings.append(
+                    "there is no chat template: turns are written as chatml, and the model is taken to think where it likes"
+                        + " (--override chat.style=sigma, chat.thinks=false or chat.opens_thinking=true)")
+            }
         }
         if let given = overrides.text("chat.style") {
             guard let known = ChatFormat.Style(rawValue: given) else {
-                throw SigmaError(.usage, "expected --override chat.style=sigma or chatml, found '\(given)'")
+                throw SigmaError(.usage, "expected --override chat.style=\(ChatFormat.Style.names), found '\(given)'")
             }
             if known != standard.style { standard = Facts.usual(known) }
         }
@@ -53,17 +61,22 @@ struct ChatImport {
 
         // The family's stop tokens, and whatever the source itself names.
         var stops = standard.stopTokens
-        stops += [style == .sigma ? "<|end|>" : "<|im_end|>", "<|endoftext|>"].compactMap { specials[$0] }
+        stops += [style.endOfTurn, "<|endoftext|>"].compactMap { specials[$0] }
+        if style == .llama3 { stops += ["<|end_of_text|>", "<|eom_id|>"].compactMap { specials[$0] } }
         let isUnused = { (id: Int) in definition.map { id < $0.kinds.count && $0.kinds[id] == .unused } ?? false }
         for id in facts.endTokens where (0..<vocabularySize).contains(id) && !isUnused(id) { stops.append(Int32(id)) }
         if let eos = definition?.eos { stops.append(eos) }
         var unique: [Int32] = []
         for stop in stops where !unique.contains(stop) { unique.append(stop) }
-        format = ChatFormat(
+        var format = ChatFormat(
             style: style, thinks: try settings.flag("thinks", standard.thinks),
             opensThinking: try settings.flag("opens_thinking", standard.opensThinking),
             thinkingPrompt: try settings.text("thinking_prompt", standard.thinkingPrompt),
             closingPhrase: try settings.text("closing_phrase", standard.closingPhrase), stopTokens: unique)
+        format.defaultSystem = try settings.text("default_system", standard.defaultSystem)
+        format.systemPrefix = try settings.text("system_prefix", standard.systemPrefix)
+        format.trimsMessages = standard.trimsMessages
+        self.format = format
     }
 
     /// The format that the template stands for, or else the tokenizer, or else the family.
@@ -76,34 +89,40 @@ struct ChatImport {
         if let style = template?.style ?? template?.mentionedStyle, style != format.style {
             format = Facts.usual(style)
         }
-        if format.style == .sigma, specials["<|user|>"] == nil, specials["<|im_start|>"] != nil {
-            format = Facts.usual(.chatml)
-            if !isStyleGiven, template?.style != .chatml {
+        let has = { (style: ChatFormat.Style) in style.controlTokens.allSatisfy { specials[$0] != nil } }
+        if !has(format.style), let other = ChatFormat.Style.allCases.first(where: has) {
+            if !isStyleGiven, template?.style != other {
+                let lacking = format.style.turnStart(.user)[0].written
                 warnings.append(
-                    "the tokenizer has <|im_start|> but no <|user|>: turns are written as chatml (--override chat.style=sigma)"
-                )
+                    "the tokenizer has \(other.turnStart(.user)[0].written) but no \(lacking): turns are written as "
+                        + "\(other.rawValue) (--override chat.style=\(format.style.rawValue))")
             }
+            format = Facts.usual(other)
         }
         guard let template else { return format }
-        let other: ChatFormat.Style = format.style == .chatml ? .sigma : .chatml
+        let others = ChatFormat.Style.allCases.filter { $0 != format.style }.map(\.rawValue)
         if template.style == nil, !isStyleGiven {
             let reason =
                 template.obstacle.map { "cannot be evaluated (\($0))" } ?? "writes turns in a way that is not known"
             warnings.append(
                 "the chat template \(reason): turns are written as \(format.style.rawValue)"
-                    + " (--override chat.style=\(other.rawValue); or give prompts with their markup and --raw)")
+                    + " (--override chat.style=\(others.joined(separator: ", ")); or give prompts with their markup and --raw)"
+            )
         }
         if template.style == format.style {
             warnings += template.differences.map { "the chat template: " + $0 }
             // Sigma's two formats come from its paper: a template that knows no thinking doesn't say that the model doesn't.
-            guard format.style == .chatml || template.thinks else { return format }
+            guard format.style != .sigma || template.thinks else { return format }
             format.thinks = template.thinks
             format.opensThinking = template.opensThinking ?? format.opensThinking
+            format.defaultSystem = template.defaultSystem
+            format.systemPrefix = template.systemPrefix
+            format.trimsMessages = template.trimsMessages
         } else if template.thinks, overrides.text("chat.opens_thinking") == nil {
             warnings.append(
                 "the chat template names <think>: it is taken that \(format.opensThinking ? "the prompt" : "the model") writes it"
                     + " (--override chat.opens_thinking=\(!format.opensThinking))")
-        } else if format.style == .chatml {
+        } else if format.style != .sigma {
             format.thinks = template.thinks
         }
         return format
@@ -114,14 +133,14 @@ struct ChatImport {
         _ warnings: inout [String]
     ) throws {
         guard let definition else { return }
-        let lacking = style.markup.filter { specials[$0] == nil }
+        let lacking = style.controlTokens.filter { specials[$0] == nil }
         if !lacking.isEmpty {
             warnings.append(
                 "the tokenizer has no \(lacking.joined(separator: ", ")): the model will only take raw text and token ids"
             )
         }
         // What stands between two of them may be a word, and then they would be none: no prompt could be written.
-        for name in style.markup {
+        for name in style.controlTokens {
             guard let id = specials[name], definition.matching[id]?.contains(.singleWord) == true else { continue }
             throw SigmaError(
                 .damaged,

@@ -9,6 +9,8 @@ package struct CheckpointConfiguration: Sendable {
     /// End-of-text tokens that the config names.
     package let endTokens: [Int]
     package let bosToken: Int?
+    /// Of an FP8 checkpoint.
+    package let float8Block: Float8Block?
     /// Choices that the user should know of; each once.
     package let warnings: [String]
 
@@ -19,6 +21,7 @@ package struct CheckpointConfiguration: Sendable {
         self.model = model
         endTokens = []
         bosToken = nil
+        float8Block = nil
         warnings = []
     }
 
@@ -29,6 +32,7 @@ package struct CheckpointConfiguration: Sendable {
         (family, architecture) = try ModelFamilies.family(of: reader)
         try overrides.check(family)
         try Self.refuseUnsupported(reader)
+        float8Block = try Float8Block(reader)
 
         // Shapes win over the config: they cannot be stale.
         let embedding = try Self.matrix(checkpoint, "model.embed_tokens.weight")
@@ -50,14 +54,14 @@ package struct CheckpointConfiguration: Sendable {
             throw reader.failure("num_hidden_layers", "expected at most 1024, found \(layerCount)")
         }
         let rules = try family.rules(of: &reader, layerCount: layerCount)
-        let (rope, contextLength) = try Self.rope(&reader, rules, overrides)
+        let (rope, contextLength) = try Self.rope(&reader, rules, headDim: headDim, overrides)
         let tied = try Self.isTied(&reader, checkpoint, embedding: embedding)
         if !reader.has("rms_norm_eps") { reader.warnings.append("rms_norm_eps is missing: 1e-6 is used") }
         model = ModelConfiguration(
             vocabularySize: vocabularySize, hiddenSize: try reader.count("hidden_size"), layerCount: layerCount,
             headCount: headCount, kvHeadCount: try reader.integer("num_key_value_heads") ?? headCount,
             headDim: headDim, expertCount: rules.expertCount,
-            expertIntermediateSize: try reader.count("moe_intermediate_size"),
+            expertIntermediateSize: rules.expertCount > 0 ? try reader.count("moe_intermediate_size") : 0,
             sharedExpertCount: rules.sharedExpertCount,
             denseIntermediateSize: rules.expertsPerToken.contains(0) ? try reader.count("intermediate_size") : 0,
             expertsPerToken: rules.expertsPerToken, scoring: rules.scoring, weightNormalization: rules.normalization,
@@ -75,9 +79,6 @@ package struct CheckpointConfiguration: Sendable {
         if let activation = reader.value("hidden_act"), activation.string != "silu" {
             throw reader.failure("hidden_act", "expected silu, found \(activation.kind)")
         }
-        if reader.has("quantization_config") {
-            throw reader.failure("quantization_config", "quantized checkpoints are not read; convert the original one")
-        }
         if let share = try reader.number("partial_rotary_factor"), share != 1 {
             throw reader.failure("partial_rotary_factor", "expected 1, found \(share)")
         }
@@ -92,14 +93,15 @@ package struct CheckpointConfiguration: Sendable {
     }
 
     private static func rope(
-        _ reader: inout ConfigReader, _ rules: FamilyRules, _ overrides: Overrides
+        _ reader: inout ConfigReader, _ rules: FamilyRules, headDim: Int, _ overrides: Overrides
     ) throws -> (RopeSettings, contextLength: Int) {
         let key = "max_position_embeddings"
         let stated = try reader.integer(key)
         if stated == nil { reader.warnings.append("\(key) is missing: 4096 is used (--override \(key)=N)") }
         let chosen = overrides.scalesRope
         let rope = try RopeSettings(
-            &reader, applies: chosen ?? rules.scalesRope, isChosen: chosen != nil, contextLength: stated ?? 4096)
+            &reader, applies: chosen ?? rules.scalesRope, isChosen: chosen != nil, headDim: headDim,
+            contextLength: stated ?? 4096)
         guard let scaled = rope.contextLength, overrides.text(key) == nil else { return (rope, stated ?? 4096) }
         if let stated, stated != scaled {
             reader.warnings.append(

@@ -4,13 +4,16 @@ import Sigma
 package struct CheckpointWeights: WeightSources {
     private let checkpoint: Checkpoint
     private let experts: ExpertTensors
+    private let float8Block: Float8Block?
 
-    package init(_ checkpoint: Checkpoint, _ configuration: ModelConfiguration) {
+    package init(_ checkpoint: Checkpoint, _ configuration: CheckpointConfiguration) {
         self.checkpoint = checkpoint
-        experts = ExpertTensors(checkpoint: checkpoint, configuration: configuration)
+        experts = ExpertTensors(checkpoint: checkpoint, configuration: configuration.model)
+        float8Block = configuration.float8Block
     }
 
     package func find(_ role: WeightRole, rows: Int, columns: Int) throws -> (any MatrixSource)? {
+        if let matrix = try float8(name(role), [rows, columns]) { return matrix }
         if case .expert(let layer, let expert, let part) = role {
             return try experts.find(layer: layer, expert, part, rows: rows, columns: columns)
         }
@@ -18,6 +21,21 @@ package struct CheckpointWeights: WeightSources {
         try tensor.check(shape: role.isVector ? [columns] : [rows, columns])
         return tensor
     }
+
+    /// Nil for a tensor that is not of 8-bit floats.
+    private func float8(_ name: String, _ shape: [Int]) throws -> Float8Matrix? {
+        guard let float8Block, let tensor = try checkpoint.find(name), tensor.tensor.type == "F8_E4M3" else {
+            return nil
+        }
+        guard tensor.shape == shape else { throw tensor.failure("expected shape \(shape), found \(tensor.shape)") }
+        guard let scales = try checkpoint.find(name + Self.scaleSuffix) else {
+            throw checkpoint.missing(name + Self.scaleSuffix)
+        }
+        return try Float8Matrix(tensor, scales: scales, float8Block)
+    }
+
+    /// Behind the name of a matrix of 8-bit floats.
+    private static let scaleSuffix = "_scale_inv"
 
     package func missing(_ role: WeightRole) -> SigmaError { checkpoint.missing(name(role)) }
 
@@ -27,6 +45,11 @@ package struct CheckpointWeights: WeightSources {
             if used.contains(ByteKey(text: name)) { return false }
             // Precomputed tables that old checkpoints carry, and a head that is the embedding again.
             if name.hasSuffix("rotary_emb.inv_freq") { return false }
+            if float8Block != nil, name.hasSuffix(Self.scaleSuffix),
+                used.contains(ByteKey(text: String(name.dropLast(Self.scaleSuffix.count))))
+            {
+                return false
+            }
             if name == "lm_head.weight", configuration.tiedEmbeddings { return false }
             return true
         }

@@ -47,7 +47,7 @@ package struct ConversionInput: Sendable {
         self.configuration = configuration.model
         architecture = configuration.architecture
         name = overrides.text("name") ?? Self.name(of: checkpoint)
-        weights = CheckpointWeights(checkpoint, configuration.model)
+        weights = CheckpointWeights(checkpoint, configuration)
         keepsTypes = false
         self.tokenizer = tokenizer.definition
         chatFormat = tokenizer.chatFormat
@@ -69,7 +69,7 @@ package struct ConversionInput: Sendable {
         let tokenizer = try GGUFTokenizer(file, vocabularySize: vocabularySize, overrides: overrides)
         let chat = try ChatImport(
             .gguf(file, configuration), tokenizer.definition, vocabularySize: vocabularySize, overrides: overrides)
-        let weights = GGUFWeights(parts)
+        let weights = GGUFWeights(parts, configuration)
         try weights.checkExpertCount(configuration.model)
         self.configuration = configuration.model
         let sourceKey = ModelFileFormat.Key.sourceArchitecture

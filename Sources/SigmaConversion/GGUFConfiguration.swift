@@ -1,7 +1,7 @@
 import Sigma
 
-/// What the metadata and the tensors' shapes of a plain GGUF file say about a model: llama.cpp's keys for `qwen3moe`, the same keys and a few
-/// more (those of our own files) for `sigma`.
+/// What the metadata and the tensors' shapes of a plain GGUF file say about a model: llama.cpp's keys for the public families, the same
+/// keys and a few more (those of our own files) for `sigma`.
 package struct GGUFConfiguration: Sendable {
     package let family: any ModelFamily
     package let model: ModelConfiguration
@@ -33,10 +33,12 @@ package struct GGUFConfiguration: Sendable {
         let dense = try keys.optionalUniform("feed_forward_length", layerCount: layerCount) ?? 0
         // llama.cpp's rule where the experts' own width is missing.
         let intermediate =
-            try keys.optionalUniform("expert_feed_forward_length", layerCount: layerCount)
-            ?? dense / max(1, rules.expertsPerToken.max() ?? 1)
+            rules.expertCount == 0
+            ? 0
+            : try keys.optionalUniform("expert_feed_forward_length", layerCount: layerCount)
+                ?? dense / max(1, rules.expertsPerToken.max() ?? 1)
         let stated = try keys.integer("context_length")
-        let scaling = try Self.ropeScaling(keys, contextLength: stated)
+        let scaling = try Self.ropeScaling(file, keys, headDim: headDim, contextLength: stated)
         let isTied = file.tensor(ModelFileFormat.head) == nil
         model = ModelConfiguration(
             vocabularySize: try Self.vocabularySize(file), hiddenSize: hiddenSize, layerCount: layerCount,
@@ -76,6 +78,7 @@ package struct GGUFConfiguration: Sendable {
         "rope.scaling.original_context_length", "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast",
         "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_truncate", "rope.scaling.yarn_ext_factor",
         "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_log_multiplier", "rope.scaling.finetuned",
+        "rope.scaling.divisors",
         "tied_embeddings", "source_architecture",
     ]
 
@@ -117,17 +120,33 @@ package struct GGUFConfiguration: Sendable {
         return scaled
     }
 
+    /// What llama.cpp's converter makes of Llama 3's scaling: a tensor with a divisor of each pair's frequency. Nil if there is none.
+    private static func ropeDivisors(_ file: GGUFParts, headDim: Int) throws -> [Float]? {
+        guard let (part, tensor) = file.tensor(GGUFWeights.ropeDivisors) else { return nil }
+        guard tensor.type == .f32, tensor.dimensions == [headDim / 2] else {
+            throw SigmaError(
+                .damaged,
+                "expected F32 of dimensions [\(headDim / 2)], found \(tensor.type.name) of \(tensor.dimensions)",
+                path: part.file.path, item: tensor.name, offset: UInt64(tensor.headerOffset))
+        }
+        let bytes = part.bytes(tensor)
+        return (0..<headDim / 2).map { bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) }
+    }
+
     /// llama.cpp's way of writing it: its `attn_factor` is multiplied with yarn's own 0.1 ln(factor) + 1. Our own files have the product.
     private static func ropeScaling(
-        _ keys: GGUFMetadata, contextLength: Int
+        _ file: GGUFParts, _ keys: GGUFMetadata, headDim: Int, contextLength: Int
     ) throws -> ModelConfiguration.RopeScaling {
+        if let divisors = try ropeDivisors(file, headDim: headDim) { return .divided(by: divisors) }
         let factor = try keys.optionalFloat("rope.scaling.factor") ?? keys.optionalFloat("rope.scale_linear") ?? 0
         let type = try keys.optionalString("rope.scaling.type") ?? (factor == 0 ? "none" : "linear")
         switch type {
         case "none": return .none
+        // Of our own files.
+        case "divided": return try ModelFileMetadata.ropeScaling(keys.keys)
         case "linear": return factor == 0 || factor == 1 ? .none : .linear(factor: factor)
         case "yarn": break
-        default: throw keys.failure("rope.scaling.type", "expected none, linear or yarn, found '\(type)'")
+        default: throw keys.failure("rope.scaling.type", "expected none, linear, yarn or divided, found '\(type)'")
         }
         for (key, standard) in [
             ("rope.scaling.yarn_log_multiplier", Float(0)), ("rope.scaling.yarn_ext_factor", 1),

@@ -11,6 +11,8 @@ package struct GGUFTokenizer: Sendable {
         "qwen2": .qwen2, "deepseek-r1-qwen": .qwen2, "megrez": .qwen2,
         "gpt-4o": .o200k, "llama4": .o200k, "kanana2": .o200k,
         "gpt-2": .gpt2, "phi-2": .gpt2,
+        "llama-bpe": .llama3, "llama3": .llama3, "llama-v3": .llama3,
+        "smollm": .smollm,
     ]
 
     /// - Throws: `SigmaError` (`.damaged`) naming the key and the token.
@@ -29,7 +31,9 @@ package struct GGUFTokenizer: Sendable {
         let pattern = try Self.pattern(keys)
         let addsBosKey = "tokenizer.ggml.add_bos_token"
         let addsBos =
-            try overrides.bool("tokenizer.add_bos") ?? (keys.has(addsBosKey) ? try keys.bool(addsBosKey) : false)
+            // llama.cpp's rule: Llama 3's tokenizers begin texts where nothing is said.
+            try overrides.bool("tokenizer.add_bos")
+            ?? (keys.has(addsBosKey) ? try keys.bool(addsBosKey) : pattern == .llama3)
         let count = tokens.table.count
         let bos = try ModelFileTokenizer.tokenID(keys, "tokenizer.ggml.bos_token_id", count: count)
         guard !addsBos || bos != nil else {
@@ -43,7 +47,7 @@ package struct GGUFTokenizer: Sendable {
         }
         definition = TokenizerDefinition(
             tokens: tokens.table, kinds: tokens.kinds,
-            mergeRule: try Self.mergeRule(keys, tokens.table, tokens.kinds), pattern: pattern,
+            mergeRule: try Self.mergeRule(keys, pattern, tokens.table, tokens.kinds), pattern: pattern,
             normalizer: try Self.normalizer(keys, pattern), bos: bos,
             eos: try ModelFileTokenizer.tokenID(keys, "tokenizer.ggml.eos_token_id", count: count), addsBos: addsBos,
             matching: try ModelFileTokenizer.matching(keys, count: count))
@@ -103,14 +107,16 @@ package struct GGUFTokenizer: Sendable {
     private static func pattern(_ keys: KeyReader) throws -> TokenizerDefinition.SplitPattern {
         if keys.has(ModelFileTokenizer.patternKey) {
             return try keys.choice(
-                ModelFileTokenizer.patternKey, TokenizerDefinition.SplitPattern.init, "gpt2, qwen2 or o200k")
+                ModelFileTokenizer.patternKey, TokenizerDefinition.SplitPattern.init,
+                TokenizerDefinition.SplitPattern.names)
         }
         let key = "tokenizer.ggml.pre"
         let name = try keys.string(key)
         guard let pattern = patterns[name] else {
             throw keys.failure(
                 key,
-                "expected the pre-tokenizer of Qwen2, GPT-4o or GPT-2 ('qwen2', 'gpt-4o', 'gpt-2'), found '\(name)'")
+                "expected the pre-tokenizer of Qwen2, GPT-4o, GPT-2, Llama 3 or SmolLM "
+                    + "('qwen2', 'gpt-4o', 'gpt-2', 'llama-bpe', 'smollm'), found '\(name)'")
         }
         return pattern
     }
@@ -124,7 +130,8 @@ package struct GGUFTokenizer: Sendable {
     }
 
     private static func mergeRule(
-        _ keys: KeyReader, _ table: TokenTable, _ kinds: [TokenizerDefinition.TokenKind]
+        _ keys: KeyReader, _ pattern: TokenizerDefinition.SplitPattern, _ table: TokenTable,
+        _ kinds: [TokenizerDefinition.TokenKind]
     ) throws -> TokenizerDefinition.MergeRule {
         let ruleKey = ModelFileTokenizer.ruleKey
         if keys.has(ruleKey) {
@@ -134,9 +141,11 @@ package struct GGUFTokenizer: Sendable {
             case let other: throw keys.failure(ruleKey, "expected by-rank or listed, found '\(other)'")
             }
         }
+        // GGUF files don't say: Llama 3's tokenizers take a piece that is a token as it is.
         let ignoreKey = ModelFileTokenizer.ignoreKey
         return .listed(
-            try merges(keys, table, kinds), ignoringMerges: keys.has(ignoreKey) ? try keys.bool(ignoreKey) : false)
+            try merges(keys, table, kinds),
+            ignoringMerges: keys.has(ignoreKey) ? try keys.bool(ignoreKey) : pattern == .llama3)
     }
 
     /// Texts of two tokens in the byte alphabet with a space between them.

@@ -2,9 +2,17 @@ import Sigma
 
 /// The weights of a GGUF file with llama.cpp's tensors (row-major, the experts of a layer in one tensor) by role.
 package struct GGUFWeights: WeightSources {
-    private let parts: GGUFParts
+    /// Divisors of RoPE's frequencies: part of the configuration.
+    static let ropeDivisors = "rope_freqs.weight"
 
-    package init(_ parts: GGUFParts) { self.parts = parts }
+    private let parts: GGUFParts
+    /// Rows of a head whose q and k lie in pairs; nil where halves lie one behind the other, as here.
+    private let interleavedHead: Int?
+
+    package init(_ parts: GGUFParts, _ configuration: GGUFConfiguration) {
+        self.parts = parts
+        interleavedHead = configuration.family.interleavesRotaryRows ? configuration.model.headDim : nil
+    }
 
     package func find(_ role: WeightRole, rows: Int, columns: Int) throws -> (any MatrixSource)? {
         guard let (file, tensor) = parts.tensor(name(role)) else { return nil }
@@ -27,8 +35,10 @@ package struct GGUFWeights: WeightSources {
             throw failure("expected dimensions \(expected), found \(tensor.dimensions)")
         }
         let type = try Self.weightType(file, tensor, floatOnly: role.isFloat)
-        return GGUFMatrix(
+        let matrix = GGUFMatrix(
             file: file, tensor: tensor, type: type, offset: tensor.offset + start * type.rowBytes(columns))
+        guard let interleavedHead, role.isRotated else { return matrix }
+        return InterleavedRows(matrix: matrix, headDim: interleavedHead, isVector: role.isVector)
     }
 
     package func missing(_ role: WeightRole) -> SigmaError {
@@ -49,7 +59,8 @@ package struct GGUFWeights: WeightSources {
         var leftovers = Leftovers()
         let used = Set(roles.map { ByteKey(text: name($0)) })
         for part in parts.parts {
-            for tensor in part.tensors where !used.contains(ByteKey(text: tensor.name)) {
+            for tensor in part.tensors
+            where !used.contains(ByteKey(text: tensor.name)) && tensor.name != Self.ropeDivisors {
                 leftovers.unknown.append(tensor.name)
                 if leftovers.path == nil { leftovers.path = part.file.path }
             }
@@ -81,7 +92,8 @@ package struct GGUFWeights: WeightSources {
             "weights of type \(tensor.type.name) are not read here; expected \(supported.joined(separator: ", "))",
             remedy: floatOnly
                 ? nil
-                : "Take a file of those types (Q8_0, Q4_K_M and Q4_0 files are), or convert the original checkpoint.")
+                : "Take a file of those types (Q8_0, Q4_K_M, Q3_K_M and IQ4_XS files are), or convert the original checkpoint."
+        )
     }
 
     private static func failure(

@@ -13,7 +13,7 @@ package struct Overrides: Sendable {
     /// Ours.
     static let otherKeys: Set<String> = [
         "name", "chat.style", "chat.thinking_prompt", "chat.opens_thinking", "chat.thinks", "chat.closing_phrase",
-        "tokenizer.specials",
+        "chat.default_system", "chat.system_prefix", "tokenizer.specials",
         "tokenizer.add_bos", "unknown_tensors",
     ]
 
@@ -68,6 +68,11 @@ package struct Overrides: Sendable {
             throw SigmaError(.usage, "expected --override \(key)=N, found '\(text)'")
         }
         return number
+    }
+
+    /// Whether one says how turns are written, or who opens a thought.
+    var settlesChat: Bool {
+        ["chat.style", "chat.thinks", "chat.opens_thinking"].contains { values[$0] != nil }
     }
 
     /// Whether RoPE's scaling counts; nil where no override says so.

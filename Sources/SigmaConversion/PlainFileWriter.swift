@@ -93,6 +93,7 @@ struct PlainFileWriter {
         if c.routedScalingFactor != 1 { return "its expert weights are scaled by \(c.routedScalingFactor)" }
         if !c.qkNorm { return "it has no q and k norms" }
         if case .yarn(_, _, _, _, _, truncate: false) = c.ropeScaling { return "its yarn ramp is not truncated" }
+        if case .divided = c.ropeScaling { return "its RoPE frequencies are divided one by one" }
         if let bias = plan.outputs.first(where: { $0.name.hasSuffix(".bias") }) { return "it has \(bias.name)" }
         return nil
     }
@@ -117,6 +118,7 @@ struct PlainFileWriter {
         writer.set("qwen3moe.rope.freq_base", c.ropeTheta)
         switch c.ropeScaling {
         case .none: break
+        case .divided: preconditionFailure("an obstacle")
         case .linear(let factor):
             writer.set("qwen3moe.rope.scaling.type", "linear")
             writer.set("qwen3moe.rope.scaling.factor", factor)
@@ -135,26 +137,33 @@ struct PlainFileWriter {
 
     /// The chat format as a Jinja template, for other tools.
     static func chatTemplate(_ format: ChatFormat) -> String {
-        let (turns, header, gap) =
-            switch format.style {
-            case .chatml:
-                (
-                    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}",
-                    "{{ '<|im_start|>assistant\\n' }}", "\\n"
-                )
-            case .sigma:
-                (
-                    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}",
-                    "{{ '<|assistant|>' }}", ""
-                )
-            }
+        let style = format.style
+        func literal(_ text: String) -> String {
+            "'" + text.replacing("\\", with: "\\\\").replacing("'", with: "\\'").replacing("\n", with: "\\n") + "'"
+        }
+        func turn(_ role: ChatFormat.Style.Role, _ content: String) -> String {
+            let start = style.turnStart(role).written + (role == .system ? format.systemPrefix : "")
+            return "{{ \(literal(start)) + \(content) + \(literal(style.turnEnd(role).written)) }}"
+        }
+        let content = format.trimsMessages ? "(message['content'] | trim)" : "message['content']"
+        var template = style.beginsText ? "{{ bos_token }}" : ""
+        if !format.defaultSystem.isEmpty {
+            template += "{% if messages[0]['role'] != 'system' %}"
+            template +=
+                "{{ \(literal(style.turnStart(.system).written + format.defaultSystem + style.turnEnd(.system).written)) }}{% endif %}"
+        }
+        template += "{% for message in messages %}{% if message['role'] == 'system' %}\(turn(.system, content))"
+        template += "{% elif message['role'] == 'user' %}\(turn(.user, content))"
+        template += "{% else %}\(turn(.assistant, content)){% endif %}{% endfor %}"
+        let gap = style.thinkingGap
         var opening = ""
         if format.thinks {
-            opening =
-                "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\(gap)\(gap)</think>\(gap)\(gap)' }}"
-            if format.opensThinking { opening += "{% else %}{{ '<think>\(gap)' }}" }
+            opening = "{% if enable_thinking is defined and not enable_thinking %}"
+            opening += "{{ \(literal("<think>\(gap)\(gap)</think>\(gap)\(gap)")) }}"
+            if format.opensThinking { opening += "{% else %}{{ \(literal("<think>\(gap)")) }}" }
             opening += "{% endif %}"
         }
-        return turns + "{% if add_generation_prompt %}" + header + opening + "{% endif %}"
+        let header = literal(style.turnStart(.assistant).written)
+        return template + "{% if add_generation_prompt %}{{ \(header) }}\(opening){% endif %}"
     }
 }

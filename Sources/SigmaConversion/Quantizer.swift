@@ -18,6 +18,19 @@ package enum Quantizer {
         return carries & 0x8000_0000 == 0
     }
 
+    /// At most a group of rows in ggml's blocks to fp32, exactly.
+    static func dequantize(
+        _ blocks: UnsafeRawPointer, _ type: WeightType, rows: Int, columns: Int, to values: UnsafeMutablePointer<Float>
+    ) {
+        let number = Int32(type.rawValue)
+        withUnsafeTemporaryAllocation(byteCount: type.groupBytes(columns), alignment: 64) { group in
+            sigma_pack_group(number, blocks, Int32(rows), columns, group.baseAddress!)
+            for row in 0..<rows {
+                sigma_dequantize_row(number, group.baseAddress!, Int32(row), columns, values + row * columns)
+            }
+        }
+    }
+
     /// Rows of fp32 weights to rows of `type`, row-major. `columns` must be a multiple of the type's block length.
     ///
     /// - Parameters:
@@ -40,6 +53,8 @@ package enum Quantizer {
         case .q8_0, .q6_k, .q4_k, .q4_0:
             let row = level.table.pointee.quantize(Int32(type.rawValue), weights, rows, columns, importance, target)
             return row < 0 ? nil : row
+        case .q4_1, .q5_0, .q5_1, .q2_k, .q3_k, .q5_k, .iq4_nl, .iq4_xs, .mxfp4:
+            preconditionFailure("no target of conversions")
         }
     }
 

@@ -13,6 +13,7 @@ struct RopeSettings {
     private static let knownKeys: Set<String> = [
         "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor",
         "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "partial_rotary_factor", "finetuned",
+        "low_freq_factor", "high_freq_factor",
     ]
 
     /// - Parameters:
@@ -20,7 +21,7 @@ struct RopeSettings {
     ///   - isChosen: whether an override says so; if not, a scaling that doesn't count is told.
     ///   - contextLength: what the config states.
     /// - Throws: `SigmaError` (`.damaged`) naming the key, for a scaling that we don't compute, too.
-    init(_ config: inout ConfigReader, applies: Bool, isChosen: Bool, contextLength: Int) throws {
+    init(_ config: inout ConfigReader, applies: Bool, isChosen: Bool, headDim: Int, contextLength: Int) throws {
         let sections = try ["rope_scaling", "rope_parameters"].compactMap { try Self.section($0, config) }
         let outer = try config.number("rope_theta")
         let inner = try sections.lazy.compactMap { try $0.reader.number("rope_theta") }.first
@@ -53,9 +54,9 @@ struct RopeSettings {
             }
             return
         }
-        guard ["default", "linear", "yarn"].contains(kind) else {
+        guard ["default", "linear", "yarn", "llama3"].contains(kind) else {
             throw config.failure(
-                name, "expected linear or yarn, found \(kind)",
+                name, "expected linear, yarn or llama3, found \(kind)",
                 remedy: "Within the original context it changes little or nothing: --override rope_scaling=off")
         }
         if let unknown = section.config.keys.first(where: { !Self.knownKeys.contains($0) && section.has($0) }) {
@@ -75,7 +76,37 @@ struct RopeSettings {
                 attentionFactor: try Self.attentionFactor(section, factor).map { Float($0) },
                 truncate: try section.bool("truncate") ?? true)
             self.contextLength = yarnContext(factor: factor, original: original)
+        case "llama3":
+            scaling = .divided(
+                by: try Self.llama3Divisors(section, theta: theta, headDim: headDim, contextLength: contextLength))
         default: scaling = .none
+        }
+    }
+
+    /// Llama 3's scaling: slow pairs turn `factor` times slower, fast ones as ever, with a ramp between. Rounded where transformers rounds.
+    private static func llama3Divisors(
+        _ section: ConfigReader, theta: Float, headDim: Int, contextLength: Int
+    ) throws -> [Float] {
+        func required(_ key: String) throws -> Float {
+            guard let number = try section.number(key), number > 0 else {
+                throw section.failure(key, "expected a number above 0")
+            }
+            return Float(number)
+        }
+        let factor = try required("factor")
+        let low = try required("low_freq_factor")
+        let high = try required("high_freq_factor")
+        guard high > low else {
+            throw section.failure("high_freq_factor", "expected more than low_freq_factor, \(low)")
+        }
+        let original = Float(try section.integer("original_max_position_embeddings") ?? contextLength)
+        return (0..<headDim / 2).map { pair in
+            let frequency = 1 / Float(pow(Double(theta), Double(2 * pair) / Double(headDim)))
+            let turns = original / (2 * Float.pi / frequency)
+            if turns < low { return factor }
+            if turns > high { return 1 }
+            let share = (turns - low) / (high - low)
+            return frequency / ((1 - share) * frequency / factor + share * frequency)
         }
     }
 

@@ -27,7 +27,7 @@ enum RowConversion {
         _ source: any MatrixSource, rows: Range<Int>, columns: Int, as type: WeightType, _ layout: Layout,
         to target: UnsafeMutableRawPointer
     ) throws {
-        let groupRows = type.groupRows
+        let groupRows = max(type.groupRows, source.type.groupRows)
         let sourceRowBytes = source.type.rowBytes(columns)
         let rowBytes = type.rowBytes(columns)
         let packs = layout == .packed && type.isQuantized
@@ -64,6 +64,13 @@ enum RowConversion {
         columns: Int, as type: WeightType, importance: [Float]?, to target: UnsafeMutableRawPointer
     ) throws {
         let sourceRowBytes = source.type.rowBytes(columns)
+        if source.type.isQuantized {
+            precondition(type == .f32, "only widened")
+            try check(from, rows: rows, of: source, columns: columns)
+            Quantizer.dequantize(from, source.type, rows: rows.count, columns: columns, to: values)
+            target.copyMemory(from: values, byteCount: 4 * rows.count * columns)
+            return
+        }
         for i in 0..<rows.count {
             let row = values + i * columns
             guard Quantizer.widen(from + i * sourceRowBytes, source.type, count: columns, to: row) else {
@@ -88,6 +95,17 @@ enum RowConversion {
     ) throws {
         let type = source.type
         let perRow = columns / type.blockLength
+        if type == .mxfp4 {
+            for block in 0..<rows.count * perRow {
+                let exponent = blocks.load(fromByteOffset: block * type.blockBytes, as: UInt8.self)
+                guard exponent <= SIGMA_MXFP4_LARGEST else {
+                    throw source.failure(
+                        "expected scales up to 2^\(SIGMA_MXFP4_LARGEST - 127), found 2^\(Int(exponent) - 127) in row "
+                            + "\(rows.lowerBound + block / perRow), columns from \(block % perRow * type.blockLength)")
+                }
+            }
+            return
+        }
         let scaleOffsets = type.scaleOffsets
         for block in 0..<rows.count * perRow {
             for offset in scaleOffsets {
@@ -106,9 +124,11 @@ extension WeightType {
     /// Where a block of ggml's has its fp16 numbers.
     fileprivate var scaleOffsets: [Int] {
         switch self {
-        case .f32, .f16, .bf16: []
-        case .q4_0, .q8_0: [0]
-        case .q4_k: [0, 2]
+        case .f32, .f16, .bf16, .mxfp4: []
+        case .q4_0, .q5_0, .q8_0, .iq4_nl, .iq4_xs: [0]
+        case .q4_1, .q5_1, .q4_k, .q5_k: [0, 2]
+        case .q2_k: [80, 82]
+        case .q3_k: [108]
         case .q6_k: [208]
         }
     }

@@ -160,6 +160,10 @@ struct TokenizerJSON {
             #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
         ),
         (
+            .llama3,
+            #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+        ),
+        (
             .o200k,
             #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"#
                 + #"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"#
@@ -167,13 +171,15 @@ struct TokenizerJSON {
         ),
     ]
 
-    /// `ByteLevel` alone splits as GPT-2 does; or a `Split` by a known expression, then `ByteLevel` without its own.
+    /// `ByteLevel` alone splits as GPT-2 does, and behind `Digits` as SmolLM does; or a `Split` by a known expression, then `ByteLevel` without
+    /// its own.
     private func pattern() throws -> TokenizerDefinition.SplitPattern {
         let item = "pre_tokenizer"
         guard let value = json[item], !value.isNull else { throw failure(item, "expected one, found null") }
         let steps = value["type"]?.string == "Sequence" ? value["pretokenizers"]?.array ?? [] : [value]
         var pattern: TokenizerDefinition.SplitPattern?
         var hasByteLevel = false
+        var hasDigits = false
         for step in steps {
             // Each known expression matches every character, so splitting again would be another tokenizer.
             guard !hasByteLevel else {
@@ -181,12 +187,14 @@ struct TokenizerJSON {
             }
             switch step["type"]?.string {
             case "Split"?:
-                guard pattern == nil else { throw failure(item, "expected one Split, found two") }
+                guard pattern == nil, !hasDigits else {
+                    throw failure(item, "expected one Split or Digits, found two of them")
+                }
                 guard let expression = step["pattern"]?["Regex"]?.string,
                     let known = Self.expressions.first(where: { $0.1 == expression })
                 else {
                     let found = step["pattern"]?["Regex"]?.string ?? step["pattern"]?["String"]?.string ?? "none"
-                    throw failure(item, "expected the split pattern of GPT-2, Qwen2 or o200k, found \(found)")
+                    throw failure(item, "expected the split pattern of GPT-2, Qwen2, o200k or Llama 3, found \(found)")
                 }
                 // As the matches cover everything, the two ways of keeping them are the same.
                 let behavior = step["behavior"]?.string ?? "none"
@@ -195,6 +203,14 @@ struct TokenizerJSON {
                     throw failure(item, "expected Split with behavior Isolated, found \(behavior)")
                 }
                 pattern = known.0
+            case "Digits"?:
+                guard pattern == nil, !hasDigits else {
+                    throw failure(item, "expected one Split or Digits, found two of them")
+                }
+                guard step["individual_digits"]?.bool == true else {
+                    throw failure(item, "expected Digits with individual_digits true, found false")
+                }
+                hasDigits = true
             case "ByteLevel"?:
                 hasByteLevel = true
                 if step["add_prefix_space"]?.bool ?? true {
@@ -204,9 +220,10 @@ struct TokenizerJSON {
                     guard pattern == nil else {
                         throw failure(item, "expected ByteLevel with use_regex false after a Split")
                     }
-                    pattern = .gpt2
+                    pattern = hasDigits ? .smollm : .gpt2
                 }
-            default: throw failure(item, "expected Split or ByteLevel, found \(step["type"]?.kind ?? step.kind)")
+            default:
+                throw failure(item, "expected Split, Digits or ByteLevel, found \(step["type"]?.kind ?? step.kind)")
             }
         }
         guard hasByteLevel, let pattern else {

@@ -81,6 +81,30 @@ package struct WeightPlan: Sendable {
             let names = kept.map(\.name).sorted().joined(separator: ", ")
             warnings.append("weights that are quantized already stay as they are (\(names))")
         }
+        addCosts()
+    }
+
+    /// Says what types that only other tools write cost here.
+    private mutating func addCosts() {
+        var types: Set<WeightType> = []
+        for output in outputs {
+            switch output.content {
+            case .rows(_, _, _, let type, _): types.insert(type)
+            case .experts(_, let layout): types.formUnion([layout.gateType, layout.upType, layout.downType])
+            case .screen: break
+            }
+        }
+        let foreign = types.filter { !$0.isTarget }.sorted { $0.rawValue < $1.rawValue }
+        guard !foreign.isEmpty else { return }
+        let names = foreign.map(\.name).joined(separator: ", ")
+        warnings.append("there are no CUDA kernels for weights of type \(names): this model runs on the CPU")
+        for type in foreign {
+            // Of 256 columns, without what fills the group up.
+            let growth = 100 * Double(type.groupBytes(1 << 16)) / Double(type.groupRows * type.rowBytes(1 << 16)) - 100
+            guard growth >= 1 else { continue }
+            let percent = Double(Int((growth * 10).rounded())) / 10
+            warnings.append("\(type.name) weights take \(percent) % more bytes here than in the file")
+        }
     }
 
     private mutating func addLayer(_ layer: Int) throws {
@@ -194,12 +218,14 @@ package struct WeightPlan: Sendable {
         return source
     }
 
-    /// `wanted` (or the source's own type), or q8_0, or a float type, where the blocks don't divide a row. What is quantized stays.
+    /// `wanted` (or the source's own type), or q8_0, or a float type, where the blocks don't divide a row. What is quantized stays, or becomes f32,
+    /// which holds the same numbers.
     private mutating func fitting(
         _ pattern: String, _ source: any MatrixSource, _ columns: Int, _ wanted: WeightType?
     ) -> WeightType {
         let wanted = wanted ?? source.type
         if source.type.isQuantized {
+            if wanted == .f32 { return .f32 }
             if wanted != source.type { kept.insert(source.type) }
             return source.type
         }

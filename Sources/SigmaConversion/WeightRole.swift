@@ -38,6 +38,14 @@ package enum WeightRole: Hashable, Sendable {
         }
     }
 
+    /// Whether its outputs are q or k, which RoPE turns.
+    package var isRotated: Bool {
+        switch self {
+        case .layer(_, .attention(let part)), .layer(_, .attentionBias(let part)): part == .query || part == .key
+        default: false
+        }
+    }
+
     /// Whether the weights are float in every model file.
     package var isFloat: Bool {
         if case .layer(_, .router) = self { return true }

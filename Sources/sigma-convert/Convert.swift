@@ -171,7 +171,7 @@ struct Convert: ParsableCommand {
 
     private func weightType(_ name: String, _ option: String) throws -> WeightType {
         // --inspect and other tools write Q8_0.
-        if let type = WeightType.allCases.first(where: { $0.name == name.lowercased() }) { return type }
+        if let type = WeightType.allCases.first(where: { $0.isTarget && $0.name == name.lowercased() }) { return type }
         throw usageError("expected \(option) bf16, f16, f32, q8_0, q6_k, q4_k or q4_0, found '\(name)'")
     }
 }

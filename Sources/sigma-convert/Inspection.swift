@@ -59,8 +59,10 @@ struct Inspection {
             "\(c.headCount) query heads, \(c.kvHeadCount) key-value heads of \(c.headDim)\(c.qkNorm ? ", q/k norm" : "")"
         )
         try line("rope", "base \(c.ropeTheta)\(ropeScaling(c.ropeScaling))")
-        try line("experts", experts(c))
-        try line("router", router(c))
+        if c.expertCount > 0 {
+            try line("experts", experts(c))
+            try line("router", router(c))
+        }
         if c.expertsPerToken.contains(0) {
             try line(
                 "dense", "\(c.expertsPerToken.count { $0 == 0 }) layers, intermediate size \(c.denseIntermediateSize)")
@@ -85,6 +87,7 @@ struct Inspection {
         switch scaling {
         case .none: ""
         case .linear(let factor): ", linear scaling by \(factor)"
+        case .divided(let divisors): ", frequencies divided by 1 to \(divisors.max() ?? 1)"
         case .yarn(let factor, let original, _, _, _, _): ", yarn by \(factor) from \(original)"
         }
     }

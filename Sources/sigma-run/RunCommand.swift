@@ -33,6 +33,7 @@ struct RunCommand: ParsableCommand {
               sigma-run --json-schema person.schema.json --prompt "Who wrote Dubliners?"
               sigma-run --choice yes --choice no --prompt "Is 91 a prime number?"
               sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
+              sigma-run --batch questions.jsonl --output answers.jsonl
               sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
 
             ENVIRONMENT:
@@ -53,12 +54,15 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup(title: "Prompt") var prompt: PromptArguments
     @OptionGroup(title: "Answer") var answer: AnswerArguments
+    @OptionGroup(title: "Batch") var batch: BatchArguments
     @OptionGroup(title: "Constraint") var constraint: ConstraintArguments
     @OptionGroup(title: "Output") var output: OutputArguments
     @OptionGroup(title: "Chat") var chat: ChatArguments
     @OptionGroup(title: "Engine") var engine: EngineArguments
 
     mutating func run() throws {
+        if let file = batch.batch { return try answerBatch(file) }
+        guard batch.output == nil else { throw usageError("--output needs --batch") }
         let stopper = Stopper()
         Interrupt.install(secondEndsProcess: true)
         Interrupt.onRequest { stopper.stop() }
@@ -101,9 +105,21 @@ struct RunCommand: ParsableCommand {
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)
         let isInterrupted = statistics.reason == .interrupted
         if output.stats || (isInterrupted && !output.json) {
-            StandardError.write(statisticsTable(statistics, engine: engine))
+            StandardError.write(statisticsTable(statistics, engine: engine, kvType: self.engine.compute.kvType))
         }
         if isInterrupted { throw CancellationError() }
+    }
+
+    /// The lines say how they are answered: options of a single answer would be ignored.
+    private func answerBatch(_ file: String) throws {
+        guard prompt.given.isEmpty, chat.session == nil, !output.json, output.logprobs == nil else {
+            throw usageError(
+                "--batch has its prompts, and how they are answered, in the file", remedy: "Leave the others out.")
+        }
+        try engine.compute.check()
+        Interrupt.install(secondEndsProcess: true)
+        let engine = try engine.load()
+        try BatchCommand(input: file, output: batch.output, engine: engine, kvType: self.engine.compute.kvType).run()
     }
 
     private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {

@@ -1,6 +1,7 @@
 import EmulatedDevice
 import Sigma
 import SigmaConversion
+import SystemLibrary
 import Testing
 
 #if canImport(FoundationEssentials)
@@ -8,7 +9,6 @@ import Testing
 #else
     import Foundation
 #endif
-import SystemLibrary
 
 /// An emulated device of the back end's tests alone: their failures and memory are nobody else's. Tests that use it run one after the other.
 struct Device: @unchecked Sendable {

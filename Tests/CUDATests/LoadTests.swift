@@ -1,3 +1,4 @@
+import SampleFiles
 import Sigma
 import SigmaConversion
 import Testing
@@ -60,6 +61,23 @@ extension BackendTests {
                 #expect(try Self.backend(folder).compiledKernels)
                 #expect(try Self.backend(folder).compiledKernels)
             }
+        }
+
+        /// Types that only other tools' files have are named, and nothing is taken of the device.
+        @Test func typesWithoutKernelsAreNamed() throws {
+            let folder = try Scratch.folder()
+            let types: [WeightType] = [.q4_k, .q5_k, .iq4_nl]
+            let model = PlainModel { name in types[name.contains("ffn") ? 1 : name.contains("attn") ? 2 : 0] }
+            try Data(model.bytes).write(to: URL(fileURLWithPath: folder + "/plain.gguf"))
+            try Converter.convert(
+                .init(input: folder + "/plain.gguf", output: folder + "/native.gguf", overrides: .none))
+            let device = try Device.get()
+            let before = device.allocated
+            let reason = #expect(throws: CUDAUnavailable.self) {
+                try device.backend(ModelFile(path: folder + "/native.gguf"))
+            }
+            #expect(reason == .weightTypes(["iq4_nl", "q5_k"]) && reason?.isExpected == false)
+            #expect(device.allocated == before)
         }
 
         @Test func weightsThatAreNotWhatTheyWere() throws {

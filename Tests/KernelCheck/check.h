@@ -23,7 +23,7 @@ typedef struct {
     long failures;
 } report;
 
-enum { MOST_KERNELS = 32 };
+enum { MOST_KERNELS = 48 };
 
 // Of one level, in the order of the checks.
 typedef struct {

@@ -15,9 +15,23 @@ typedef struct {
     uint8_t *blocks, *groups;
 } matrix;
 
-static size_t block_length(int type) { return type == SIGMA_Q8_0 || type == SIGMA_Q4_0 ? 32 : 256; }
-static size_t block_bytes(int type) {
-    return type == SIGMA_Q8_0 ? 34 : type == SIGMA_Q4_0 ? 18 : type == SIGMA_Q4_K ? 144 : 210;
+static size_t block_length(int type) {
+    switch (type) {
+    case SIGMA_Q2_K: case SIGMA_Q3_K: case SIGMA_Q4_K: case SIGMA_Q5_K: case SIGMA_Q6_K: case SIGMA_IQ4_XS: return 256;
+    default: return 32;
+    }
+}
+static size_t block_bytes(int type) { return sigma_row_bytes(type, block_length(type)); }
+// Where a block has its fp16 factor d, and that of the minima; -1: nowhere.
+static int factor_place(int type) {
+    return type == SIGMA_MXFP4 ? -1 : type == SIGMA_Q6_K ? 208 : type == SIGMA_Q3_K ? 108 : type == SIGMA_Q2_K ? 80 : 0;
+}
+static int minimum_place(int type) {
+    switch (type) {
+    case SIGMA_Q4_1: case SIGMA_Q5_1: case SIGMA_Q4_K: case SIGMA_Q5_K: return 2;
+    case SIGMA_Q2_K: return 82;
+    default: return -1;
+    }
 }
 
 static void put_half(uint8_t *p, float value) {
@@ -38,29 +52,71 @@ static int scale_q4_k(const uint8_t *x, int part, int which) {
     return (which ? x[part + 4] >> 4 : x[part + 4] & 15) | own[part - 4] >> 6 << 4;
 }
 
+static const int8_t nonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const int8_t e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 // The integer weight of column `c` of a block; of its term: what multiplies it, and what is taken off.
 static int weight(int type, const uint8_t *block, int c, double *factor, double *minus) {
     *minus = 0;
+    if (factor_place(type) >= 0) *factor = half_at(block + factor_place(type));
+    const uint8_t *q = block + 2;
     switch (type) {
-    case SIGMA_Q8_0:
-        *factor = half_at(block);
-        return (int8_t)block[2 + c];
-    case SIGMA_Q4_0:
-        *factor = half_at(block);
-        return (c < 16 ? block[2 + c] & 15 : block[2 + c - 16] >> 4) - 8;
-    case SIGMA_Q4_K: {
-        const int part = c / 32;
-        *factor = half_at(block) * scale_q4_k(block + 4, part, 0);
+    case SIGMA_Q8_0: return (int8_t)q[c];
+    case SIGMA_Q4_0: return (c < 16 ? q[c] & 15 : q[c - 16] >> 4) - 8;
+    case SIGMA_IQ4_NL: return nonlinear[c < 16 ? q[c] & 15 : q[c - 16] >> 4];
+    case SIGMA_MXFP4:
+        *factor = ldexp(1, block[0] - 128);
+        return e2m1[c < 16 ? block[1 + c] & 15 : block[1 + c - 16] >> 4];
+    case SIGMA_Q4_1:
+        *minus = -half_at(block + 2);
+        return c < 16 ? block[4 + c] & 15 : block[4 + c - 16] >> 4;
+    case SIGMA_Q5_0: return ((c < 16 ? block[6 + c] & 15 : block[6 + c - 16] >> 4) | (q[c / 8] >> c % 8 & 1) << 4) - 16;
+    case SIGMA_Q5_1:
+        *minus = -half_at(block + 2);
+        return (c < 16 ? block[8 + c] & 15 : block[8 + c - 16] >> 4) | (block[4 + c / 8] >> c % 8 & 1) << 4;
+    case SIGMA_Q2_K: {
+        const uint8_t scale = block[c / 16];
+        *factor *= scale & 15;
+        *minus = half_at(block + 82) * (scale >> 4);
+        return block[16 + c / 128 * 32 + c % 32] >> 2 * (c % 128 / 32) & 3;
+    }
+    case SIGMA_Q3_K: {
+        const int n = c / 16, low = n < 8 ? block[96 + n] & 15 : block[96 + n - 8] >> 4, high = block[104 + n % 4] >> 2 * (n / 4) & 3;
+        *factor *= (low | high << 4) - 32;
+        return (block[32 + c / 128 * 32 + c % 32] >> 2 * (c % 128 / 32) & 3) - (block[c % 32] >> c / 32 & 1 ? 0 : 4);
+    }
+    case SIGMA_Q4_K: case SIGMA_Q5_K: {
+        const int part = c / 32, is_five = type == SIGMA_Q5_K;
+        *factor *= scale_q4_k(block + 4, part, 0);
         *minus = half_at(block + 2) * scale_q4_k(block + 4, part, 1);
-        const uint8_t both = block[16 + c / 64 * 32 + c % 32];
-        return c % 64 < 32 ? both & 15 : both >> 4;
+        const uint8_t both = block[(is_five ? 48 : 16) + c / 64 * 32 + c % 32];
+        return (c % 64 < 32 ? both & 15 : both >> 4) | (is_five ? block[16 + c % 32] >> part & 1 : 0) << 4;
+    }
+    case SIGMA_IQ4_XS: {
+        const int part = c / 32, i = c % 32;
+        const int high = (block[2] | block[3] << 8) >> 2 * part & 3, low = block[4 + part / 2] >> 4 * (part % 2) & 15;
+        *factor *= (low | high << 4) - 32;
+        const uint8_t both = block[8 + 16 * part + i % 16];
+        return nonlinear[i < 16 ? both & 15 : both >> 4];
     }
     default: {
         const int half = c / 128, quarter = c % 128 / 32, i = c % 32;
         const uint8_t low = block[64 * half + quarter % 2 * 32 + i], high = block[128 + 32 * half + i];
-        *factor = half_at(block + 208) * (int8_t)block[192 + c / 16];
+        *factor *= (int8_t)block[192 + c / 16];
         return ((quarter < 2 ? low & 15 : low >> 4) | (high >> 2 * quarter & 3) << 4) - 32;
     }
+    }
+}
+
+// Scales of a block such that every one is a small whole number.
+static void make_whole(int type, uint8_t *block, size_t row) {
+    switch (type) {
+    case SIGMA_Q2_K: memset(block, row % 2 ? 0x21 : 0x13, 16); break;
+    case SIGMA_Q3_K: memset(block + 96, row % 2 ? 0x33 : 0xee, 8), memset(block + 104, row % 2 ? 0xaa : 0x55, 4); break;
+    case SIGMA_Q4_K: case SIGMA_Q5_K: memset(block + 4, 0x03, 12); break;
+    case SIGMA_Q6_K: memset(block + 192, row % 2 ? 1 : -3, 16); break;
+    case SIGMA_IQ4_XS: memset(block + 2, row % 2 ? 0xaa : 0x55, 2), memset(block + 4, row % 2 ? 0x11 : 0xff, 4); break;
+    case SIGMA_MXFP4: block[0] = (uint8_t)(128 + row % 3); break;
     }
 }
 
@@ -75,13 +131,13 @@ static matrix make_matrix(int type, int n, int k, uint64_t seed, int whole) {
         for (size_t i = 0; i < block_bytes(type); i++) block[i] = (uint8_t)(next_random(&seed) >> 32);
         // Every third row has its largest or its smallest weights only.
         const size_t row = b / per_row;
-        if (row % 3 == 2) memset(block, row % 2 ? 0x7f : 0x80, type == SIGMA_Q4_K ? 144 : block_bytes(type));
-        if (row % 6 == 5 && type != SIGMA_Q8_0) memset(block, 0xff, type == SIGMA_Q6_K ? 192 : block_bytes(type));
+        if (row % 3 == 2) memset(block, row % 6 == 5 ? 0xff : row % 2 ? 0x7f : 0x80, block_bytes(type));
+        if (row % 6 == 5 && type == SIGMA_Q8_0) memset(block, 0x7f, block_bytes(type));
         const float d = whole ? 1 : ((float)(next_random(&seed) >> 40) * 0x1p-24f + 0.01f) * (b % 5 == 4 ? -0.1f : 0.1f);
-        put_half(block + (type == SIGMA_Q6_K ? 208 : 0), d);
-        if (type == SIGMA_Q4_K) put_half(block + 2, whole ? 1 : d * 0.7f);
-        if (type == SIGMA_Q4_K && whole) memset(block + 4, 0x03, 12);
-        if (type == SIGMA_Q6_K && whole) memset(block + 192, row % 2 ? 1 : -3, 16);
+        if (factor_place(type) >= 0) put_half(block + factor_place(type), d);
+        if (minimum_place(type) >= 0) put_half(block + minimum_place(type), whole ? 1 : d * 0.7f);
+        if (type == SIGMA_MXFP4) block[0] = (uint8_t)(120 + b % 7);
+        if (whole) make_whole(type, block, row);
     }
     for (size_t g = 0; g < groups; g++) {
         const int rows = n - (int)g * 16 < 16 ? n - (int)g * 16 : 16;
@@ -97,7 +153,7 @@ static void free_matrix(matrix *m) {
 
 // Exact sum, its number of terms, and the sum of their magnitudes. A term is that of the columns that share a scale.
 static double exact_product(const matrix *m, int row, const sigma_activation_block *activations, double *norm) {
-    const int step = m->type == SIGMA_Q6_K ? 16 : 32;
+    const int step = m->type == SIGMA_Q6_K || m->type == SIGMA_Q3_K || m->type == SIGMA_Q2_K ? 16 : 32;
     double total = 0;
     *norm = 0;
     for (int start = 0; start < m->k; start += step) {
@@ -218,6 +274,15 @@ void check_packed(level_report *level) {
     check_quantization(level);
     check_type(level, SIGMA_Q8_0, "matmul_packed q8_0");
     check_type(level, SIGMA_Q4_0, "matmul_packed q4_0");
+    check_type(level, SIGMA_Q4_1, "matmul_packed q4_1");
+    check_type(level, SIGMA_Q5_0, "matmul_packed q5_0");
+    check_type(level, SIGMA_Q5_1, "matmul_packed q5_1");
+    check_type(level, SIGMA_Q2_K, "matmul_packed q2_k");
+    check_type(level, SIGMA_Q3_K, "matmul_packed q3_k");
     check_type(level, SIGMA_Q4_K, "matmul_packed q4_k");
+    check_type(level, SIGMA_Q5_K, "matmul_packed q5_k");
     check_type(level, SIGMA_Q6_K, "matmul_packed q6_k");
+    check_type(level, SIGMA_IQ4_NL, "matmul_packed iq4_nl");
+    check_type(level, SIGMA_IQ4_XS, "matmul_packed iq4_xs");
+    check_type(level, SIGMA_MXFP4, "matmul_packed mxfp4");
 }

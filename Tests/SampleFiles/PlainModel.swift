@@ -7,6 +7,13 @@ package struct PlainModel {
         package var dimensions: [Int]
         package var type: GGMLType
         package var bytes: [UInt8]
+
+        package init(name: String, dimensions: [Int], type: GGMLType, bytes: [UInt8]) {
+            self.name = name
+            self.dimensions = dimensions
+            self.type = type
+            self.bytes = bytes
+        }
     }
 
     package struct Key {
@@ -182,10 +189,16 @@ package struct Random: RandomNumberGenerator {
             case .f32: bytes[start + 3] = bytes[start + 3] & 0x80 | 0x3c
             case .bf16: bytes[start + 1] = bytes[start + 1] & 0x80 | 0x3c
             case .f16: bytes[start + 1] = bytes[start + 1] & 0x80 | 0x2b
-            case .q8_0, .q4_0: bytes[start + 1] = bytes[start + 1] & 0x80 | 0x13
-            case .q4_k:
+            case .q8_0, .q4_0, .q5_0, .iq4_nl: bytes[start + 1] = bytes[start + 1] & 0x80 | 0x13
+            case .iq4_xs: bytes[start + 1] = bytes[start + 1] & 0x80 | 0x03
+            case .q4_k, .q5_k, .q4_1, .q5_1:
                 bytes[start + 1] = 0x07
                 bytes[start + 3] = 0x07
+            case .q2_k:
+                bytes[start + 81] = 0x07
+                bytes[start + 83] = 0x07
+            case .q3_k: bytes[start + 109] = bytes[start + 109] & 0x80 | 0x0b
+            case .mxfp4: bytes[start] = 118
             case .q6_k: bytes[start + 209] = bytes[start + 209] & 0x80 | 0x03
             }
         }

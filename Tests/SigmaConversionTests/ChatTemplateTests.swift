@@ -147,8 +147,7 @@ import Testing
         let system = Self.see(
             "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are Q.<|im_end|>\n{% endif %}"
                 + Self.chatml(""))
-        #expect(system.style == .chatml && system.differences.count == 1)
-        #expect(system.differences.first?.contains("'You are Q.'") == true)
+        #expect(system.style == .chatml && system.differences.isEmpty && system.defaultSystem == "You are Q.")
         #expect(Self.see("[gMASK]" + Self.chatml("")).differences.count == 1)
         let strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + Self.chatml("")
         #expect(Self.see(strict).differences == ["it does not take a system prompt"])

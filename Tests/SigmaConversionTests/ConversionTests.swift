@@ -53,7 +53,7 @@ import Testing
         case .f32: return weights
         case .bf16: return weights.map { rounded($0, bits: 8, minimumExponent: -126) }
         case .f16: return weights.map { rounded($0, bits: 11, minimumExponent: -14) }
-        case .q8_0, .q6_k, .q4_k, .q4_0: preconditionFailure("these have no single right answer")
+        default: preconditionFailure("these have no single right answer")
         }
     }
 
@@ -66,7 +66,7 @@ import Testing
         case .f32: return (0..<count).map { Double(bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self)) }
         case .bf16: return (0..<count).map { float(bits16(2 * $0), exponentBits: 8) }
         case .f16: return (0..<count).map { float(bits16(2 * $0), exponentBits: 5) }
-        case .q8_0, .q6_k, .q4_k, .q4_0:
+        default:
             return (0..<matrix.rows).flatMap { row in
                 var values = [Float](repeating: .nan, count: matrix.columns)
                 sigma_dequantize_row(

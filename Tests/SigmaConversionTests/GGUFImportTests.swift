@@ -138,13 +138,13 @@ import Testing
     }
 
     @Test func otherTypesAreRefused() throws {
-        let q5k = try #require(GGMLType.number(13))
+        let iq3s = try #require(GGMLType.number(21))
         var model = PlainModel { _ in .q4_k }
         model.change("blk.1.ffn_up_exps.weight") {
-            $0.type = q5k
-            $0.bytes = [UInt8](repeating: 0, count: $0.bytes.count / 144 * 176)
+            $0.type = iq3s
+            $0.bytes = [UInt8](repeating: 0, count: $0.bytes.count / 144 * 110)
         }
-        try expectRefused(model, "blk.1.ffn_up_exps.weight", "Q5_K")
+        try expectRefused(model, "blk.1.ffn_up_exps.weight", "IQ3_S")
         try expectRefused(model, "blk.1.ffn_up_exps.weight", "Q4_K")
         var router = PlainModel { _ in .f16 }
         router.change("blk.0.ffn_gate_inp.weight") {
@@ -154,7 +154,10 @@ import Testing
         try expectRefused(router, "blk.0.ffn_gate_inp.weight", "F32")
     }
 
-    @Test(arguments: [(WeightType.q8_0, 0), (.q4_0, 0), (.q4_k, 0), (.q4_k, 2), (.q6_k, 208)])
+    @Test(arguments: [
+        (WeightType.q8_0, 0), (.q4_0, 0), (.q4_k, 0), (.q4_k, 2), (.q6_k, 208), (.q4_1, 2), (.q5_0, 0), (.q5_1, 2),
+        (.q2_k, 80), (.q2_k, 82), (.q3_k, 108), (.q5_k, 2), (.iq4_nl, 0), (.iq4_xs, 0),
+    ])
     func scalesMustBeFinite(_ type: WeightType, _ offset: Int) throws {
         var model = PlainModel { _ in type }
         let row = 300

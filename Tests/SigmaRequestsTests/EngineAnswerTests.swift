@@ -17,7 +17,7 @@ import Testing
         return try ModelFile(path: output)
     }
 
-    private let engine: Engine
+    let engine: Engine
     private let context: RequestContext
 
     init() throws {
@@ -43,7 +43,7 @@ import Testing
         return try JSONValue.parse(writer.answer())["choices"]!.array!
     }
 
-    private func chat(_ text: String) throws -> JSONValue {
+    func chat(_ text: String) throws -> JSONValue {
         let body = try ChatCompletionBody(text: text)
         let requests = try body.resolve(in: context)
         var writer = ChatCompletionWriter(

@@ -34,11 +34,22 @@ import Testing
         #expect(second.statistics!.promptTokens > 2 * own)
 
         // Nothing changes by it: the same history, computed from nothing.
-        let fresh = DemoModel.session(engine, options: Self.direct)
+        let fresh = DemoModel.session(try DemoModel.engine(), options: Self.direct)
         try fresh.setTurns(Array(session.turns.prefix(2)))
         let again = try await Answer(fresh, "What is 12 + 9?")
         #expect(again == second)
         #expect(again.statistics?.reusedPromptTokens == 0)
+    }
+
+    /// Sessions of one model share the beginning of their first prompts: instructions are computed once.
+    @Test func firstPromptsShareTheirBeginning() async throws {
+        let engine = try DemoModel.engine()
+        let first = try await Answer(DemoModel.session(engine, options: Self.direct), "What is 12 + 30?")
+        let second = try await Answer(DemoModel.session(engine, options: Self.direct), "What is 12 + 39?")
+        let alone = try await Answer(DemoModel.session(DemoModel.engine(), options: Self.direct), "What is 12 + 39?")
+        #expect(first.statistics?.reusedPromptTokens == 0)
+        #expect(second == alone)
+        #expect(second.statistics!.reusedPromptTokens > second.statistics!.promptTokens / 2)
     }
 
     @Test func earlierThinkingIsDroppedUnlessItIsKept() async throws {

@@ -1,5 +1,6 @@
 import Sigma
 import SigmaConversion
+import SystemLibrary
 import Testing
 
 #if canImport(FoundationEssentials)
@@ -7,7 +8,6 @@ import Testing
 #else
     import Foundation
 #endif
-import SystemLibrary
 
 /// Models under a byte budget: the same bytes out, whatever is in memory.
 @Suite struct ExpertBudgetTests {
@@ -89,7 +89,8 @@ import SystemLibrary
         let error = #expect(throws: SigmaError.self) {
             _ = try CPUBackend(model: model, threadCount: 2, limits: MemoryLimits(memory: 8 << 20))
         }
-        guard error?.kind == .unavailable, case .raise(.memory, let least?) = error?.remedy, least.hasSuffix(" MiB") else {
+        guard error?.kind == .unavailable, case .raise(.memory, let least?) = error?.remedy, least.hasSuffix(" MiB")
+        else {
             Issue.record("\(String(describing: error))")
             return
         }

@@ -1,5 +1,6 @@
 import Sigma
 import SigmaConversion
+import SystemLibrary
 import Testing
 
 #if canImport(FoundationEssentials)
@@ -7,7 +8,6 @@ import Testing
 #else
     import Foundation
 #endif
-import SystemLibrary
 
 /// A model file that is lost while it is in use: a clear error, and everything else goes on.
 @Suite struct FaultTests {

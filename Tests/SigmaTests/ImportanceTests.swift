@@ -1,6 +1,7 @@
 import Sigma
 import SigmaConversion
 import SigmaStudies
+import SystemLibrary
 import Testing
 
 #if canImport(FoundationEssentials)
@@ -8,7 +9,6 @@ import Testing
 #else
     import Foundation
 #endif
-import SystemLibrary
 
 /// Importance matrices: gathered from a model, kept in a file, and what quantizers get of them.
 @Suite struct ImportanceTests {
@@ -16,7 +16,8 @@ import SystemLibrary
         _ model: ModelFile, _ windows: [[Int32]], threads: Int = 2, rowLimit: Int = 512
     ) throws -> ImportanceMatrix {
         let backend = try CPUBackend(model: model, threadCount: threads, rowLimit: rowLimit)
-        let gatherer = try ImportanceGatherer(engine: Engine(model: model, backend: backend), kvType: .f32)
+        let gatherer = try ImportanceGatherer(
+            engine: Engine(model: model, backend: backend), kvType: .f32, sums: ImportanceSums(model.configuration))
         for window in windows { try gatherer.add(window, isCancelled: { false }) }
         return try gatherer.result()
     }

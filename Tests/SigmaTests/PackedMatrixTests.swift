@@ -4,7 +4,9 @@ import Testing
 
 /// Quantized matrices: ggml's blocks to packed groups and back, their values, and products with them at every level.
 @Suite struct PackedMatrixTests {
-    static let types: [WeightType] = [.q8_0, .q6_k, .q4_k, .q4_0]
+    static let types = WeightType.allCases.filter(\.isQuantized)
+    /// Types whose values are computed here once more; the others' are held to the gguf package's (`QuantizerTests`).
+    private static let own: [WeightType] = [.q8_0, .q6_k, .q4_k, .q4_0]
 
     /// A matrix of random ggml blocks: every bit pattern of quants and scales, fp16 factors of ordinary size and either sign.
     struct Blocks {
@@ -20,7 +22,10 @@ import Testing
             let factors: [Int] =
                 switch type {
                 case .q6_k: [208]
-                case .q4_k: [0, 2]
+                case .q4_k, .q5_k, .q4_1, .q5_1: [0, 2]
+                case .q3_k: [108]
+                case .q2_k: [80, 82]
+                case .mxfp4: []
                 default: [0]
                 }
             for block in stride(from: 0, to: bytes.count, by: type.blockBytes) {
@@ -30,6 +35,7 @@ import Testing
                         bytes.replaceSubrange(block + offset..<block + offset + 2, with: $0)
                     }
                 }
+                if type == .mxfp4 { bytes[block] = UInt8(118 + block % 5) }
             }
         }
 
@@ -51,11 +57,27 @@ import Testing
 
         /// [rows, columns], each weight as ggml defines it.
         var values: [Float] {
-            bytes.withUnsafeBytes { bytes in
+            guard PackedMatrixTests.own.contains(type) else { return dequantized }
+            return bytes.withUnsafeBytes { bytes in
                 stride(from: 0, to: bytes.count, by: type.blockBytes).flatMap {
                     Self.values(UnsafeRawBufferPointer(rebasing: bytes[$0..<$0 + type.blockBytes]), type)
                 }
             }
+        }
+
+        private var dequantized: [Float] {
+            let packed = packed()
+            defer { packed.deallocate() }
+            var values = [Float](repeating: .nan, count: rows * columns)
+            values.withUnsafeMutableBufferPointer { values in
+                for row in 0..<rows {
+                    sigma_dequantize_row(
+                        Int32(type.rawValue),
+                        packed.baseAddress! + type.matrixBytes(rows: row / 16 * 16, columns: columns), Int32(row % 16),
+                        columns, values.baseAddress! + row * columns)
+                }
+            }
+            return values
         }
 
         private static func values(_ b: UnsafeRawBufferPointer, _ type: WeightType) -> [Float] {
@@ -123,12 +145,17 @@ import Testing
     }
 
     @Test func groupsAreAsLargeAsTheirBlocks() {
-        for type in Self.types { #expect(type.groupBytes(1536) == 16 * type.rowBytes(1536)) }
+        for type in Self.types where type != .q3_k && type != .iq4_xs {
+            #expect(type.groupBytes(1536) == 16 * type.rowBytes(1536))
+        }
+        // Their six-bit scales are bytes here.
+        #expect(WeightType.q3_k.groupBytes(1536) == 16 * (WeightType.q3_k.rowBytes(1536) + 6 * 4))
+        #expect(WeightType.iq4_xs.groupBytes(1536) == 16 * (WeightType.iq4_xs.rowBytes(1536) + 6 * 2))
         // An odd number of blocks is filled up to a whole cache line.
         #expect(WeightType.q4_0.groupBytes(32) == 320 && WeightType.q8_0.groupBytes(96) == 1664)
     }
 
-    @Test(arguments: types) func rowsHaveExactlyGGMLsValues(type: WeightType) {
+    @Test(arguments: own) func rowsHaveExactlyGGMLsValues(type: WeightType) {
         let blocks = Blocks(type, rows: 19, columns: 512, seed: 6)
         let packed = blocks.packed()
         defer { packed.deallocate() }
@@ -167,8 +194,9 @@ import Testing
                         norm += abs(product)
                     }
                     // Integer sums are exact. Factors are rounded three times, a block adds at most four rounded products and sums; with a minimum
-                    // apart from the scale (q4_k) the two parts may be larger than their difference.
-                    let parts = type == .q4_k ? 40.0 : 1.0
+                    // apart from the scale the two parts may be larger than their difference.
+                    let hasMinimum: Set<WeightType> = [.q4_k, .q5_k, .q2_k, .q4_1, .q5_1]
+                    let parts = hasMinimum.contains(type) ? 40.0 : 1.0
                     let bound = (Double(k / 32 * 4) + 8) * KernelTests.unit * norm * parts
                     #expect(
                         abs(Double(y[i * n + j]) - exact) <= bound, "n \(n) k \(k) m \(m): \(y[i * n + j]) \(exact)")
@@ -178,8 +206,7 @@ import Testing
     }
 
     /// The largest quants of either sign, where 16-bit sums of pairs could saturate.
-    @Test(arguments: KernelTests.levels, types) func extremeQuantsDoNotSaturate(level: String, type: WeightType) throws
-    {
+    @Test(arguments: KernelTests.levels, own) func extremeQuantsDoNotSaturate(level: String, type: WeightType) throws {
         let kernels = try KernelTests.kernels(level)
         for (fill, quant) in [
             (UInt8(0x80), Int8(-127)), (0x80, 127), (0x7f, 127), (0xff, -127), (0xff, 127), (0, -127),

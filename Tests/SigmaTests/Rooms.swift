@@ -14,7 +14,11 @@ struct RoomTable {
             var uses: Set<String> = []
             for name in Self.names(cells[3]) {
                 let inside = allowed.map(\.room).filter { $0.hasPrefix(name + "/") }
-                if cells[3].contains("all rooms of"), !inside.isEmpty { uses.formUnion(inside) } else { uses.insert(name) }
+                if cells[3].contains("all rooms of"), !inside.isEmpty {
+                    uses.formUnion(inside)
+                } else {
+                    uses.insert(name)
+                }
             }
             allowed.append((room, uses))
         }
@@ -76,7 +80,10 @@ struct RoomSources {
             let hasRooms = ["Sigma", "SigmaBase", "SigmaStudies"].contains(path[0])
             guard !hasRooms || path.count > 2 else { continue }
             sources.append(
-                (hasRooms ? path[0] + "/" + path[1] : path[0], path.last!, try String(contentsOf: file, encoding: .utf8)))
+                (
+                    hasRooms ? path[0] + "/" + path[1] : path[0], path.last!,
+                    try String(contentsOf: file, encoding: .utf8)
+                ))
         }
         self.init(sources)
     }
@@ -119,7 +126,8 @@ struct RoomSources {
 
     static func definitions(_ code: String) -> [String] {
         code.split(separator: "\n").compactMap { line in
-            guard let first = line.first, !first.isWhitespace, !line.hasPrefix("private"), !line.hasPrefix("fileprivate")
+            guard let first = line.first, !first.isWhitespace, !line.hasPrefix("private"),
+                !line.hasPrefix("fileprivate")
             else { return nil }
             let pattern =
                 /^(?:(?:public|package|internal|open|final|indirect|nonisolated|@\w+(?:\([^)]*\))?)\s+)*(?:struct|class|enum|protocol|actor|typealias|func|let|var)\s+([A-Za-z_]\w*)/

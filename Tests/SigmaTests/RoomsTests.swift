@@ -52,11 +52,15 @@ import Testing
             ("Sigma/CPU", "Fine.swift", "// Weights\nlet text = \"Weights \\(1)\"\nlet cpu: Backend? = nil\n"),
             ("Sigma/CPU", "Planted.swift", "final class CPU {\n    var weights: Weights\n}\n"),
             ("Sigma/Model", "Upwards.swift", "func f(_ backend: any Backend) {}\n"),
-            ("Sigma/Model", "Own.swift", "enum Table {\n    private struct CPU { let backend: Table }\n    let cpus: [CPU]\n}\n"),
+            (
+                "Sigma/Model", "Own.swift",
+                "enum Table {\n    private struct CPU { let backend: Table }\n    let cpus: [CPU]\n}\n"
+            ),
         ])
         #expect(
             sources.violations(Self.planted) == [
-                "Sigma/CPU/Planted.swift: Weights of Sigma/Model", "Sigma/Model/Upwards.swift: Backend of Sigma/Backend",
+                "Sigma/CPU/Planted.swift: Weights of Sigma/Model",
+                "Sigma/Model/Upwards.swift: Backend of Sigma/Backend",
             ])
     }
 

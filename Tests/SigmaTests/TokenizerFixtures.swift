@@ -3,7 +3,7 @@ import Sigma
 
 /// The vocabularies and cases in Tests/Fixtures/tokenizer; `Models/tokenizer_goldens.py` makes them and says what the files hold.
 enum TokenizerFixtures {
-    static let names = ["o200k", "gpt2", "qwen2", "qwen2-ignoring-merges"]
+    static let names = ["o200k", "gpt2", "qwen2", "qwen2-ignoring-merges", "llama3", "smollm"]
 
     struct Case {
         var recognizingSpecials: Bool

@@ -13,7 +13,11 @@
 #include "sigma_kv.h"
 
 // GGUF's numbers.
-enum { SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q4_0 = 2, SIGMA_Q8_0 = 8, SIGMA_Q4_K = 12, SIGMA_Q6_K = 14, SIGMA_BF16 = 30 };
+enum {
+    SIGMA_F32 = 0, SIGMA_F16 = 1, SIGMA_Q4_0 = 2, SIGMA_Q4_1 = 3, SIGMA_Q5_0 = 6, SIGMA_Q5_1 = 7, SIGMA_Q8_0 = 8, SIGMA_Q2_K = 10,
+    SIGMA_Q3_K = 11, SIGMA_Q4_K = 12, SIGMA_Q5_K = 13, SIGMA_Q6_K = 14, SIGMA_IQ4_NL = 20, SIGMA_IQ4_XS = 23, SIGMA_BF16 = 30,
+    SIGMA_MXFP4 = 39
+};
 
 // Positions per block of attention's online softmax.
 enum { SIGMA_ATTENTION_BLOCK = 64 };

@@ -23,7 +23,8 @@ package struct BackendReport: Sendable {
     package var memory: Memory
 
     package init(
-        name: String, instructionSet: String? = nil, threads: Int? = nil, deviceName: String? = nil, architecture: String? = nil,
+        name: String, instructionSet: String? = nil, threads: Int? = nil, deviceName: String? = nil,
+        architecture: String? = nil,
         experts: ExpertStatistics, head: HeadStatistics, screensHead: Bool = false, expertCacheBytes: Int,
         memory: Memory
     ) {

@@ -111,14 +111,18 @@ final class CPUAttention: TeamOperation, @unchecked Sendable {
     override func perform(_ member: Int32) {
         let layer = layer
         let c = configuration
-        let normed = context.normalizeRows(layer.attentionNorm, quantized: layer.quantizesAttentionInput, list: 0, member)
+        let normed = context.normalizeRows(
+            layer.attentionNorm, quantized: layer.quantizesAttentionInput, list: 0, member)
         if context.isFewRows && c.headDim % Int(SIGMA_GROUP) == 0 {
             projectHeads(layer, normed, member)
         } else {
             projectRows(layer, normed, member)
         }
         while let item = team.take(3, of: plan.items.count, member) { attendItem(plan.items[item], member) }
-        if context.isFewRows { context.prefetch(layer.output, team.share(member, of: CPUContext.tiles(c.hiddenSize)) * CPUContext.outputTile) }
+        if context.isFewRows {
+            context.prefetch(
+                layer.output, team.share(member, of: CPUContext.tiles(c.hiddenSize)) * CPUContext.outputTile)
+        }
         team.barrier(member)
 
         if layer.output.type.isQuantized && !quantizesAttendedByHead {

@@ -13,7 +13,8 @@ extension CPUBackend: ActivationSource {
         case .normed: return copy(context.activations.normed.base, c.hiddenSize)
         case .query:
             return (0..<rowCount * c.headCount).flatMap { head in
-                UnsafeBufferPointer(start: attention.buffers.queries.base + head * context.paddedHeadDim, count: c.headDim)
+                UnsafeBufferPointer(
+                    start: attention.buffers.queries.base + head * context.paddedHeadDim, count: c.headDim)
             }
         case .attended: return copy(attention.buffers.attended.base, c.queryWidth)
         case .routerScores: return copy(plan.scores, c.expertCount)
@@ -30,7 +31,8 @@ extension CPUBackend: ActivationSource {
             guard let mlp = feedForward.layer.alwaysOn else { return [] }
             return (0..<rowCount).flatMap { row in
                 UnsafeBufferPointer(
-                    start: feedForward.buffers.gated.base + (rowCount * choices + row) * context.gatedWidth, count: mlp.gate.rows)
+                    start: feedForward.buffers.gated.base + (rowCount * choices + row) * context.gatedWidth,
+                    count: mlp.gate.rows)
             }
         }
     }

@@ -15,7 +15,8 @@ extension CPUBackend: HeadExperiments {
         for (index, row) in rows.enumerated() {
             states.withUnsafeMutableBufferPointer {
                 kernels.rms_norm(
-                    context.activations.residual.base + row * hidden, context.weights.finalNorm.pointer, context.configuration.rmsNormEpsilon,
+                    context.activations.residual.base + row * hidden, context.weights.finalNorm.pointer,
+                    context.configuration.rmsNormEpsilon,
                     $0.baseAddress! + index * hidden, Int32(hidden))
             }
         }

@@ -167,7 +167,8 @@ extension CPUBackend: BackendReporting {
 
     package var report: BackendReport {
         BackendReport(
-            name: "cpu", instructionSet: instructionSet.name, threads: threadCount, experts: expertStatistics, head: headStatistics,
+            name: "cpu", instructionSet: instructionSet.name, threads: threadCount, experts: expertStatistics,
+            head: headStatistics,
             screensHead: screensHead, expertCacheBytes: expertCacheBytes, memory: .host(memoryPlan))
     }
 }

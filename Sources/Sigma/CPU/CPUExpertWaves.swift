@@ -62,7 +62,9 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
 
         while true {
             addGroups(of: layer, to: plan)
-            while let item = team.take(1, of: plan.pointee.gateItems, member) { feedForward.gateAndUp(item, plan, member) }
+            while let item = team.take(1, of: plan.pointee.gateItems, member) {
+                feedForward.gateAndUp(item, plan, member)
+            }
             team.barrier(member)
             while let item = team.take(2, of: plan.pointee.downItems, member) { feedForward.down(item, plan, member) }
             if wave.isLast { break }

@@ -153,7 +153,8 @@ final class CPUFeedForward: TeamOperation, @unchecked Sendable {
             while let block = team.take(0, of: blocks, member) {
                 let rows = block * Self.routerRows..<min((block + 1) * Self.routerRows, rowCount)
                 for row in rows { context.normalize(row: row, to: row, layer.feedForwardNorm, quantized: quantized) }
-                score(rows: rows, experts: 0..<c.expertCount, context.activations.normed.base + rows.lowerBound * hidden)
+                score(
+                    rows: rows, experts: 0..<c.expertCount, context.activations.normed.base + rows.lowerBound * hidden)
                 for row in rows { choose(row) }
             }
             team.barrier(member)
@@ -190,7 +191,8 @@ final class CPUFeedForward: TeamOperation, @unchecked Sendable {
             let slot = group.firstSlot + done
             var input = normed
             input.index = UnsafePointer(plan.pointee.slotRows + slot)
-            context.multiply(group.gate, first, count, input, rows: piece, gateOut, stride: CPUContext.outputTile, member)
+            context.multiply(
+                group.gate, first, count, input, rows: piece, gateOut, stride: CPUContext.outputTile, member)
             context.multiply(group.up, first, count, input, rows: piece, upOut, stride: CPUContext.outputTile, member)
             for i in 0..<piece {
                 let gated = buffers.gated.base + (slot + i) * context.gatedWidth + first
@@ -198,7 +200,8 @@ final class CPUFeedForward: TeamOperation, @unchecked Sendable {
                     gateOut + i * CPUContext.outputTile, upOut + i * CPUContext.outputTile, gated, Int32(count))
                 if group.down.type.isQuantized {
                     kernels.quantize_activations(
-                        gated, buffers.gatedQuantized.base + (slot + i) * (context.gatedWidth / 32) + first / 32, Int32(count)
+                        gated, buffers.gatedQuantized.base + (slot + i) * (context.gatedWidth / 32) + first / 32,
+                        Int32(count)
                     )
                 }
             }
@@ -225,7 +228,8 @@ final class CPUFeedForward: TeamOperation, @unchecked Sendable {
         while done < group.count {
             let piece = min(StepPath.rowPiece, group.count - done)
             let slot = group.firstSlot + done
-            let input = context.input(buffers.gated.base, buffers.gatedQuantized, width: context.gatedWidth, first: slot)
+            let input = context.input(
+                buffers.gated.base, buffers.gatedQuantized, width: context.gatedWidth, first: slot)
             context.multiply(group.down, first, count, input, rows: piece, out, stride: CPUContext.outputTile, member)
             for i in 0..<piece {
                 let row = Int(plan.pointee.slotRows[slot + i])

@@ -30,7 +30,10 @@ package final class ThreadTeam: @unchecked Sendable {
             keepsToProcessors = false
         }
         sigma_team_run(
-            team, { context, member in Unmanaged<TeamOperation>.fromOpaque(context!)._withUnsafeGuaranteedRef { $0.perform(member) } },
+            team,
+            { context, member in
+                Unmanaged<TeamOperation>.fromOpaque(context!)._withUnsafeGuaranteedRef { $0.perform(member) }
+            },
             Unmanaged.passUnretained(operation).toOpaque())
     }
 

@@ -164,6 +164,12 @@ package final class Engine: Sendable {
         run(generation as any StepWork, onEnd: onEnd)
     }
 
+    /// Whether tokens/s of all together matter alone, as in batches, and nobody waits for a single answer.
+    package var favorsThroughput: Bool {
+        get { scheduler.favorsThroughput }
+        set { scheduler.favorsThroughput = newValue }
+    }
+
     /// Work was cancelled, or a reader has room again.
     func wake() { scheduler.wake() }
 }

@@ -12,6 +12,8 @@ package struct GenerationRequest: Sendable {
     package var scoresPrompt: Bool
     /// With whom beginnings are shared; nil: with nobody, and none is kept.
     package var sharing: PrefixSharing?
+    /// What of it is kept for others.
+    package var keeping = PrefixKeeping.promptAndAnswer
     /// Sees how the tokens are routed, on the engine's thread; nil: nothing is recorded.
     package var routingObserver: (any RoutingObserver)?
     /// What the answer, behind its thinking, must be; nil: anything.
@@ -202,7 +204,7 @@ package final class Generation: StepWork, @unchecked Sendable {
             statistics.timeToFirstToken = monotonicTime() - startTime
             promptExpertReads = meter?.expertReads ?? 0
         }
-        if isPrompt { keepPrefix() }
+        if isPrompt, request.keeping != .nothing { keepPrefix() }
         if wantsPromptPositions {
             onEvent(.promptLogProbabilities(promptPositions.compactMap { $0 }))
             promptPositions = []
@@ -337,10 +339,11 @@ package final class Generation: StepWork, @unchecked Sendable {
     private func finish(_ reason: FinishReason, atStopString: Bool = false) -> Bool {
         hasEnded = true
         // What it generated can be the beginning of the conversation's next request.
-        if hasChosen { keepPrefix() }
+        if hasChosen, request.keeping == .promptAndAnswer { keepPrefix() }
         endedAtStopString = atStopString
         statistics.reason = reason
         let remainder = text.finish(atStopString: atStopString) { give($0) }
+        if atStopString { statistics.stopString = text.stopString }
         if let meter { statistics.engine = meter.activity(promptExpertReads: promptExpertReads) }
         onEvent(.finished(statistics, remainder: remainder))
         return false

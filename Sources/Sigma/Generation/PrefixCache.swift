@@ -8,6 +8,15 @@ package struct PrefixSharing: Sendable, Hashable {
     package init(salt: String? = nil) { self.salt = salt }
 }
 
+/// What of a sequence is kept for others.
+package enum PrefixKeeping: Sendable {
+    case nothing
+    /// The prompt, once it was read.
+    case prompt
+    /// And in the end all of it: the next request of a conversation begins with it.
+    case promptAndAnswer
+}
+
 /// Beginnings of sequences, kept with their tokens for requests that begin with the same ones. Any thread may call.
 ///
 /// An entry holds blocks of keys and values that sequences and other entries may hold, too. It costs the blocks that no other entry holds, and

@@ -1,13 +1,16 @@
 extension ChatFormat {
     /// What comes before the assistant's words; nil if the tokenizer lacks a special token of the format.
     package func assistantHeader(_ tokenizer: Tokenizer) -> [Int32]? {
-        switch style {
-        case .sigma: tokenizer.idOfSpecial(named: "<|assistant|>").map { [$0] }
-        case .chatml:
-            tokenizer.idOfSpecial(named: "<|im_start|>").map {
-                [$0] + tokenizer.encode("assistant\n", recognizingSpecials: false)
+        var ids: [Int32] = []
+        for mark in style.turnStart(.assistant) {
+            switch mark {
+            case .special(let name):
+                guard let id = tokenizer.idOfSpecial(named: name) else { return nil }
+                ids.append(id)
+            case .text(let text): ids += tokenizer.encode(text, recognizingSpecials: false)
             }
         }
+        return ids
     }
 }
 
@@ -43,72 +46,59 @@ package struct Prompt: Sendable, Equatable {
         precondition(!continuesLast || continued?.role == .assistant, "only an answer can be continued")
         let turns = continuesLast ? turns.dropLast() : turns[...]
         var builder = Builder(tokenizer: tokenizer)
+        let style = format.style
         // Paper, Table 5: the thinking prompt is appended to the system prompt.
         let instructions = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }.joined(separator: " ")
         start = thinks && !continuesLast ? (format.opensThinking ? .thinking : .undetermined) : .answer
-        switch format.style {
-        case .sigma:
-            if let bos = tokenizer.bos { builder.add(id: bos) }
-            if !instructions.isEmpty { try builder.addSigma("system", instructions) }
-            // The history of an answer is the same whether it was thought about or not.
-            let noThinking = format.thinks ? Self.noThinking : ""
-            let opening = tokenizer.encode(noThinking, recognizingSpecials: false)
-            for turn in turns {
-                if let ids = turn.tokens(opening: opening, keepsThinking: keepsThinking) {
-                    try builder.add(special: "<|assistant|>")
-                    builder.add(ids: ids)
-                    try builder.add(special: "<|end|>")
-                } else if turn.role == .assistant {
-                    let thinking = turn.thinking(keepsThinking) ?? noThinking
-                    try builder.addSigma("assistant", thinking + turn.answer)
-                } else {
-                    try builder.addSigma(turn.role.rawValue, turn.text)
-                }
+        if tokenizer.addsBos || style.beginsText, let bos = tokenizer.bos { builder.add(id: bos) }
+        if !instructions.isEmpty {
+            try builder.add(.system, format.systemPrefix + format.trimmed(instructions), style)
+        } else if !format.defaultSystem.isEmpty, turns.first?.role != .system {
+            try builder.add(.system, format.defaultSystem, style)
+        }
+        // The history of an answer in Sigma's format is the same whether it was thought about or not.
+        let isSigma = style == .sigma
+        let noThinking = isSigma && format.thinks ? Self.noThinking : ""
+        let opening = tokenizer.encode(noThinking, recognizingSpecials: false)
+        for turn in turns {
+            let role = turn.role.inMarkup
+            if let ids = turn.tokens(opening: opening, keepsThinking: keepsThinking) {
+                try builder.add(marks: style.turnStart(role))
+                builder.add(ids: ids)
+                try builder.add(marks: style.turnEnd(role))
+            } else if turn.role == .assistant {
+                let thinking = turn.thinking(keepsThinking, style) ?? noThinking
+                try builder.add(role, thinking + format.trimmed(turn.answer), style)
+            } else {
+                try builder.add(role, format.trimmed(turn.text), style)
             }
-            guard asksForAnswer else { break }
-            try builder.add(special: "<|assistant|>")
+        }
+        if asksForAnswer {
+            try builder.add(marks: style.turnStart(.assistant))
             if let continued {
-                builder.add(text: (format.thinks ? continued.thinking(true) ?? noThinking : "") + continued.answer)
-                break
-            }
-            answerStart = builder.tokens.count
-            if !thinks {
-                builder.add(text: noThinking)
-            } else if format.opensThinking {
-                builder.add(text: "<think>")
-            }
-        case .chatml:
-            if tokenizer.addsBos, let bos = tokenizer.bos { builder.add(id: bos) }
-            if !instructions.isEmpty { try builder.addChatML("system", instructions) }
-            for turn in turns {
-                if let ids = turn.tokens(opening: [], keepsThinking: keepsThinking) {
-                    try builder.add(special: "<|im_start|>")
-                    builder.add(text: "assistant\n")
-                    builder.add(ids: ids)
-                    try builder.add(special: "<|im_end|>")
-                    builder.add(text: "\n")
-                } else {
-                    try builder.addChatML(turn.role.rawValue, turn.chatML(keepsThinking))
+                if isSigma {
+                    builder.add(text: format.thinks ? continued.thinking(true, style) ?? noThinking : "")
+                } else if format.thinks {
+                    try builder.addThinking(continued.reasoningLines)
                 }
-            }
-            guard asksForAnswer else { break }
-            try builder.add(special: "<|im_start|>")
-            builder.add(text: "assistant\n")
-            if let continued {
-                if format.thinks { try builder.addChatMLThinking(continued.reasoningLines) }
                 builder.add(text: continued.answer)
-                break
-            }
-            // Where the tags are text they are encoded together with the header, and no token begins between them.
-            if start == .undetermined || !format.thinks || tokenizer.idOfSpecial(named: "<think>") != nil {
-                builder.flush()
-                answerStart = builder.tokens.count
-            }
-            if !thinks && format.thinks {
-                try builder.addChatMLThinking("")
-            } else if thinks && format.opensThinking {
-                try builder.addTag("<think>")
-                builder.add(text: "\n")
+            } else {
+                // Where the tags are text they are encoded together with the header's, and no token begins between them.
+                let isApart =
+                    builder.text.isEmpty || start == .undetermined || !format.thinks
+                    || tokenizer.idOfSpecial(named: "<think>") != nil
+                if isApart {
+                    builder.flush()
+                    answerStart = builder.tokens.count
+                }
+                if isSigma {
+                    builder.add(text: !thinks ? noThinking : format.opensThinking ? "<think>" : "")
+                } else if !thinks && format.thinks {
+                    try builder.addThinking("")
+                } else if thinks && format.opensThinking {
+                    try builder.addTag("<think>")
+                    builder.add(text: style.thinkingGap)
+                }
             }
         }
         tokens = builder.finish()
@@ -151,9 +141,7 @@ package struct Prompt: Sendable, Equatable {
             guard let id = tokenizer.idOfSpecial(named: name) else {
                 throw SigmaError(
                     .damaged, "the chat format needs the special token \(name), which the tokenizer does not have",
-                    remedy:
-                        "Use --raw with the model's own markup, or convert the checkpoint with its own tokenizer files."
-                )
+                    remedy: .anyOf([.writeMarkup, "Convert the checkpoint with its own tokenizer files."]))
             }
             add(id: id)
         }
@@ -163,21 +151,24 @@ package struct Prompt: Sendable, Equatable {
             if let id = tokenizer.idOfSpecial(named: name) { add(id: id) } else { add(text: name) }
         }
 
-        mutating func addSigma(_ role: String, _ content: String) throws {
-            try add(special: "<|\(role)|>")
+        mutating func add(marks: [ChatFormat.Style.Mark]) throws {
+            for mark in marks {
+                switch mark {
+                case .special(let name): try add(special: name)
+                case .text(let text): add(text: text)
+                }
+            }
+        }
+
+        /// A whole turn.
+        mutating func add(_ role: ChatFormat.Style.Role, _ content: String, _ style: ChatFormat.Style) throws {
+            try add(marks: style.turnStart(role))
             add(text: content)
-            try add(special: "<|end|>")
+            try add(marks: style.turnEnd(role))
         }
 
-        mutating func addChatML(_ role: String, _ content: String) throws {
-            try add(special: "<|im_start|>")
-            add(text: role + "\n" + content)
-            try add(special: "<|im_end|>")
-            add(text: "\n")
-        }
-
-        /// Thinking that is over: perhaps before it began.
-        mutating func addChatMLThinking(_ lines: String) throws {
+        /// Thinking that is over, on lines of its own: perhaps before it began.
+        mutating func addThinking(_ lines: String) throws {
             try addTag("<think>")
             add(text: lines.isEmpty ? "\n\n" : "\n\(lines)\n")
             try addTag("</think>")
@@ -217,12 +208,6 @@ extension Turn {
         return String(text.unicodeScalars.drop { $0 == "\n" })
     }
 
-    /// As Qwen's templates write a turn: kept thinking stands alone on its lines.
-    fileprivate func chatML(_ keepsThinking: Bool) -> String {
-        guard role == .assistant, keepsThinking, !reasoning.isEmpty else { return answer }
-        return "<think>\n\(reasoningLines)\n</think>\n\n" + answer
-    }
-
     /// The thinking without the line ends around it.
     fileprivate var reasoningLines: String {
         var thinking = reasoning.unicodeScalars.drop { $0 == "\n" }
@@ -230,9 +215,31 @@ extension Turn {
         return String(thinking)
     }
 
-    /// The thinking with its tags, if it is there and to be kept.
-    fileprivate func thinking(_ isKept: Bool) -> String? {
-        isKept && !reasoning.isEmpty ? "<think>\(reasoning)</think>" : nil
+    /// The thinking with its tags, if it is there and to be kept: as Qwen's templates write it, on lines of its own, except in Sigma's format.
+    fileprivate func thinking(_ isKept: Bool, _ style: ChatFormat.Style) -> String? {
+        guard isKept, !reasoning.isEmpty, role == .assistant else { return nil }
+        return style == .sigma ? "<think>\(reasoning)</think>" : "<think>\n\(reasoningLines)\n</think>\n\n"
+    }
+}
+
+extension Turn.Role {
+    fileprivate var inMarkup: ChatFormat.Style.Role {
+        switch self {
+        case .user: .user
+        case .assistant: .assistant
+        case .system: .system
+        }
+    }
+}
+
+extension ChatFormat {
+    /// A message as it stands in its turn.
+    fileprivate func trimmed(_ text: String) -> String {
+        guard trimsMessages else { return text }
+        var text = text
+        text.removeLeadingSpace()
+        text.removeTrailingSpace()
+        return text
     }
 }
 

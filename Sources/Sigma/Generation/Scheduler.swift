@@ -1,3 +1,5 @@
+import Synchronization
+
 /// Runs the steps of all live work on one thread.
 ///
 /// A step is one batch: a token of every answer that is past its prompt, and pieces of prompts, as far as the row limit and the time that answers
@@ -29,6 +31,8 @@ final class Scheduler: @unchecked Sendable {
     private var incoming: [Job] = []
     private var isWoken = false
     private var isClosed = false
+    /// Whether tokens/s of all matter alone, and nobody waits for an answer: prompts are then read as soon as there is a place.
+    private let throughput = Atomic<Bool>(false)
     // The thread's own.
     private let forwardPass: ForwardPass
     private let memory: any StepMemory
@@ -62,6 +66,11 @@ final class Scheduler: @unchecked Sendable {
     }
 
     // MARK: - From any thread
+
+    var favorsThroughput: Bool {
+        get { throughput.load(ordering: .relaxed) }
+        set { throughput.store(newValue, ordering: .relaxed) }
+    }
 
     /// - Throws: `SigmaError(.unavailable)` if the system gives no thread.
     func startThread() throws { try NativeThread { self.work() }.detach() }
@@ -143,7 +152,9 @@ final class Scheduler: @unchecked Sendable {
         for job in live.filter({ $0.isParked && !$0.work.isPaused }).sorted(by: { $0.arrival < $1.arrival }) {
             let isAlone = !live.contains { !$0.isParked && !$0.work.isPaused }
             let positions = job.work.timeline.tokens.count + 1 + KVBlockLayout.length
-            guard isAlone || memory.hasRoom(for: job.sequence, positions: positions) else { return }
+            while !isAlone, !memory.hasRoom(for: job.sequence, positions: positions) {
+                guard prefixes.evictOne() else { return }
+            }
             job.isParked = false
         }
     }
@@ -188,7 +199,7 @@ final class Scheduler: @unchecked Sendable {
         let waiting = live.count { !$0.isParked && !$0.work.isPaused }
         let rowLimit = waiting > 1 ? memory.sharedRowLimit : memory.rowLimit
         let reading = live.count { !$0.isParked && !$0.work.isPaused && $0.isReading }
-        isShared = reading > 0 && reading < waiting
+        isShared = reading > 0 && reading < waiting && !favorsThroughput
         var promptRows = isShared ? pacing.promptRows : rowLimit
         let limit = forwardPass.backend.rowsAreIndependent ? waiting : 1
         for job in live where !job.isParked && !job.work.isPaused {
@@ -202,7 +213,8 @@ final class Scheduler: @unchecked Sendable {
             let isReading = job.isReading
             guard !isReading || promptRows > 0 else { continue }
             let wanted = min(
-                missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count, isReading ? promptRows : pending)
+                missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count,
+                isReading ? promptRows : pending)
             let count = memory.room(for: job.sequence, limit: wanted, beside: batch)
             guard count > 0 else {
                 // Those that are in the step already may be what is in the way: they can be parked, so the step is composed again.

@@ -203,11 +203,14 @@ public final class Session: Sendable {
                 return
             }
             let record = AnswerRecord()
+            var generationRequest = GenerationRequest(
+                tokens: prompt.tokens, start: prompt.start, options: request.options,
+                // Who watches routing sees every token computed.
+                sharing: observer == nil ? PrefixSharing() : nil, routingObserver: observer, constraint: constraint)
+            // Other sessions may begin with the same instructions. Later turns are in this session's own timeline.
+            generationRequest.keeping = turns.count == 1 ? .prompt : .nothing
             let generation = try Generation(
-                GenerationRequest(
-                    tokens: prompt.tokens, start: prompt.start, options: request.options, routingObserver: observer,
-                    constraint: constraint),
-                on: timeline, engine: engine, hasReader: { channel.hasRoom() }
+                generationRequest, on: timeline, engine: engine, hasReader: { channel.hasRoom() }
             ) { event in
                 record.take(event)
                 request.onEvent?(event)

@@ -43,7 +43,9 @@ enum SessionFile {
         var offset = bytes.count
         try sequence?.forEachStoredBlock { block in
             try file.write(block, at: offset)
-            try withUnsafeBytes(of: CRC32C.checksum(block).littleEndian) { try file.write($0, at: offset + block.count) }
+            try withUnsafeBytes(of: CRC32C.checksum(block).littleEndian) {
+                try file.write($0, at: offset + block.count)
+            }
             offset += block.count + 4
         }
         try file.finish(size: size)

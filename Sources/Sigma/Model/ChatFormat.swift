@@ -1,11 +1,18 @@
 /// How a conversation becomes a prompt. Kept in the model file, so that nothing is guessed at run time.
 package struct ChatFormat: Sendable, Equatable {
     /// The turn markup.
-    package enum Style: String, Sendable {
+    package enum Style: String, Sendable, CaseIterable {
         /// `<|role|>content<|end|>`, no newlines, bos first (Sigma).
         case sigma
         /// `<|im_start|>role\ncontent<|im_end|>\n` (Qwen).
         case chatml
+        /// `<|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>`, bos first.
+        case llama3
+        /// System prompt, `<｜User｜>content`, `<｜Assistant｜>content<｜end▁of▁sentence｜>`, bos first (DeepSeek's distillations).
+        case deepseek
+
+        /// For messages.
+        package static let names = "sigma, chatml, llama3 or deepseek"
     }
 
     package var style: Style
@@ -13,6 +20,12 @@ package struct ChatFormat: Sendable, Equatable {
     package var thinks: Bool
     /// Whether the prompt itself ends with `<think>` when thinking; otherwise the model writes it.
     package var opensThinking: Bool
+    /// The system turn of a conversation without a system prompt; empty: there is none.
+    package var defaultSystem = ""
+    /// What a system turn has before the system prompt.
+    package var systemPrefix = ""
+    /// Whether white space around messages is dropped.
+    package var trimsMessages = false
     /// Appended to the system prompt when thinking (paper, Table 5).
     package var thinkingPrompt: String
     /// Put before `</think>` when the thinking budget ends (paper, 4.3).

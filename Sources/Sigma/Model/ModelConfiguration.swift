@@ -24,6 +24,8 @@ public struct ModelConfiguration: Sendable, Equatable {
         case yarn(
             factor: Float, originalContext: Int, betaFast: Float, betaSlow: Float, attentionFactor: Float?,
             truncate: Bool)
+        /// Each pair of a head's dimensions has a divisor of its own [headDim / 2] (Llama 3).
+        case divided(by: [Float])
     }
 
     public var vocabularySize: Int

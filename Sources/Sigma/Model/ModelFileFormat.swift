@@ -113,6 +113,11 @@ extension ModelConfiguration {
         case .none: break
         case .linear(let factor):
             return outside(factor, 1e-3...1e6, "RoPE scaling's factor")
+        case .divided(let divisors):
+            if divisors.count != headDim / 2 {
+                return "RoPE scaling: expected \(headDim / 2) divisors, one for each pair, found \(divisors.count)"
+            }
+            return divisors.lazy.compactMap { outside($0, 1e-3...1e6, "RoPE scaling's divisors") }.first
         case .yarn(let factor, let original, let fast, let slow, let attention, _):
             let problems = [
                 outside(factor, 1e-3...1e6, "RoPE scaling's factor"),

@@ -39,6 +39,9 @@ package enum ModelFileMetadata {
             writer.set("sigma.rope.scaling.yarn_beta_slow", slow)
             writer.set("sigma.rope.scaling.yarn_truncate", truncate)
             if let attention { writer.set("sigma.rope.scaling.attn_factor", attention) }
+        case .divided(let divisors):
+            writer.set("sigma.rope.scaling.type", "divided")
+            writer.set("sigma.rope.scaling.divisors", divisors)
         }
         writer.set("sigma.tied_embeddings", c.tiedEmbeddings)
     }
@@ -85,7 +88,7 @@ package enum ModelFileMetadata {
         return configuration
     }
 
-    private static func ropeScaling(_ keys: KeyReader) throws -> ModelConfiguration.RopeScaling {
+    package static func ropeScaling(_ keys: KeyReader) throws -> ModelConfiguration.RopeScaling {
         let prefix = "sigma.rope.scaling."
         let type = try keys.string(prefix + "type")
         switch type {
@@ -100,7 +103,8 @@ package enum ModelFileMetadata {
                 betaSlow: try keys.float(prefix + "yarn_beta_slow"),
                 attentionFactor: hasFactor ? try keys.float(prefix + "attn_factor") : nil,
                 truncate: try keys.bool(prefix + "yarn_truncate"))
-        default: throw keys.failure(prefix + "type", "expected none, linear or yarn, found '\(type)'")
+        case "divided": return .divided(by: try keys.floats(prefix + "divisors"))
+        default: throw keys.failure(prefix + "type", "expected none, linear, yarn or divided, found '\(type)'")
         }
     }
 
@@ -110,6 +114,9 @@ package enum ModelFileMetadata {
         writer.set("sigma.chat.style", format.style.rawValue)
         writer.set("sigma.chat.thinks", format.thinks)
         writer.set("sigma.chat.opens_thinking", format.opensThinking)
+        if !format.defaultSystem.isEmpty { writer.set("sigma.chat.default_system", format.defaultSystem) }
+        if !format.systemPrefix.isEmpty { writer.set("sigma.chat.system_prefix", format.systemPrefix) }
+        if format.trimsMessages { writer.set("sigma.chat.trims_messages", true) }
         writer.set("sigma.chat.thinking_prompt", format.thinkingPrompt)
         writer.set("sigma.chat.closing_phrase", format.closingPhrase)
         writer.set("sigma.chat.stop_tokens", format.stopTokens)
@@ -121,13 +128,19 @@ package enum ModelFileMetadata {
         guard keys.has("sigma.chat.style") else { return nil }
         let stops = try keys.integers("sigma.chat.stop_tokens")
         guard let bad = stops.first(where: { !(0..<vocabularySize).contains($0) }) else {
-            return ChatFormat(
-                style: try keys.choice("sigma.chat.style", ChatFormat.Style.init, "sigma or chatml"),
+            var format = ChatFormat(
+                style: try keys.choice("sigma.chat.style", ChatFormat.Style.init, ChatFormat.Style.names),
                 // Files from before there was the key are of models that think.
                 thinks: keys.has("sigma.chat.thinks") ? try keys.bool("sigma.chat.thinks") : true,
                 opensThinking: try keys.bool("sigma.chat.opens_thinking"),
                 thinkingPrompt: try keys.string("sigma.chat.thinking_prompt"),
                 closingPhrase: try keys.string("sigma.chat.closing_phrase"), stopTokens: stops.map { Int32($0) })
+            func text(_ key: String) throws -> String { keys.has(key) ? try keys.string(key) : "" }
+            format.defaultSystem = try text("sigma.chat.default_system")
+            format.systemPrefix = try text("sigma.chat.system_prefix")
+            let trims = "sigma.chat.trims_messages"
+            format.trimsMessages = keys.has(trims) ? try keys.bool(trims) : false
+            return format
         }
         throw keys.failure("sigma.chat.stop_tokens", "expected token ids below \(vocabularySize), found \(bad)")
     }

@@ -43,6 +43,8 @@ package enum ModelFileTokenizer {
             case .gpt2: "gpt-2"
             case .qwen2: "qwen2"
             case .o200k: "gpt-4o"
+            case .llama3: "llama-bpe"
+            case .smollm: "smollm"
             }
         writer.set("tokenizer.ggml.pre", pre)
         let texts = (0..<count).map { id -> [UInt8] in
@@ -95,7 +97,7 @@ package enum ModelFileTokenizer {
             tokens: try tokenTable(keys, texts, kinds), kinds: kinds,
             mergeRule: try mergeRule(keys, count: texts.count),
             pattern: try keys.choice(
-                patternKey, TokenizerDefinition.SplitPattern.init, "gpt2, qwen2 or o200k"),
+                patternKey, TokenizerDefinition.SplitPattern.init, TokenizerDefinition.SplitPattern.names),
             normalizer: try keys.choice(
                 normalizerKey, TokenizerDefinition.Normalizer.init, "none or nfc"),
             bos: bos, eos: eos, addsBos: addsBos, matching: try matching(keys, count: texts.count))

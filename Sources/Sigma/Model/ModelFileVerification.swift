@@ -78,7 +78,7 @@ extension WeightMatrix {
                 case .f32: isFinite32(place)
                 case .bf16: isFinite16(place, exponent: 0x7f80, step: 0x0080)
                 case .f16: isFinite16(place, exponent: 0x7c00, step: 0x0400)
-                case .q4_0, .q8_0, .q4_k, .q6_k: sigma_group_is_finite(Int32(type.rawValue), place, columns) != 0
+                default: sigma_group_is_finite(Int32(type.rawValue), place, columns) != 0
                 }
             if !isFinite { return row }
         }

@@ -19,6 +19,9 @@ struct RotaryEmbedding: Sendable {
         case .linear(let factor):
             frequencies = periods.map { 1 / $0 / factor }
             magnitude = 1
+        case .divided(let divisors):
+            frequencies = zip(periods, divisors).map { 1 / $0 / $1 }
+            magnitude = 1
         case .yarn(let factor, let originalContext, let betaFast, let betaSlow, let attentionFactor, let truncate):
             // YaRN (Peng et al., 2023): fast dimensions keep their frequency, slow ones are interpolated, with a ramp between.
             func dimension(turning rotations: Float) -> Double {

@@ -5,28 +5,35 @@ package enum WeightType: UInt32, Sendable, CaseIterable, BitwiseCopyable {
     case f32 = 0
     case f16 = 1
     case q4_0 = 2
+    case q4_1 = 3
+    case q5_0 = 6
+    case q5_1 = 7
     case q8_0 = 8
+    case q2_k = 10
+    case q3_k = 11
     case q4_k = 12
+    case q5_k = 13
     case q6_k = 14
+    case iq4_nl = 20
+    case iq4_xs = 23
     case bf16 = 30
+    case mxfp4 = 39
 
     /// Weights per block: a row is a whole number of blocks.
     package var blockLength: Int {
         switch self {
         case .f32, .f16, .bf16: 1
-        case .q4_0, .q8_0: 32
-        case .q4_k, .q6_k: 256
+        case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_nl, .mxfp4: 32
+        case .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_xs: 256
         }
     }
     /// Bytes of a block as ggml has it.
-    package var blockBytes: Int {
+    package var blockBytes: Int { ggml.blockBytes }
+    /// Whether floats can be converted to it here. The others are only read from files that have them.
+    package var isTarget: Bool {
         switch self {
-        case .f32: 4
-        case .f16, .bf16: 2
-        case .q4_0: 18
-        case .q8_0: 34
-        case .q4_k: 144
-        case .q6_k: 210
+        case .f32, .f16, .bf16, .q8_0, .q6_k, .q4_k, .q4_0: true
+        case .q4_1, .q5_0, .q5_1, .q2_k, .q3_k, .q5_k, .iq4_nl, .iq4_xs, .mxfp4: false
         }
     }
     package var isQuantized: Bool { blockLength > 1 }
@@ -213,6 +220,21 @@ package struct ModelWeights: Sendable {
         self.finalNorm = finalNorm
         self.head = head
         self.screen = screen
+    }
+
+    /// Of all matrices.
+    package var types: Set<WeightType> {
+        var types: Set<WeightType> = [embedding.type, head.type]
+        for layer in layers {
+            types.formUnion([layer.query, layer.key, layer.value, layer.output].map(\.type))
+            switch layer.feedForward {
+            case .dense(let mlp): types.formUnion([mlp.gate, mlp.up, mlp.down].map(\.type))
+            case .mixture(let router, _, let experts, let shared):
+                types.formUnion([router.type, experts.layout.gateType, experts.layout.upType, experts.layout.downType])
+                if let shared { types.formUnion([shared.gate, shared.up, shared.down].map(\.type)) }
+            }
+        }
+        return types
     }
 
     /// Bytes of all expert records, padding included.

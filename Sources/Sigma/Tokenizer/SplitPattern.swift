@@ -4,6 +4,8 @@
 ///
 ///     gpt2   's|'t|'re|'ve|'m|'ll|'d | ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 ///     qwen2  (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+///     llama3 as qwen2, but \p{N}{1,3}
+///     smollm each \p{N} by itself, then gpt2 on what is between them
 ///     o200k  [^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?
 ///            |[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?
 ///            |\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
@@ -24,12 +26,14 @@ struct PieceScanner {
     func endOfPiece(at start: Position) -> Position {
         switch pattern {
         case .gpt2: endOfGPT2Piece(start)
-        case .qwen2: endOfQwen2Piece(start)
+        case .smollm: endOfSmolLMPiece(start)
+        case .qwen2: endOfQwen2Piece(start, digits: 1)
+        case .llama3: endOfQwen2Piece(start, digits: 3)
         case .o200k: endOfO200kPiece(start)
         }
     }
 
-    // MARK: The three patterns
+    // MARK: The patterns
 
     private func endOfGPT2Piece(_ start: Position) -> Position {
         if start[0] == Self.apostrophe, let piece = endOfContraction(start, ignoringCase: false) { return piece }
@@ -52,12 +56,26 @@ struct PieceScanner {
         return endOfSpaces(body)
     }
 
-    private func endOfQwen2Piece(_ start: Position) -> Position {
+    /// What stands between two numbers ends there for every alternative of GPT-2's.
+    private func endOfSmolLMPiece(_ start: Position) -> Position {
+        let (first, length) = classes.classify(start, before: end)
+        if first.has(.number) { return start + length }
+        if first.has(.space) {
+            // White space before a number is one piece: nothing follows it.
+            let spaces = endOfRun(start) { $0.has(.space) }
+            if spaces < end, classes.classify(spaces, before: end).0.has(.number) { return spaces }
+        }
+        return endOfGPT2Piece(start)
+    }
+
+    /// - Parameter digits: how many make a piece at most.
+    @inline(__always)
+    private func endOfQwen2Piece(_ start: Position, digits: Int) -> Position {
         if start[0] == Self.apostrophe, let piece = endOfContraction(start, ignoringCase: true) { return piece }
         let (first, length) = classes.classify(start, before: end)
         let next = start + length
         if first.has(.letter) { return endOfRun(next) { $0.has(.letter) } }
-        if first.has(.number) { return next }
+        if first.has(.number) { return endOfNumber(next, digits: digits) }
         if !first.has(.newline), next < end {
             let (second, secondLength) = classes.classify(next, before: end)
             if second.has(.letter) { return endOfRun(next + secondLength) { $0.has(.letter) } }
@@ -71,15 +89,7 @@ struct PieceScanner {
     private func endOfO200kPiece(_ start: Position) -> Position {
         let (first, length) = classes.classify(start, before: end)
         let next = start + length
-        if first.has(.number) {
-            var piece = next
-            for _ in 0..<2 where piece < end {
-                let (digit, digitLength) = classes.classify(piece, before: end)
-                if !digit.has(.number) { break }
-                piece += digitLength
-            }
-            return piece
-        }
+        if first.has(.number) { return endOfNumber(next, digits: 3) }
         if let word = endOfO200kWord(start, first, next) {
             guard word < end, word[0] == Self.apostrophe else { return word }
             return endOfContraction(word, ignoringCase: true) ?? word
@@ -120,6 +130,18 @@ struct PieceScanner {
     }
 
     // MARK: Alternatives that patterns share
+
+    /// `\p{N}{1,digits}` behind its first.
+    @inline(__always)
+    private func endOfNumber(_ next: Position, digits: Int) -> Position {
+        var piece = next
+        for _ in 1..<digits where piece < end {
+            let (digit, length) = classes.classify(piece, before: end)
+            if !digit.has(.number) { break }
+            piece += length
+        }
+        return piece
+    }
 
     /// `(?:'s|'t|'re|'ve|'m|'ll|'d)` at an apostrophe. Ignoring case, U+017F (long s) is an s too, by Unicode's case folding.
     private func endOfContraction(_ start: Position, ignoringCase: Bool) -> Position? {

@@ -43,7 +43,12 @@ package struct TokenizerDefinition: Sendable, Equatable {
     }
 
     /// The split pattern before merging.
-    package enum SplitPattern: String, Sendable, CaseIterable { case gpt2, qwen2, o200k }
+    package enum SplitPattern: String, Sendable, CaseIterable {
+        case gpt2, qwen2, o200k, llama3, smollm
+
+        /// For messages.
+        package static let names = "gpt2, qwen2, o200k, llama3 or smollm"
+    }
 
     package enum Normalizer: String, Sendable, CaseIterable { case none, nfc }
 

@@ -28,6 +28,13 @@ package struct KeyReader {
     package func bool(_ key: String) throws -> Bool { try get(key, "a boolean") { $0.bool } }
     package func string(_ key: String) throws -> String { try get(key, "a string") { $0.string } }
     package func integers(_ key: String) throws -> [Int] { try get(key, "an array of integers") { $0.array?.integers } }
+    package func floats(_ key: String) throws -> [Float] {
+        try get(key, "an array of finite numbers") { value in
+            guard let array = value.array else { return nil }
+            let numbers = (0..<array.count).compactMap { array.double($0).map { Float($0) } }
+            return numbers.count == array.count && numbers.allSatisfy(\.isFinite) ? numbers : nil
+        }
+    }
     package func strings(_ key: String) throws -> GGUFArray {
         try get(key, "an array of strings") { $0.array?.kind == .string ? $0.array : nil }
     }

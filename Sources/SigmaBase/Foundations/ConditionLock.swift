@@ -38,6 +38,15 @@ package final class Condition: @unchecked Sendable {
 
     /// Called with the lock held, which is free in between. Returns without cause, too.
     package func wait() { pthread_cond_wait(condition, lock.mutex) }
+    /// The same, for at most so long.
+    package func wait(milliseconds: Int) {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        let nanoseconds = time.tv_nsec + milliseconds % 1000 * 1_000_000
+        time.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
+        time.tv_nsec = nanoseconds % 1_000_000_000
+        pthread_cond_timedwait(condition, lock.mutex, &time)
+    }
     package func signal() { pthread_cond_signal(condition) }
     package func broadcast() { pthread_cond_broadcast(condition) }
 }

@@ -32,6 +32,16 @@ package protocol ModelFamily: Sendable {
     func rules(of keys: GGUFMetadata, layerCount: Int, hasQueryNorm: Bool) throws -> FamilyRules
     /// Yarn's factor on attention scores from GGUF's `rope.scaling.attn_factor`; nil: yarn's own.
     func yarnAttentionFactor(ofFile stated: Float, factor: Float) -> Float?
+    /// Whether GGUF files have the rows of each head's q and k in pairs: row i of the first half, row i of the second.
+    var interleavesRotaryRows: Bool { get }
+}
+
+extension ModelFamily {
+    /// llama.cpp multiplies what the file states with yarn's own 0.1 ln(factor) + 1.
+    package func yarnAttentionFactor(ofFile stated: Float, factor: Float) -> Float? {
+        stated == 1 ? nil : stated * Float(yarnMagnitude(Double(factor), 1))
+    }
+    package var interleavesRotaryRows: Bool { false }
 }
 
 /// What families state each in their own way.
@@ -50,7 +60,9 @@ package struct FamilyRules: Sendable {
 }
 
 package enum ModelFamilies {
-    package static let all: [any ModelFamily] = [SigmaFamily(), Qwen3MoEFamily()]
+    package static let all: [any ModelFamily] = [
+        SigmaFamily(), Qwen3MoEFamily(), DenseFamily.qwen3, DenseFamily.qwen2, DenseFamily.llama,
+    ]
 
     /// - Returns: the family, and what the config calls its architecture.
     static func family(of config: ConfigReader) throws -> (any ModelFamily, architecture: String) {
@@ -69,6 +81,20 @@ package enum ModelFamilies {
 }
 
 extension ConfigReader {
+    /// Refuses attention that does not see all that came before.
+    func checkFullAttention() throws {
+        if try bool("use_sliding_window") == true {
+            throw failure(
+                "use_sliding_window", "sliding-window attention is not supported",
+                remedy: "For full attention all the same: --override use_sliding_window=false")
+        }
+        // Without `use_sliding_window` a layer of that kind has full attention.
+        let kinds = value("layer_types")?.array?.compactMap(\.string) ?? []
+        if let other = kinds.first(where: { $0 != "full_attention" && $0 != "sliding_attention" }) {
+            throw failure("layer_types", "expected full_attention in every layer, found \(other)")
+        }
+    }
+
     /// `num_experts_per_tok` or an entry of a list of such numbers.
     func checkChoices(_ count: Int, of expertCount: Int, _ key: String) throws {
         guard (1...max(expertCount, 1)).contains(count) else {

@@ -13,16 +13,7 @@ struct Qwen3MoEFamily: ModelFamily {
     // MARK: checkpoints
 
     func rules(of config: inout ConfigReader, layerCount: Int) throws -> FamilyRules {
-        if try config.bool("use_sliding_window") == true {
-            throw config.failure(
-                "use_sliding_window", "sliding-window attention is not supported",
-                remedy: "For full attention all the same: --override use_sliding_window=false")
-        }
-        // Without `use_sliding_window` a layer of that kind has full attention.
-        let kinds = config.value("layer_types")?.array?.compactMap(\.string) ?? []
-        if let other = kinds.first(where: { $0 != "full_attention" && $0 != "sliding_attention" }) {
-            throw config.failure("layer_types", "expected full_attention in every layer, found \(other)")
-        }
+        try config.checkFullAttention()
         let expertCount = try config.count(config.has("num_local_experts") ? "num_local_experts" : "num_experts")
         let common = try config.count("num_experts_per_tok")
         let dense = try config.integers("mlp_only_layers")
@@ -55,10 +46,5 @@ struct Qwen3MoEFamily: ModelFamily {
         return FamilyRules(
             expertCount: try keys.optionalInteger("expert_count") ?? 0, expertsPerToken: used, scoring: .softmax,
             normalization: .always, routedScalingFactor: try keys.expertScale())
-    }
-
-    /// llama.cpp multiplies what the file states with yarn's own 0.1 ln(factor) + 1.
-    func yarnAttentionFactor(ofFile stated: Float, factor: Float) -> Float? {
-        stated == 1 ? nil : stated * Float(yarnMagnitude(Double(factor), 1))
     }
 }

@@ -35,7 +35,7 @@ final class BlockPool: @unchecked Sendable {
         case .q4_0, .q8_0: scaleOffsets = [0]
         case .q4_k: scaleOffsets = [0, 2]
         case .q6_k: scaleOffsets = [208]
-        case .f32, .f16, .bf16: scaleOffsets = []
+        default: scaleOffsets = []
         }
         blocks = UnsafeMutableRawBufferPointer.allocate(byteCount: blockCount * blockBytes, alignment: 64)
         let pieces = Self.weightCount / Self.pieceLength
@@ -92,7 +92,7 @@ final class BlockPool: @unchecked Sendable {
             case .f32: Self.scaled(block, signed, target + i * blockLength * 4) { $0.bitPattern }
             case .f16: Self.scaled(block, signed, target + i * blockLength * 2, FloatBits.f16)
             case .bf16: Self.scaled(block, signed, target + i * blockLength * 2, FloatBits.bf16)
-            case .q8_0, .q6_k, .q4_k, .q4_0:
+            default:
                 let out = target + i * blockBytes
                 out.copyMemory(from: block, byteCount: blockBytes)
                 for offset in scaleOffsets {

@@ -10,6 +10,12 @@ package struct ChatTemplate {
     package private(set) var opensThinking: Bool?
     /// Whether it knows thinking at all.
     package private(set) var thinks = false
+    /// The system turn of a conversation without a system prompt; empty: there is none.
+    package private(set) var defaultSystem = ""
+    /// What it puts before a system prompt.
+    package private(set) var systemPrefix = ""
+    /// Whether it drops white space around messages.
+    package private(set) var trimsMessages = false
     /// What it does that prompts here don't.
     package private(set) var differences: [String] = []
     /// Why it cannot be evaluated.
@@ -17,17 +23,25 @@ package struct ChatTemplate {
     /// The markup that it names, whatever it does with it.
     package private(set) var mentionedStyle: ChatFormat.Style?
 
+    /// What it settles of a chat format; nil where its markup is not known.
+    package var format: ChatFormat? {
+        guard let style else { return nil }
+        var format = ChatFormat(
+            style: style, thinks: thinks, opensThinking: opensThinking ?? false, thinkingPrompt: "", closingPhrase: "",
+            stopTokens: [])
+        format.defaultSystem = defaultSystem
+        format.systemPrefix = systemPrefix
+        format.trimsMessages = trimsMessages
+        return format
+    }
+
     private static let sizeLimit = 1 << 18
     private static let question = "Question of the sample"
 
     /// - Parameter bos: the text that templates know as `bos_token`.
     package init(_ text: String, bos: String) {
         thinks = text.contains("<think>")
-        if text.contains("<|im_start|>") {
-            mentionedStyle = .chatml
-        } else if text.contains("<|user|>") {
-            mentionedStyle = .sigma
-        }
+        mentionedStyle = [.chatml, .sigma, .llama3, .deepseek].first { text.contains($0.turnStart(.user)[0].written) }
         guard text.utf8.count <= Self.sizeLimit else {
             obstacle = "it has \(text.utf8.count) bytes"
             return
@@ -41,13 +55,12 @@ package struct ChatTemplate {
 
     private mutating func examine(_ nodes: [TemplateNode], _ bos: String) throws {
         func render(_ turns: [SampleTurn], thinks: Bool) throws -> String {
-            try Self.render(nodes, turns, bos: bos, thinks: thinks)
+            let text = try Self.render(nodes, turns, bos: bos, thinks: thinks)
+            return bos.isEmpty || !text.utf8.starts(with: bos.utf8)
+                ? text : String(Substring(text.utf8.dropFirst(bos.utf8.count)))
         }
         let thinking = try render([("user", Self.question)], thinks: true)
-        guard
-            let style = ChatFormat.Style.allCases.first(where: {
-                thinking.range(of: $0.turn("user", Self.question)) != nil
-            })
+        guard let style = ChatFormat.Style.allCases.first(where: { thinking.contains($0.turn("user", Self.question)) })
         else { return }
         self.style = style
         let opening = Self.opening(of: thinking, style)
@@ -55,35 +68,87 @@ package struct ChatTemplate {
         opensThinking = trimmed == "<think>"
         if !trimmed.isEmpty, trimmed != "<think>" {
             differences.append("it begins answers with '\(opening.prefix(80))', which is not written here")
-        } else if opensThinking == true, opening != style.thinkingOpening {
+        } else if opensThinking == true, opening != "<think>" + style.thinkingGap {
             differences.append("it writes other line ends around <think> than prompts here")
         }
         let off = Self.opening(of: try render([("user", Self.question)], thinks: false), style)
         thinks = thinks || opening.contains("<think>") || off.contains("<think>")
-        let first = thinking.range(of: style.turn("user", Self.question))!.lowerBound
-        var before = String(thinking[..<first])
-        if !bos.isEmpty, before.utf8.starts(with: bos.utf8) {
-            before = String(before.unicodeScalars.dropFirst(bos.unicodeScalars.count))
+        trimsMessages = try render([("user", " \(Self.question) ")], thinks: true).contains(
+            style.turn("user", Self.question))
+
+        func beginning(_ prompt: String) -> String {
+            String(prompt[..<prompt.range(of: style.turn("user", Self.question))!.lowerBound])
         }
-        if let system = before.range(of: style.turnStart("system")) {
-            let text = before[system.upperBound...].parts(separatedBy: style.turnEnd)[0]
-            differences.append(
-                "it gives conversations without a system prompt this one: '\(text.prefix(160))' (to do so: --system)")
-        } else if !before.allSatisfy(\.isWhitespace) {
-            differences.append("it begins conversations with '\(before.prefix(80))', which is not written here")
+        // What begins every conversation, whatever is in it.
+        var preamble = ""
+        let before = beginning(thinking)
+        if let text = style.systemText(before) {
+            defaultSystem = text
+        } else {
+            preamble = before
+            if !before.allSatisfy(\.isWhitespace) {
+                differences.append("it begins conversations with '\(before.prefix(80))', which is not written here")
+            }
         }
-        let turns: [SampleTurn] = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", Self.question)]
-        let whole: String
-        do { whole = try render(turns, thinks: true) } catch {
+        let instructions = "Instructions of the sample"
+        let instructed: String
+        do { instructed = try render([("system", instructions), ("user", Self.question)], thinks: true) } catch {
             differences.append("it does not take a system prompt")
             return
         }
-        for (role, text) in turns.dropLast() where role != "assistant" {
-            if whole.range(of: style.turn(role, text)) == nil {
-                differences.append("it writes a turn of the \(role)'s otherwise")
+        guard instructed.contains(style.turn("user", Self.question)), instructed.hasPrefix(preamble),
+            let text = style.systemText(String(beginning(instructed).dropFirst(preamble.count))),
+            text.hasSuffix(instructions)
+        else {
+            differences.append("it writes a turn of the system's otherwise")
+            return
+        }
+        systemPrefix = String(text.dropLast(instructions.count))
+        // Sigma's prompts have the paper's words, whatever a template says.
+        if style != .sigma, differences.isEmpty { try compare(style, switchesThinking: off != opening, render) }
+    }
+
+    /// Writes sample conversations as prompts here do, and notes the first that the template writes otherwise.
+    private mutating func compare(
+        _ style: ChatFormat.Style, switchesThinking: Bool,
+        _ render: (_ turns: [SampleTurn], _ thinks: Bool) throws -> String
+    ) throws {
+        guard let format else { return }
+        let bytes = (0..<256).map { [UInt8($0)] }
+        let specials = style.controlTokens.map { Array($0.utf8) }
+        let tokenizer = try Tokenizer(
+            TokenizerDefinition(
+                tokens: TokenTable(bytes + specials),
+                kinds: Array(repeating: .normal, count: bytes.count) + specials.map { _ in .control },
+                mergeRule: .byRank, pattern: .gpt2, normalizer: .none, bos: nil, eos: nil, addsBos: false))
+        for turns in Self.samples {
+            for isThinking in switchesThinking ? [true, false] : [true] {
+                let system = turns.first?.role == "system" ? turns[0].text : ""
+                let others = turns.drop { $0.role == "system" }
+                let prompt = try Prompt(
+                    turns: others.map { Turn(Turn.Role(rawValue: $0.role)!, $0.text) }, system: system,
+                    thinks: isThinking, format: format, tokenizer: tokenizer)
+                let ours = String(decoding: tokenizer.decode(prompt.tokens, specials: .named), as: UTF8.self)
+                let theirs = try render(turns, isThinking)
+                guard ours != theirs else { continue }
+                let common = zip(ours.unicodeScalars, theirs.unicodeScalars).prefix { $0 == $1 }.count
+                func rest(_ text: String) -> String { String(String(text.unicodeScalars.dropFirst(common)).prefix(40)) }
+                let place = String(String(theirs.unicodeScalars.prefix(common)).suffix(24))
+                differences.append("behind '\(place)' it writes '\(rest(theirs))', and prompts here '\(rest(ours))'")
+                return
             }
         }
     }
+
+    /// Conversations whose prompts are compared. Line ends and spaces show what is trimmed.
+    private static let samples: [[SampleTurn]] = [
+        [("user", "U")], [("system", "S"), ("user", "U")], [("user", " U\n")],
+        [("user", "U"), ("assistant", "A"), ("user", "V")],
+        [
+            ("system", " S"), ("user", "U\n\nU"), ("assistant", "A"), ("user", "V"), ("assistant", "B\nB"),
+            ("user", "W"),
+        ],
+    ]
 
     /// The prompt that a template makes of a conversation. Its variables are those that Hugging Face's renderer gives it.
     ///
@@ -109,36 +174,28 @@ package struct ChatTemplate {
 
     /// What a prompt ends with, behind the assistant's header.
     private static func opening(of prompt: String, _ style: ChatFormat.Style) -> String {
-        let parts = prompt.parts(separatedBy: style.turnStart("assistant"))
+        let parts = prompt.parts(separatedBy: style.turnStart(.assistant).written)
         return parts.count > 1 ? parts.last! : ""
     }
 }
 
-extension ChatFormat.Style: CaseIterable {
-    package static var allCases: [ChatFormat.Style] { [.chatml, .sigma] }
-
-    fileprivate func turnStart(_ role: String) -> String {
-        switch self {
-        case .chatml: "<|im_start|>\(role)\n"
-        case .sigma: "<|\(role)|>"
-        }
+extension ChatFormat.Style {
+    /// A turn without the white space at its end.
+    fileprivate func turn(_ role: String, _ text: String) -> String {
+        let role = Role(rawValue: role)!
+        var whole = turnStart(role).written + text + turnEnd(role).written
+        while whole.last?.isWhitespace == true { whole.removeLast() }
+        return whole
     }
-    fileprivate var turnEnd: String {
-        switch self {
-        case .chatml: "<|im_end|>"
-        case .sigma: "<|end|>"
-        }
-    }
-    /// What a prompt that opens thinking ends with.
-    fileprivate var thinkingOpening: String { self == .chatml ? "<think>\n" : "<think>" }
-    fileprivate func turn(_ role: String, _ text: String) -> String { turnStart(role) + text + turnEnd }
 
-    /// The control tokens of the markup.
-    var markup: [String] {
-        switch self {
-        case .sigma: ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-        case .chatml: ["<|im_start|>", "<|im_end|>"]
-        }
+    /// The text of the system turn that is all of `beginning`; empty where there is nothing, nil where it is anything else.
+    fileprivate func systemText(_ beginning: String) -> String? {
+        if beginning.isEmpty { return "" }
+        let (start, end) = (turnStart(.system).written, turnEnd(.system).written)
+        guard beginning.hasPrefix(start), beginning.hasSuffix(end), beginning.count >= start.count + end.count
+        else { return nil }
+        let text = String(beginning.dropFirst(start.count).dropLast(end.count))
+        return controlTokens.contains { text.contains($0) } ? nil : text
     }
 }
 

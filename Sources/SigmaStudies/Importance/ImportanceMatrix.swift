@@ -1,4 +1,5 @@
 import Sigma
+
 /// How strongly a model's matrices are excited: the mean square of every number that is multiplied with weights, over some text.
 ///
 /// An error in column j of W costs (W'x - Wx)^2 ~ x_j^2, so quantizers weigh it with the mean of x_j^2. Inputs that share their

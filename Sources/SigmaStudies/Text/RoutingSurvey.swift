@@ -1,4 +1,5 @@
 import Sigma
+
 /// Runs a model over windows of a text and shows observers how every token is routed. The output head is not computed.
 ///
 /// One thread uses it; no generation may run on the engine meanwhile.

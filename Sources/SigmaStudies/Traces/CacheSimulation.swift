@@ -1,4 +1,5 @@
 import Sigma
+
 /// A cache of experts without the experts: which accesses of a trace would have hit, for one policy and size.
 ///
 /// It takes the same steps as `ExpertCache`: a layer asks for each expert once a step, all of a step's experts in ascending order, and a step

@@ -1,0 +1,78 @@
+import Foundation
+import SystemLibrary
+import Testing
+
+/// `sigma-run --batch`: exactly one result for each line, whatever interrupts it.
+@Suite struct BatchCommandTests {
+    private static func lines(_ count: Int) -> String {
+        (0..<count).map {
+            #"{"custom_id":"q\#($0)","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":"What is \#(100 + $0) + 35?"}],"temperature":0}}"#
+        }.joined(separator: "\n") + "\n"
+    }
+
+    private static func file(_ text: String) throws -> String {
+        let path = Scratch.path("batch.jsonl")
+        try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+        return path
+    }
+
+    private static func ids(_ path: String) throws -> [String] {
+        try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map { line in
+            let object = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+            return try #require(object?["custom_id"] as? String)
+        }
+    }
+
+    private static func size(_ path: String) -> Int {
+        var status = stat()
+        return stat(path, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    @Test func resultsGoToStandardOutput() throws {
+        let run = try Subprocess.run(
+            "sigma-run", ["--model", TestModels.demo, "--batch", "-"], input: Array(Self.lines(3).utf8))
+        #expect(run.code == 0 && run.lines.count == 3)
+        #expect(run.text.contains("100 + 35 = 135."))
+    }
+
+    /// Killed at any moment and begun again, until it is done.
+    @Test func killedRunsGoOn() throws {
+        let (input, output) = (try Self.file(Self.lines(60)), Scratch.path("results.jsonl"))
+        let arguments = ["--model", TestModels.demo, "--batch", input, "--output", output]
+        for round in 1...5 {
+            let process = try Subprocess("sigma-run", arguments)
+            // Until it has written some more, and a moment that differs.
+            for _ in 0..<3000 where Self.size(output) < 3000 * round { usleep(1000) }
+            usleep(UInt32(round * 1700))
+            kill(process.pid, round % 2 == 0 ? SIGKILL : SIGTERM)
+            _ = process.readToEnd()
+            _ = process.wait()
+        }
+        // A line that was not written whole.
+        let handle = try #require(FileHandle(forWritingAtPath: output))
+        try handle.seekToEnd()
+        try handle.write(contentsOf: Data(#"{"id":"line-60","custom_id":"q59","resp"#.utf8))
+        try handle.close()
+        #expect(try Subprocess.run("sigma-run", arguments).code == 0)
+        let ids = try Self.ids(output)
+        #expect(ids.count == 60 && Set(ids).count == 60)
+        let again = try Subprocess.run("sigma-run", arguments)
+        #expect(again.code == 0 && again.errors.contains("0 lines are left"))
+        #expect(try Self.ids(output).count == 60)
+    }
+
+    @Test func whatIsRefused() throws {
+        let input = try Self.file(Self.lines(2))
+        let other = try Self.file("something else\n")
+        let twice = try Self.file(Self.lines(1) + Self.lines(1))
+        for (arguments, code) in [
+            (["--batch", input, "--output", other], 65), (["--batch", twice], 65), (["--batch", "/nowhere"], 66),
+            (["--batch", input, "--output", "/dev/null"], 65), (["--batch", input, "--prompt", "a"], 64),
+            (["--output", other, "--prompt", "a"], 64), (["--batch", input, "--json"], 64),
+        ] as [([String], Int32)] {
+            let run = try Subprocess.run("sigma-run", ["--model", TestModels.demo] + arguments)
+            #expect(run.code == code && run.output.isEmpty, "\(arguments): \(run.errors)")
+        }
+        #expect(try String(contentsOfFile: other, encoding: .utf8) == "something else\n")
+    }
+}
