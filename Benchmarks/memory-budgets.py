@@ -213,7 +213,8 @@ class Sweep:
             return f"the least budget does not work: {stats.code} {stats.errors}"
         if stats.stated_length > self.options.longest:
             return None
-        prompt = max(1, stats.stated_length - ANSWER)
+        # What the process itself takes differs a little from run to run, and so does the length: by a block of positions, perhaps.
+        prompt = max(1, stats.stated_length - 256 - ANSWER)
         for seed in range(3):
             run = Run(
                 self.arguments(
@@ -221,7 +222,6 @@ class Sweep:
                     "--top-k", "0", "--top-p", "1", "--json", "--stats", *self.budget(mebibytes)))
             if run.code or run.reason not in ("context", "stop"):
                 return f"{prompt} of prompt: {run.code} {run.reason} after {len(run.tokens)} {run.errors}"
-            # What the process itself takes differs a little from run to run, and so does the length.
             length = run.stated_length
             if run.reason == "context":
                 found = prompt + len(run.tokens)

@@ -6,6 +6,12 @@ package struct ChatCompletionBody: Sendable, Equatable {
     /// At least one; an assistant's at the end is continued.
     package var messages: [ChatMessage]
 
+    /// A conversation that another protocol's body describes.
+    init(_ settings: AnswerSettings, _ messages: [ChatMessage]) {
+        self.settings = settings
+        self.messages = messages
+    }
+
     /// - Throws: `RequestError` naming the field that is to blame.
     package init(bytes: UnsafeRawBufferPointer) throws(RequestError) { try self.init(try JSONValue.request(bytes)) }
 

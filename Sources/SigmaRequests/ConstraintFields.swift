@@ -22,6 +22,35 @@ struct ConstraintFields {
         }
     }
 
+    /// A format with its schema beside its type, as OpenAI's Responses and Anthropic's Messages have it.
+    init(format value: JSONValue, at path: String) throws(RequestError) {
+        var format = try FieldReader(value, at: path)
+        switch try format.string("type") {
+        case "text": break
+        case "json_object": try set(.jsonObject, path)
+        case "json_schema": try readSchema(&format)
+        case nil: throw RequestError.invalid(format.path("type"), "is missing")
+        case let word?: throw Self.unknownFormat(word, format.path("type"))
+        }
+        try format.finish()
+    }
+
+    private static func unknownFormat(_ word: String, _ param: String) -> RequestError {
+        .unsupported(param, "expected text, json_object or json_schema, found \(JSONValue.string(word).kind)")
+    }
+
+    /// A schema and what stands beside it.
+    private mutating func readSchema(_ named: inout FieldReader) throws(RequestError) {
+        // Nobody else sees the name; and a schema is kept to whether the client insists or not.
+        _ = try named.name("name")
+        _ = try named.bool("strict")
+        named.ignore("description")
+        guard let schema = named.takeExactly("schema") else {
+            throw RequestError.invalid(named.path("schema"), "is missing")
+        }
+        try set(.jsonSchema(schema.text), named.path("schema"))
+    }
+
     private mutating func readFormat(_ value: JSONValue) throws(RequestError) {
         var format = try FieldReader(value, at: "response_format")
         switch try format.string("type") {
@@ -32,19 +61,10 @@ struct ConstraintFields {
                 throw RequestError.invalid(format.path("json_schema"), "is missing")
             }
             var named = try FieldReader(value, at: format.path("json_schema"))
-            // Nobody else sees the name; and a schema is kept to whether the client insists or not.
-            _ = try named.name("name")
-            _ = try named.bool("strict")
-            named.ignore("description")
-            guard let schema = named.takeExactly("schema") else {
-                throw RequestError.invalid(named.path("schema"), "is missing")
-            }
-            try set(.jsonSchema(schema.text), named.path("schema"))
+            try readSchema(&named)
             try named.finish()
         case nil: throw RequestError.invalid(format.path("type"), "is missing")
-        case let word?:
-            throw RequestError.unsupported(
-                format.path("type"), "expected text, json_object or json_schema, found \(JSONValue.string(word).kind)")
+        case let word?: throw Self.unknownFormat(word, format.path("type"))
         }
         try format.finish()
     }

@@ -103,10 +103,15 @@ extension ChatCompletionBody {
     /// The conversation in the model's chat format: one request for each answer, in the order of their indices.
     /// - Throws: `RequestError` for a conversation that the model cannot have, or that does not fit.
     package func resolve(in context: RequestContext) throws(RequestError) -> [GenerationRequest] {
+        try resolve(in: context, from: "messages")
+    }
+
+    /// - Parameter param: the field that the messages are from.
+    func resolve(in context: RequestContext, from param: String) throws(RequestError) -> [GenerationRequest] {
         try context.check(settings, countField: "top_logprobs")
-        guard let tokenizer = context.tokenizer else { throw RequestContext.cannotRead("messages", lacks: "tokenizer") }
+        guard let tokenizer = context.tokenizer else { throw RequestContext.cannotRead(param, lacks: "tokenizer") }
         guard let format = context.chatFormat else {
-            throw RequestContext.cannotRead("messages", lacks: "chat format")
+            throw RequestContext.cannotRead(param, lacks: "chat format")
         }
         let (system, turns) = try conversation()
         let prompt: Prompt
@@ -119,7 +124,7 @@ extension ChatCompletionBody {
             throw (error as? SigmaError).map { RequestError($0) }
                 ?? RequestError(status: 500, "the conversation could not be read")
         }
-        return try context.requests(for: prompt, settings, scoresPrompt: false, param: "messages")
+        return try context.requests(for: prompt, settings, scoresPrompt: false, param: param)
     }
 
     /// The message that a conversation begins with may be its instructions; later ones are turns.

@@ -27,11 +27,12 @@ import Testing
                 "30000", "--threads", "1", "--stats",
             ]
             let short = try JSONRun(arguments + ["--tokens", "5", "--max-tokens", "1"])
-            let count = try statedLength(short.errors) - 20
+            // What the process itself takes differs from run to run, and so does the length: by a block of positions, perhaps.
+            let count = try max(1, statedLength(short.errors) - 276)
             let prompt = (0..<count).map { "\(($0 * 37 + 11) % 256)" }.joined(separator: ",")
             let run = try JSONRun(arguments + ["--tokens", prompt, "--max-tokens", "4000", "--seed", "1"])
             #expect(run.done["reason"] as? String == "context")
-            // What the process itself takes differs from run to run, and so does the length. The last token is chosen, and needs no place.
+            // The last token is chosen, and needs no place.
             let length = try statedLength(run.errors)
             #expect((length...length + 1).contains(count + run.ids.count), "\(length): \(count) and \(run.ids.count)")
             lengths.append(length)

@@ -23,6 +23,8 @@ struct AnswerText {
     }
 
     var isThinking: Bool { splitter.state == .thinking }
+    /// The stop string that is complete.
+    var stopString: String? { stopMatcher.match }
     /// Whether the answer has begun, or its thinking ended.
     var isAnswer: Bool { splitter.state == .answer }
 

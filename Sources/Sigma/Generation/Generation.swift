@@ -343,6 +343,7 @@ package final class Generation: StepWork, @unchecked Sendable {
         endedAtStopString = atStopString
         statistics.reason = reason
         let remainder = text.finish(atStopString: atStopString) { give($0) }
+        if atStopString { statistics.stopString = text.stopString }
         if let meter { statistics.engine = meter.activity(promptExpertReads: promptExpertReads) }
         onEvent(.finished(statistics, remainder: remainder))
         return false

@@ -204,8 +204,9 @@ public final class Session: Sendable {
             }
             let record = AnswerRecord()
             var generationRequest = GenerationRequest(
-                tokens: prompt.tokens, start: prompt.start, options: request.options, sharing: PrefixSharing(),
-                routingObserver: observer, constraint: constraint)
+                tokens: prompt.tokens, start: prompt.start, options: request.options,
+                // Who watches routing sees every token computed.
+                sharing: observer == nil ? PrefixSharing() : nil, routingObserver: observer, constraint: constraint)
             // Other sessions may begin with the same instructions. Later turns are in this session's own timeline.
             generationRequest.keeping = turns.count == 1 ? .prompt : .nothing
             let generation = try Generation(
