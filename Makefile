@@ -21,7 +21,7 @@ SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm converter test test-fast test-server test-clients check consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo smollm check-smollm converter test test-fast test-server test-clients check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -65,6 +65,13 @@ check-kernels: .build/check-kernels/run ## every kernel of every instruction set
 
 check-cuda-kernels: .build/check-cuda-kernels/run ## every CUDA kernel on an emulated device; run it with --device where there is a GPU
 	.build/check-cuda-kernels/run
+
+EIGHT_LAYERS := .build/eight-layers.gguf
+check-budgets: build $(DEMO) $(EIGHT_LAYERS) ## answers at thirty memory budgets against those without one (an hour; control groups as superuser)
+	$(PYTHON) Benchmarks/memory-budgets.py $(DEMO) $(EIGHT_LAYERS)
+
+$(EIGHT_LAYERS): | build
+	$(BIN)/sigma-convert --synthetic sigma-moe-tiny $@ --layers 8 --type q4_0
 
 build: packages ## the commands, into .build/release
 	swift build -c release $(SWIFT_TRAITS)

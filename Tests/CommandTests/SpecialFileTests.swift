@@ -31,7 +31,8 @@ import Testing
             ("sigma-eval", ["task", "--questions", pipe] + demo),
             ("sigma-eval", ["compare", "--reference", pipe, text] + demo), ("sigma-eval", ["head", pipe] + demo),
             ("sigma-eval", ["imatrix", pipe, "--output", Scratch.path("out.imatrix")] + demo),
-            ("sigma-bench", ["simulate", "--trace", pipe] + demo), ("sigma-convert", [pipe, Scratch.path("out.gguf")]),
+            ("sigma-bench", ["simulate", "--memory", "1GiB", "--trace", pipe] + demo),
+            ("sigma-convert", [pipe, Scratch.path("out.gguf")]),
             ("sigma-convert", ["--inspect", pipe]),
             ("sigma-convert", [TestModels.demo, Scratch.path("out.gguf"), "--imatrix", pipe]),
         ] {
@@ -87,7 +88,8 @@ import Testing
             for (command, arguments) in [
                 ("sigma-run", ["--prompt", "a", "--model", device]),
                 ("sigma-eval", ["routing", "--replay", device] + demo),
-                ("sigma-bench", ["simulate", "--trace", device] + demo), ("sigma-convert", ["--inspect", device]),
+                ("sigma-bench", ["simulate", "--memory", "1GiB", "--trace", device] + demo),
+                ("sigma-convert", ["--inspect", device]),
                 ("sigma-convert", [device, Scratch.path("out.gguf")]),
             ] {
                 let result = try run(command, arguments)
