@@ -32,7 +32,7 @@ package struct MessagesBody: Sendable, Equatable {
         chat = ChatCompletionBody(settings, messages)
 
         try Self.refuseTools(&fields)
-        fields.ignore("inference_geo", "speed")
+        fields.ignore("cache_control", "diagnostics", "inference_geo", "speed")
         try fields.finish()
     }
 

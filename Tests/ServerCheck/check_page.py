@@ -114,7 +114,7 @@ class Checks:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if "Content Security" in message.text else None)
         page.goto(f"http://127.0.0.1:{port or self.scripted.port}/")
-        page.wait_for_function("document.getElementById('state').dataset.is")
+        page.wait_for_selector("#state[data-is]")
         return page
 
     def look(self, page, name):
@@ -170,7 +170,7 @@ class Checks:
         self.scripted.released.clear()
         self.scripted.script = [*[("thinking", f"Step {i}: swap two items. ") for i in range(40)], "hold", ("text", "Done."), "end"]
         ask(page, "How do I reverse a list?")
-        page.wait_for_function("document.querySelector('summary')?.textContent.includes('40 tokens')")
+        page.wait_for_selector("summary:has-text('40 tokens')")
         page.click("details.thinking summary")
         look = self.look(page, "thinking")
         assert look.is_painted("details.thinking summary") and look.is_painted("details.thinking div") and look.is_painted("#stop")
