@@ -143,9 +143,10 @@ def all_cases(seed):
     yield from ((generator.choice("SO"), text) for text in random_texts(generator, 180))
 
 
-def hugging_face(name, pattern, normalizer, ignoring, seed):
+def hugging_face(name, pattern, normalizer, ignoring, seed, lacking=()):
     merges = train(pattern, 256 + 360)
-    vocabulary = {character: index for index, character in enumerate(ALPHABET)}
+    kept = [character for byte, character in enumerate(ALPHABET) if byte not in lacking]
+    vocabulary = {character: index for index, character in enumerate(kept)}
     for left, right in merges:
         vocabulary.setdefault(left + right, len(vocabulary))
     # No merge leads to this one.
@@ -194,3 +195,5 @@ if __name__ == "__main__":
     hugging_face("qwen2-ignoring-merges", "qwen2", "nfc", True, 4)
     hugging_face("llama3", "llama3", "none", True, 5)
     hugging_face("smollm", "smollm", "none", False, 6)
+    # SmolLM2's vocabulary has no tokens for some bytes either.
+    hugging_face("lacking-bytes", "smollm", "none", False, 7, [0x01, 0x04, 0x13, 0x1C, 0x7F, 0xC0, 0xC1, 0xCC, *range(0xF1, 0x100)])

@@ -2,7 +2,7 @@ import Sigma
 import Testing
 
 @Suite struct TokenizerTests {
-    @Test("The reference tokenizers' ids", arguments: TokenizerFixtures.names)
+    @Test("The reference tokenizers' ids", arguments: TokenizerFixtures.names + ["lacking-bytes"])
     func goldens(name: String) throws {
         let tokenizer = try TokenizerFixtures.tokenizer(name)
         let cases = try TokenizerFixtures.cases(name)

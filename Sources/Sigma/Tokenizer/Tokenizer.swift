@@ -28,8 +28,9 @@ package final class Tokenizer: @unchecked Sendable {
     /// nil: by rank.
     private let pairs: PairTable?
     private let ignoresMerges: Bool
-    /// [256]
+    /// [256]; -1 for bytes without a token: they are left out of texts, as Hugging Face's tokenizers do.
     private let byteIDs: UnsafeMutablePointer<Int32>
+    private let lacksBytes: Bool
     /// [count] with listed pairs: what merging a token's own bytes gave, once it was tried. 0: not tried, 1: the token, 2: something else.
     private let outcomes: UnsafeMutablePointer<Atomic<UInt8>>
 
@@ -55,14 +56,16 @@ package final class Tokenizer: @unchecked Sendable {
         let index = try TokenIndex(tokens) { kinds[$0] == .normal }
         var byteIDs: [Int32] = []
         for byte in UInt8.min...UInt8.max {
-            guard let id = withUnsafePointer(to: byte, { index.id(of: UnsafeBufferPointer(start: $0, count: 1)) })
-            else {
+            let id = withUnsafePointer(to: byte) { index.id(of: UnsafeBufferPointer(start: $0, count: 1)) }
+            // Some vocabularies with listed merges lack bytes that their texts did not have.
+            guard id != nil || (definition.mergeRule != .byRank && !(0x20...0x7e).contains(byte)) else {
                 throw SigmaError(
                     .damaged,
                     "the vocabulary has no token for the byte \(byte); only byte-level vocabularies are supported")
             }
-            byteIDs.append(id)
+            byteIDs.append(id ?? -1)
         }
+        lacksBytes = byteIDs.contains(-1)
         specials = try SpecialTokens(tokens, kinds: kinds)
         switch definition.mergeRule {
         case .byRank: (pairs, ignoresMerges) = (nil, true)
@@ -190,6 +193,13 @@ package final class Tokenizer: @unchecked Sendable {
     private func merge(
         _ piece: UnsafePointer<UInt8>, _ count: Int, _ workspace: inout MergeWorkspace, _ output: inout [Int32]
     ) {
+        if lacksBytes {
+            let known = UnsafeBufferPointer(start: piece, count: count).filter { byteIDs[Int($0)] >= 0 }
+            if known.count < count {
+                guard !known.isEmpty else { return }
+                return known.withUnsafeBufferPointer { merge($0.baseAddress!, $0.count, &workspace, &output) }
+            }
+        }
         workspace.reserve(count)
         if let pairs {
             workspace.merge(piece, count, byteIDs: byteIDs, by: pairs.ranking, into: &output)
