@@ -7,6 +7,13 @@ package struct PlainModel {
         package var dimensions: [Int]
         package var type: GGMLType
         package var bytes: [UInt8]
+
+        package init(name: String, dimensions: [Int], type: GGMLType, bytes: [UInt8]) {
+            self.name = name
+            self.dimensions = dimensions
+            self.type = type
+            self.bytes = bytes
+        }
     }
 
     package struct Key {

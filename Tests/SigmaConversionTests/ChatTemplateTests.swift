@@ -148,6 +148,11 @@ import Testing
             "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are Q.<|im_end|>\n{% endif %}"
                 + Self.chatml(""))
         #expect(system.style == .chatml && system.differences.isEmpty && system.defaultSystem == "You are Q.")
+        // SmolLM2's bos is <|im_start|>.
+        let own = Self.see(
+            "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are Q.<|im_end|>\n{% endif %}"
+                + Self.chatml(""), bos: "<|im_start|>")
+        #expect(own.differences.isEmpty && own.defaultSystem == "You are Q.")
         #expect(Self.see("[gMASK]" + Self.chatml("")).differences.count == 1)
         let strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + Self.chatml("")
         #expect(Self.see(strict).differences == ["it does not take a system prompt"])

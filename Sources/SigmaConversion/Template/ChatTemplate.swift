@@ -54,10 +54,12 @@ package struct ChatTemplate {
     }
 
     private mutating func examine(_ nodes: [TemplateNode], _ bos: String) throws {
+        // Of prompts here bos is the tokenizer's matter; but some vocabularies call the markup's own token so.
+        let isMarkup = ChatFormat.Style.allCases.contains { $0.controlTokens.contains(bos) }
         func render(_ turns: [SampleTurn], thinks: Bool) throws -> String {
             let text = try Self.render(nodes, turns, bos: bos, thinks: thinks)
-            return bos.isEmpty || !text.utf8.starts(with: bos.utf8)
-                ? text : String(Substring(text.utf8.dropFirst(bos.utf8.count)))
+            guard !bos.isEmpty, !isMarkup, text.utf8.starts(with: bos.utf8) else { return text }
+            return String(Substring(text.utf8.dropFirst(bos.utf8.count)))
         }
         let thinking = try render([("user", Self.question)], thinks: true)
         guard let style = ChatFormat.Style.allCases.first(where: { thinking.contains($0.turn("user", Self.question)) })
