@@ -21,7 +21,7 @@ SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm converter test test-fast test-server check consumer documentation check-kernels check-cuda-kernels build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo smollm check-smollm converter test test-fast test-server test-clients check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,9 @@ test-fast: packages ## tests that convert nothing and start no process, in debug
 check: build check-kernels documentation ## format, kernels under sanitizers, documentation without warnings
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
 
+test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the page in Chromium, against sigma-serve (half an hour)
+	.venv-clients/bin/python Tests/ServerCheck/check_clients.py
+
 test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory
 	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)
 
@@ -62,6 +65,13 @@ check-kernels: .build/check-kernels/run ## every kernel of every instruction set
 
 check-cuda-kernels: .build/check-cuda-kernels/run ## every CUDA kernel on an emulated device; run it with --device where there is a GPU
 	.build/check-cuda-kernels/run
+
+EIGHT_LAYERS := .build/eight-layers.gguf
+check-budgets: build $(DEMO) $(EIGHT_LAYERS) ## answers at thirty memory budgets against those without one (an hour; control groups as superuser)
+	$(PYTHON) Benchmarks/memory-budgets.py $(DEMO) $(EIGHT_LAYERS)
+
+$(EIGHT_LAYERS): | build
+	$(BIN)/sigma-convert --synthetic sigma-moe-tiny $@ --layers 8 --type q4_0
 
 build: packages ## the commands, into .build/release
 	swift build -c release $(SWIFT_TRAITS)
@@ -94,7 +104,7 @@ format: ## swift format, in place
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
 
 clean: ## remove what was built and converted
-	rm -rf .build .venv $(DEMO) $(SMOLLM) Models/smollm
+	rm -rf .build .venv .venv-clients $(DEMO) $(SMOLLM) Models/smollm
 
 # Converted again when the checkpoint or the model file's format has changed.
 $(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | converter
@@ -156,6 +166,11 @@ packages:
 .venv/gguf: Models/reference/requirements-gguf.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install $(PIP_FLAGS) -r $<
+	touch $@
+
+.venv-clients/ready: Tests/ServerCheck/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install $(PIP_FLAGS) -r $<
 	touch $@
 
 .venv/ready: Models/requirements.txt Models/study/requirements.txt

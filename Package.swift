@@ -48,13 +48,13 @@ let package = Package(
         .target(
             name: "Sigma",
             dependencies: [
-                "SigmaBase", "SystemLibrary", "CSigma", "CCUDA",
+                "SigmaBase", "SigmaGrammar", "SystemLibrary", "CSigma", "CCUDA",
                 .target(name: "COpenBLAS", condition: .when(platforms: [.linux])),
             ],
             linkerSettings: [.linkedFramework("Accelerate", .when(platforms: [.macOS]))]),
         // What no answer needs: traces, simulations, importance, surveys, scoring.
         .target(name: "SigmaStudies", dependencies: ["Sigma", "SystemLibrary"]),
-        // OpenAI's bodies and answers, without HTTP: for batches and servers.
+        // OpenAI's and Anthropic's bodies and answers, without HTTP: for batches and servers.
         .target(name: "SigmaRequests", dependencies: ["Sigma"]),
         // The search for scales when weights are quantized: SIMD with run-time dispatch, and no part of what runs a model.
         .target(name: "CQuantization", dependencies: ["CSigma"]),
@@ -63,11 +63,13 @@ let package = Package(
             name: "SigmaConversion",
             dependencies: ["Sigma", "SigmaStudies", "SystemLibrary", "CSigma", "CQuantization"]),
 
-        // OpenAI's protocol over HTTP.
+        // The server's page and its description, in the binary.
+        .target(name: "CServerFiles", exclude: ["files"]),
+        // OpenAI's and Anthropic's protocols over HTTP.
         .target(
             name: "SigmaServer",
             dependencies: [
-                "Sigma", "SigmaRequests", "SystemLibrary",
+                "Sigma", "SigmaRequests", "SystemLibrary", "CServerFiles",
                 .product(name: "Hummingbird", package: "hummingbird", condition: .when(traits: ["Server"])),
                 .product(name: "HummingbirdCore", package: "hummingbird", condition: .when(traits: ["Server"])),
                 .product(

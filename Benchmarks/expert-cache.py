@@ -16,56 +16,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from control_group import Group
 
 ROOT = Path(__file__).resolve().parents[1]
 GIB = 1 << 30
-
-
-class Group:
-    """A control group for memory, of whichever version is mounted."""
-
-    def __init__(self, name, limit=None):
-        first = Path("/sys/fs/cgroup/memory")
-        self.is_version1 = first.is_dir()
-        root = first if self.is_version1 else Path("/sys/fs/cgroup")
-        self.path = root / f"{name}-{os.getpid()}"
-        self.path.mkdir()
-        if limit is not None:
-            self._write("memory.limit_in_bytes" if self.is_version1 else "memory.max", limit)
-
-    def _write(self, file, value):
-        (self.path / file).write_text(str(value))
-
-    def _read(self, file):
-        return (self.path / file).read_text()
-
-    def run(self, command, **options):
-        def enter():
-            (self.path / "cgroup.procs").write_text(str(os.getpid()))
-
-        return subprocess.run(command, preexec_fn=enter, capture_output=True, text=True, **options)
-
-    @property
-    def highest_usage(self):
-        return int(self._read("memory.max_usage_in_bytes" if self.is_version1 else "memory.peak"))
-
-    @property
-    def reclaims(self):
-        """How often the limit was met."""
-        if self.is_version1:
-            return int(self._read("memory.failcnt"))
-        events = dict(line.split() for line in self._read("memory.events").splitlines())
-        return int(events["max"])
-
-    def remove(self):
-        for _ in range(50):
-            try:
-                self.path.rmdir()
-                return
-            except OSError:
-                time.sleep(0.1)
 
 
 def drop_pages(path):

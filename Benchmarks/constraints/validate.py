@@ -1,9 +1,11 @@
-"""Judges answers that constraint-benchmark sampled, with the independent validator `jsonschema`.
+"""Judges answers that constraint-benchmark or a model made, with the independent validator `jsonschema`.
 
     constraint-benchmark --sample ANSWERS SEED VOCABULARY.tiktoken CASES.jsonl ANSWERS.jsonl
+    python answers.py --model MODEL.gguf CASES.jsonl ANSWERS.jsonl
     python validate.py CASES.jsonl ANSWERS.jsonl
 """
 
+import gzip
 import json
 import sys
 
@@ -11,7 +13,8 @@ import jsonschema
 
 
 def main(cases_path, answers_path):
-    with open(cases_path, encoding="utf-8") as file:
+    opener = gzip.open if cases_path.endswith(".gz") else open
+    with opener(cases_path, "rt", encoding="utf-8") as file:
         schemas = {case["name"]: case["schema"] for case in map(json.loads, file)}
     counts = {"valid": 0, "cut": 0, "stuck": 0, "invalid": 0}
     validators = {}

@@ -1,2 +1,3 @@
-// Whoever imports `Sigma` has its errors, too.
+// Whoever imports `Sigma` has its errors and its constraints, too.
 @_exported import SigmaBase
+@_exported import SigmaGrammar

@@ -32,18 +32,25 @@ public struct ComputeOptions: ParsableArguments {
         help: ArgumentHelp("What computes: cpu, cuda, or auto, the best that is there.", valueName: "name"))
     public var backend: SigmaModel.Configuration.Backend = .auto
 
+    @Option(
+        help: ArgumentHelp(
+            "All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
+    public var memory: ByteSize?
+
     public init() {}
 
-    /// Warns of more threads than there are processors.
+    /// Warns of more threads than there are processors, and of more memory than the process is allowed.
     /// - Throws: `SigmaError` (`.usage`) for values out of range. Cheap: for before anything is read.
     public func check() throws {
         if let threads { try checkThreads(threads) }
         if let context, context < 1 { throw usageError("--context must be at least 1, and is \(context)") }
+        if let memory { checkMemory(memory) }
     }
 
     public var configuration: SigmaModel.Configuration {
         var configuration = SigmaModel.Configuration(
-            threads: threads, backend: backend, contextLength: context, kvType: kvType)
+            memory: memory.map { .bytes($0.bytes) }, threads: threads, backend: backend, contextLength: context,
+            kvType: kvType)
         configuration.warn = { SigmaCommand.warn($0) }
         return configuration
     }

@@ -5,11 +5,6 @@ import Sigma
 public struct EngineArguments: ParsableArguments {
     @OptionGroup public var compute: ComputeOptions
 
-    @Option(
-        help: ArgumentHelp(
-            "All the memory the process may use, such as 4GiB (default: what is available).", valueName: "size"))
-    public var memory: ByteSize?
-
     @Option(help: ArgumentHelp("Memory for experts: a size, all or auto.", valueName: "size"))
     public var expertCache: ExpertCacheSize = .auto
 
@@ -30,7 +25,6 @@ public struct EngineArguments: ParsableArguments {
     public var configuration: SigmaModel.Configuration {
         var configuration = compute.configuration
         configuration.usesFullHead = fullHead
-        configuration.memory = memory.map { .bytes($0.bytes) }
         configuration.expertCache = expertCache.limit
         configuration.expertPrediction = expertPrediction
         configuration.expertPolicy = expertPolicy
@@ -45,7 +39,6 @@ public struct EngineArguments: ParsableArguments {
     /// - Parameter prefixCache: memory for beginnings that requests share; nil: a part of the budget.
     /// - Throws: `SigmaError` (`.usage`) for a model that cannot be found.
     package func loader(prefixCache: ByteSize? = nil) throws -> @Sendable () throws -> Engine {
-        if let memory { checkMemory(memory) }
         var configuration = configuration
         configuration.prefixCache = prefixCache.map { .bytes($0.bytes) }
         let path = try compute.model.path

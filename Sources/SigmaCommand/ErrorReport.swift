@@ -21,12 +21,13 @@ extension SigmaError {
 
 extension Remedy {
     /// The sentence with options in the place of the library's settings; sizes as the options take them.
-    var commandText: String { withSizesJoined.text(\.option) }
+    var commandText: String { forCommands.text(\.option) }
 
-    private var withSizesJoined: Remedy {
+    private var forCommands: Remedy {
         switch self {
         case .raise(let setting, let least): .raise(setting, least: least?.filter { $0 != " " })
-        case .anyOf(let remedies): .anyOf(remedies.map(\.withSizesJoined))
+        case .anyOf(let remedies): .anyOf(remedies.map(\.forCommands))
+        case .writeMarkup: "Use --raw with the model's own markup."
         case .advice, .lower, .set: self
         }
     }

@@ -49,28 +49,14 @@ public enum InputFile {
     ///
     /// - Throws: `SigmaError`: as `bytes(of:limit:)`, without a limit; what `body` throws.
     public static func forEachPiece(of path: String, _ body: (UnsafeRawBufferPointer) throws -> Void) throws {
-        let descriptor = path == "-" ? 0 : open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: name(of: path))
-        }
-        defer { if descriptor != 0 { close(descriptor) } }
-        var status = stat()
-        if fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-            throw SigmaError(.damaged, "expected a file, found a folder", path: name(of: path))
-        }
+        let file =
+            try path == "-"
+            ? SequentialReader(descriptor: 0, name: name(of: path)) : SequentialReader(path: path)
         let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
         defer { piece.deallocate() }
-        var offset = 0
         while true {
-            let count = read(descriptor, piece.baseAddress!, piece.count)
+            let count = try file.read(into: piece)
             if count == 0 { return }
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw SigmaError(
-                    .inputOutput, "cannot read: \(systemMessage(errno))", path: name(of: path),
-                    offset: UInt64(offset))
-            }
-            offset += count
             try body(UnsafeRawBufferPointer(rebasing: piece[..<count]))
         }
     }

@@ -39,6 +39,14 @@ struct ChatImport {
             let bos = definition.flatMap { definition in definition.bos.map { definition.tokens[Int($0)] } } ?? []
             let template = facts.template.map { ChatTemplate($0, bos: String(decoding: bos, as: UTF8.self)) }
             standard = Self.chosen(standard, template, specials, overrides, &warnings)
+            // Sigma's format is its paper's. Models in chatml differ in whether they think.
+            if template == nil, facts.own == nil, facts.standard.style == .chatml, !specials.isEmpty,
+                !overrides.settlesChat
+            {
+                warnings.append(
+                    "there is no chat template: turns are written as chatml, and the model is taken to think where it likes"
+                        + " (--override chat.style=sigma, chat.thinks=false or chat.opens_thinking=true)")
+            }
         }
         if let given = overrides.text("chat.style") {
             guard let known = ChatFormat.Style(rawValue: given) else {

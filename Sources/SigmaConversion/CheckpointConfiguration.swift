@@ -14,6 +14,17 @@ package struct CheckpointConfiguration: Sendable {
     /// Choices that the user should know of; each once.
     package let warnings: [String]
 
+    /// Of a model that has no files.
+    init(_ model: ModelConfiguration, architecture: String, family: any ModelFamily) {
+        self.family = family
+        self.architecture = architecture
+        self.model = model
+        endTokens = []
+        bosToken = nil
+        float8Block = nil
+        warnings = []
+    }
+
     /// - Throws: `SigmaError`: `.damaged` naming the key, with the override that settles it where one does; `.usage` for overrides that
     ///   have no meaning here.
     package init(_ checkpoint: Checkpoint, overrides: Overrides) throws {

@@ -26,7 +26,9 @@ struct CheckpointFolder {
     func has(_ name: String) -> Bool { isPresent(file(name)) }
 
     /// Names in the folder, sorted.
-    func names() throws -> [String] {
+    func names() throws -> [String] { try Self.names(in: path) }
+
+    static func names(in path: String) throws -> [String] {
         guard let directory = opendir(path) else {
             throw SigmaError(.inputOutput, "cannot list the folder: \(systemMessage(errno))", path: path)
         }

@@ -70,6 +70,11 @@ package struct Overrides: Sendable {
         return number
     }
 
+    /// Whether one says how turns are written, or who opens a thought.
+    var settlesChat: Bool {
+        ["chat.style", "chat.thinks", "chat.opens_thinking"].contains { values[$0] != nil }
+    }
+
     /// Whether RoPE's scaling counts; nil where no override says so.
     var scalesRope: Bool? { values["rope_scaling"].map { !Self.isOff($0) } }
 

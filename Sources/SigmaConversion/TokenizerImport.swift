@@ -15,7 +15,7 @@ package struct TokenizerImport: Sendable {
         var warnings: [String] = []
         var files = settings.files
         let jsonPath = folder + "/tokenizer.json"
-        let names = try CheckpointFolder(folder).names()
+        let names = try CheckpointFolder.names(in: folder)
         let tiktokenFiles = names.filter { $0.hasSuffix(".tiktoken") }
         var definition: TokenizerDefinition?
         if isPresent(jsonPath) {

@@ -31,14 +31,27 @@ struct TokenizerSettings {
             }
             chatTemplate = String(decoding: file.bytes, as: UTF8.self)
             files.append(templatePath)
+        } else if let template = Self.template(in: json) {
+            chatTemplate = template
+        } else if isPresent(folder + "/chat_template.json") {
+            // Where processors of several kinds of input have it.
+            let path = folder + "/chat_template.json"
+            guard let object = try JSONValue.parse(file: path).object else {
+                throw SigmaError(.damaged, "expected a JSON object", path: path, offset: 0)
+            }
+            chatTemplate = Self.template(in: object)
+            files.append(path)
         } else {
-            // Several have names; conversations use the one that is called so.
-            let named = json["chat_template"]?.array ?? []
-            chatTemplate =
-                json["chat_template"]?.string
-                ?? (named.first { $0["name"]?.string == "default" } ?? named.first)?["template"]?.string
+            chatTemplate = nil
         }
         self.files = files
+    }
+
+    private static func template(in json: JSONObject) -> String? {
+        // Several have names; conversations use the one that is called so.
+        let named = json["chat_template"]?.array ?? []
+        return json["chat_template"]?.string
+            ?? (named.first { $0["name"]?.string == "default" } ?? named.first)?["template"]?.string
     }
 
     /// `bos_token` or `eos_token`: a text, or an object with one.

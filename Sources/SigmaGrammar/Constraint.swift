@@ -1,5 +1,5 @@
-/// What an answer must be.
-package enum Constraint: Sendable {
+/// What an answer must be. docs/constraints.md says what is exact, and what is refused.
+public enum Constraint: Sendable, Equatable {
     /// An instance of a JSON Schema (2020-12, or draft 4 to 7 where `$schema` says so), given as its text.
     case jsonSchema(String)
     /// Any JSON value.
@@ -10,6 +10,11 @@ package enum Constraint: Sendable {
     case regex(String)
     /// One of the texts.
     case choice([String])
+
+    /// - Throws: `ConstraintError`, as compiling does.
+    package func check(limits: ConstraintLimits = ConstraintLimits()) throws(ConstraintError) {
+        _ = try ConstraintCompiler(limits: limits).grammar(of: self)
+    }
 }
 
 /// Why a constraint isn't taken, and where.
@@ -38,10 +43,10 @@ package struct ConstraintError: Error, Sendable, CustomStringConvertible {
         self.message = message
     }
 
-    package var description: String {
-        let place = keyword.isEmpty ? "#\(pointer)" : "#\(pointer)/\(keyword)"
-        return "\(place): \(message)"
-    }
+    /// The keyword by JSON Pointer, or the schema that has it.
+    package var place: String { keyword.isEmpty ? "#\(pointer)" : "#\(pointer)/\(keyword)" }
+
+    package var description: String { "\(place): \(message)" }
 }
 
 /// What a constraint may cost.

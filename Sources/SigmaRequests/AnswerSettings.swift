@@ -16,15 +16,25 @@ package struct AnswerSettings: Sendable, Equatable {
     package var cacheSalt: String?
     /// Likeliest tokens whose log-probabilities are given at each position; nil: no log-probabilities.
     package var logProbabilityCount: Int?
+    /// What the answers, never their thinking, must be; nil: anything.
+    package var constraint: BodyConstraint?
 
-    init(_ fields: inout FieldReader) throws(RequestError) {
+    /// What the bodies of all endpoints say in the same words.
+    init(shared fields: inout FieldReader) throws(RequestError) {
         model = try fields.name("model")
         try readSampling(&fields)
+        cacheSalt = try fields.name("cache_salt")
+        streams = try fields.bool("stream") ?? false
+        fields.ignore("metadata", "service_tier")
+    }
+
+    /// Chats and completions.
+    init(_ fields: inout FieldReader) throws(RequestError) {
+        try self.init(shared: &fields)
         try readLimits(&fields)
         choicesPerPrompt = try fields.integer("n", in: 1...Int64(RequestLimits.choices)) ?? 1
         try fields.allow("best_of", only: .integer(1), .integer(Int64(choicesPerPrompt)))
-        cacheSalt = try fields.name("cache_salt")
-        streams = try fields.bool("stream") ?? false
+        constraint = try ConstraintFields(&fields).constraint
         if let value = fields.take("stream_options") {
             guard streams else {
                 throw RequestError.invalid("stream_options", "is for streams, and stream is not true")
@@ -36,8 +46,7 @@ package struct AnswerSettings: Sendable, Equatable {
             try options.finish()
         }
         fields.ignore(
-            "user", "store", "metadata", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key",
-            "prompt_cache_retention")
+            "user", "store", "parallel_tool_calls", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
         // Knobs of other servers, where they are set to do nothing.
         try fields.allow("repetition_penalty", only: .integer(1))
         try fields.allow("length_penalty", only: .integer(1))
@@ -95,25 +104,29 @@ package struct AnswerSettings: Sendable, Equatable {
     }
 
     private mutating func readLimits(_ fields: inout FieldReader) throws(RequestError) {
-        let limits = 0...Int64(Int32.max)
-        let old = try fields.integer("max_tokens", in: limits)
-        let new = try fields.integer("max_completion_tokens", in: limits)
+        let old = try fields.integer("max_tokens", in: Self.tokenCounts)
+        let new = try fields.integer("max_completion_tokens", in: Self.tokenCounts)
         if let old, let new, old != new {
             throw RequestError.invalid(
                 "max_completion_tokens", "is \(new), and max_tokens, which means the same, is \(old)")
         }
         if let limit = new ?? old { options.maximumTokens = limit }
+        try readStopStrings(&fields, "stop")
+    }
 
-        guard let value = fields.take("stop") else { return }
+    static let tokenCounts = 0...Int64(Int32.max)
+
+    mutating func readStopStrings(_ fields: inout FieldReader, _ key: String) throws(RequestError) {
+        guard let value = fields.take(key) else { return }
         let list = value.array ?? [value]
         guard list.count <= RequestLimits.stopStrings else {
             throw RequestError.invalid(
-                "stop", "expected at most \(RequestLimits.stopStrings) strings, found \(list.count)")
+                key, "expected at most \(RequestLimits.stopStrings) strings, found \(list.count)")
         }
         for stop in list {
             guard let text = stop.string, (1...RequestLimits.stopStringBytes).contains(text.utf8.count) else {
                 throw RequestError.invalid(
-                    "stop", "expected strings of 1 to \(RequestLimits.stopStringBytes) bytes, found \(stop.kind)")
+                    key, "expected strings of 1 to \(RequestLimits.stopStringBytes) bytes, found \(stop.kind)")
             }
             options.stopStrings.append(text)
         }

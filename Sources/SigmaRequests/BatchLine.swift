@@ -35,7 +35,7 @@ package struct BatchLine: Sendable, Equatable {
     private static func body(_ fields: inout FieldReader) throws(RequestError) -> Body {
         let method = try fields.string("method")
         let url = try fields.string("url")
-        let body = fields.take("body")
+        let body = fields.takeExactly("body")
         try fields.finish()
         guard method == "POST" else { throw RequestError.invalid("method", "expected POST, found \(words(method))") }
         guard let body else { throw RequestError.invalid("body", "is missing") }

@@ -6,6 +6,12 @@ package struct ChatCompletionBody: Sendable, Equatable {
     /// At least one; an assistant's at the end is continued.
     package var messages: [ChatMessage]
 
+    /// A conversation that another protocol's body describes.
+    init(_ settings: AnswerSettings, _ messages: [ChatMessage]) {
+        self.settings = settings
+        self.messages = messages
+    }
+
     /// - Throws: `RequestError` naming the field that is to blame.
     package init(bytes: UnsafeRawBufferPointer) throws(RequestError) { try self.init(try JSONValue.request(bytes)) }
 
@@ -42,15 +48,8 @@ package struct ChatCompletionBody: Sendable, Equatable {
         settings.logProbabilityCount = isOn ? count : nil
     }
 
-    /// What constrains an answer, where it asks for nothing.
+    /// Tools, where there are none.
     private static func refuseTools(_ fields: inout FieldReader) throws(RequestError) {
-        if let value = fields.take("response_format") {
-            var format = try FieldReader(value, at: "response_format")
-            guard try format.string("type") == "text" else {
-                throw RequestError.unsupported("response_format", "constrained answers are not supported yet")
-            }
-            try format.finish()
-        }
         let message = "tools are not supported yet"
         for key in ["tools", "functions"] { try fields.allow(key, only: .array([]), otherwise: message) }
         for key in ["tool_choice", "function_call"] {

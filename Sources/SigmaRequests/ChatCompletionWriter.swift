@@ -133,30 +133,7 @@ package struct ChatCompletionWriter: Sendable {
         json.key("logprobs")
         guard wantsLogProbabilities, !isNull else { return json.null() }
         json.object { json in
-            json.array("content") { json in
-                for token in tokens {
-                    json.object { json in
-                        write(token.id, token.logProbability, to: &json)
-                        json.array("top_logprobs") { json in
-                            for candidate in token.top {
-                                json.object { write(candidate.id, candidate.logProbability, to: &$0) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    private func write(_ id: Int32, _ logProbability: Double?, to json: inout JSONWriter) {
-        json.field("token", names.name(of: id))
-        json.key("logprob")
-        if let logProbability { json.logProbability(logProbability) } else { json.null() }
-        if let bytes = names.bytes(of: id) {
-            json.array("bytes") { json in for byte in bytes { json.value(byte) } }
-        } else {
-            json.key("bytes")
-            json.null()
+            json.array("content") { names.writeScores(of: tokens, to: &$0) }
         }
     }
 }

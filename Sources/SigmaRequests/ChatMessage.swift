@@ -9,6 +9,12 @@ package struct ChatMessage: Sendable, Equatable {
     /// The thinking before an assistant's message; empty: none.
     package var reasoning = ""
 
+    init(_ role: Role, _ text: String, reasoning: String = "") {
+        self.role = role
+        self.text = text
+        self.reasoning = reasoning
+    }
+
     init(_ value: JSONValue, at path: String) throws(RequestError) {
         var fields = try FieldReader(value, at: path)
         guard let word = try fields.string("role") else {

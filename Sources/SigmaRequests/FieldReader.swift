@@ -22,7 +22,10 @@ struct FieldReader {
     /// The member's place in the body.
     func path(_ key: String) -> String { prefix + key }
 
-    mutating func take(_ key: String) -> JSONValue? {
+    mutating func take(_ key: String) -> JSONValue? { takeExactly(key)?.withDoubles }
+
+    /// With numbers as they are written, where they are no integers.
+    mutating func takeExactly(_ key: String) -> JSONValue? {
         guard let place = object.place(of: key) else { return nil }
         isTaken[place] = true
         let value = object.values[place]
@@ -105,7 +108,7 @@ extension JSONValue {
         }
         let value: JSONValue
         do {
-            value = try JSONValue.parse(bytes)
+            value = try JSONValue.parse(bytes, exactNumbers: true)
         } catch let error as SigmaError {
             throw RequestError(status: 400, error.description(remedy: nil), code: "invalid_json")
         } catch {
@@ -114,7 +117,31 @@ extension JSONValue {
         guard value.isNested(atMost: nesting) else {
             throw RequestError(status: 400, "the body is nested deeper than \(nesting) levels", code: "invalid_json")
         }
+        if let number = value.tooLargeNumber {
+            let shown = number.utf8.count <= 40 ? number : "with \(number.utf8.count) characters"
+            throw RequestError(status: 400, "the number \(shown) is too large", code: "invalid_json")
+        }
         return value
+    }
+
+    /// A number that no double holds; nil: there is none.
+    private var tooLargeNumber: String? {
+        switch self {
+        case .decimal(let text): Double(text)?.isFinite == true ? nil : text
+        case .array(let values): values.lazy.compactMap(\.tooLargeNumber).first
+        case .object(let object): object.values.lazy.compactMap(\.tooLargeNumber).first
+        default: nil
+        }
+    }
+
+    /// With doubles in the place of numbers as they are written.
+    fileprivate var withDoubles: JSONValue {
+        switch self {
+        case .decimal(let text): .number(Double(text) ?? 0)
+        case .array(let values): .array(values.map(\.withDoubles))
+        case .object(let object): .object(object.mapValues(\.withDoubles))
+        default: self
+        }
     }
 
     private func isNested(atMost levels: Int) -> Bool {

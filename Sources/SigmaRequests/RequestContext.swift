@@ -7,18 +7,48 @@ package struct RequestContext: Sendable {
     package var vocabularySize: Int
     /// Tokens that a sequence may have.
     package var positionLimit: Int
+    /// Compiles what answers must be.
+    package var constraints: AnswerConstraints
 
-    package init(tokenizer: Tokenizer?, chatFormat: ChatFormat?, vocabularySize: Int, positionLimit: Int) {
+    package init(
+        tokenizer: Tokenizer?, chatFormat: ChatFormat?, vocabularySize: Int, positionLimit: Int,
+        constraints: AnswerConstraints
+    ) {
         self.tokenizer = tokenizer
         self.chatFormat = chatFormat
         self.vocabularySize = vocabularySize
         self.positionLimit = positionLimit
+        self.constraints = constraints
     }
 
     package init(_ engine: Engine, kvType: KVType) {
         self.init(
             tokenizer: engine.tokenizer, chatFormat: engine.chatFormat, vocabularySize: engine.vocabularySize,
-            positionLimit: engine.positionLimit(kvType: kvType))
+            positionLimit: engine.positionLimit(kvType: kvType), constraints: engine.constraints)
+    }
+
+    /// What the answers must be, compiled on this thread: a new constraint may take a second.
+    private func constraint(of settings: AnswerSettings) throws(RequestError) -> TokenConstraint? {
+        guard let wanted = settings.constraint else { return nil }
+        do {
+            return try constraints.compiled(wanted.constraint)
+        } catch {
+            guard let error = error as? SigmaError else {
+                throw RequestError(status: 500, "the constraint could not be compiled", param: wanted.param)
+            }
+            guard error.kind == .usage else { throw Self.cannotConstrain(wanted.param) }
+            let place = error.item.map { "\($0): " } ?? ""
+            throw RequestError(
+                status: 400, SigmaError.printable("\(wanted.param): \(place)\(error.message)"),
+                code: "invalid_constraint",
+                param: wanted.param)
+        }
+    }
+
+    private static func cannotConstrain(_ param: String) -> RequestError {
+        RequestError(
+            status: 400, "\(param): the model has no tokenizer, so its answers cannot be constrained",
+            code: "unsupported_by_model", param: param)
     }
 
     /// A prompt's requests, one for each answer.
@@ -38,6 +68,7 @@ package struct RequestContext: Sendable {
         guard count + (generates ? 1 : 0) <= positionLimit else {
             throw RequestError.overflow(promptTokens: count, contextLength: positionLimit, param: param)
         }
+        let constraint = try constraint(of: settings)
         // Where nobody chose a seed, each prompt's is random: a number that readers which hold doubles get exactly.
         let seed = settings.options.seed ?? UInt64.random(in: 0..<1 << 53)
         return (0..<settings.choicesPerPrompt).map { choice in
@@ -47,7 +78,7 @@ package struct RequestContext: Sendable {
                 tokens: prompt.tokens, start: prompt.start, options: options,
                 logProbabilityCount: generates || scoresPrompt ? settings.logProbabilityCount : nil,
                 scoresPrompt: scoresPrompt && settings.logProbabilityCount != nil,
-                sharing: PrefixSharing(salt: settings.cacheSalt))
+                sharing: PrefixSharing(salt: settings.cacheSalt), constraint: constraint)
         }
     }
 
@@ -72,10 +103,15 @@ extension ChatCompletionBody {
     /// The conversation in the model's chat format: one request for each answer, in the order of their indices.
     /// - Throws: `RequestError` for a conversation that the model cannot have, or that does not fit.
     package func resolve(in context: RequestContext) throws(RequestError) -> [GenerationRequest] {
+        try resolve(in: context, from: "messages")
+    }
+
+    /// - Parameter param: the field that the messages are from.
+    func resolve(in context: RequestContext, from param: String) throws(RequestError) -> [GenerationRequest] {
         try context.check(settings, countField: "top_logprobs")
-        guard let tokenizer = context.tokenizer else { throw RequestContext.cannotRead("messages", lacks: "tokenizer") }
+        guard let tokenizer = context.tokenizer else { throw RequestContext.cannotRead(param, lacks: "tokenizer") }
         guard let format = context.chatFormat else {
-            throw RequestContext.cannotRead("messages", lacks: "chat format")
+            throw RequestContext.cannotRead(param, lacks: "chat format")
         }
         let (system, turns) = try conversation()
         let prompt: Prompt
@@ -88,7 +124,7 @@ extension ChatCompletionBody {
             throw (error as? SigmaError).map { RequestError($0) }
                 ?? RequestError(status: 500, "the conversation could not be read")
         }
-        return try context.requests(for: prompt, settings, scoresPrompt: false, param: "messages")
+        return try context.requests(for: prompt, settings, scoresPrompt: false, param: param)
     }
 
     /// The message that a conversation begins with may be its instructions; later ones are turns.

@@ -5,6 +5,8 @@ struct ThinkingFields {
     /// Nil: the body does not say.
     private(set) var thinks: Bool?
     private(set) var budget: Int?
+    /// The word that the body has for how much the model thinks.
+    private(set) var effort: String?
 
     init(_ fields: inout FieldReader) throws(RequestError) {
         try readSwitch(&fields, "enable_thinking")
@@ -34,15 +36,19 @@ struct ThinkingFields {
                     "thinking.type", "expected enabled, adaptive or disabled, found \(JSONValue.string(word).kind)")
             }
             try readBudget(&thinking, "budget_tokens")
+            // Thinking is shown as it is, never summarized.
+            thinking.ignore("display")
             try thinking.finish()
         }
-        // OpenRouter's.
+        // OpenRouter's, and that of OpenAI's Responses.
         if let value = fields.take("reasoning") {
             var reasoning = try FieldReader(value, at: "reasoning")
             try readSwitch(&reasoning, "enabled")
             try readEffort(&reasoning, "effort")
             try readBudget(&reasoning, "max_tokens")
             try reasoning.allow("exclude", only: .bool(false))
+            // Thinking is shown as it is, never summarized.
+            reasoning.ignore("summary", "generate_summary")
             try reasoning.finish()
         }
     }
@@ -66,6 +72,7 @@ struct ThinkingFields {
                 "expected \(words.joined(separator: ", ")), found \(JSONValue.string(word).kind)")
         }
         try set(word != "none", fields.path(key))
+        effort = word
     }
 
     private mutating func readBudget(_ fields: inout FieldReader, _ key: String) throws(RequestError) {

@@ -4,7 +4,7 @@ import Sigma
 import SigmaRequests
 import SystemLibrary
 
-/// `/v1/chat/completions` and `/v1/completions`.
+/// What answers: `/v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`.
 struct AnswerRoutes: Sendable {
     let configuration: ServerConfiguration
     let model: ServedModel
@@ -37,12 +37,46 @@ struct AnswerRoutes: Sendable {
         return try await answer(body.settings, requests, host, context, writer: writer)
     }
 
+    func responses(_ request: Request, _ context: ServerContext) async throws -> Response {
+        let host = try model.host()
+        let (body, requests) = try await request.read { bytes in
+            let body = try ResponsesBody(bytes: bytes)
+            try checkModel(body.chat.settings, host)
+            return (body, try body.resolve(in: host.context))
+        }
+        let names = TokenNames(host.context.tokenizer)
+        return try await answer(
+            body.chat.settings, requests, host, context,
+            writer: ResponsesWriter(head("resp", host, separator: "_"), body, names))
+    }
+
+    func messages(_ request: Request, _ context: ServerContext) async throws -> Response {
+        let host = try model.host()
+        let (settings, requests) = try await request.read { bytes in
+            let body = try MessagesBody(bytes: bytes)
+            try checkModel(body.chat.settings, host)
+            return (body.chat.settings, try body.resolve(in: host.context))
+        }
+        return try await answer(
+            settings, requests, host, context, writer: MessagesWriter(head("msg", host, separator: "_"), requests[0]))
+    }
+
+    /// How many tokens a request to `/v1/messages` would have as its prompt.
+    func countTokens(_ request: Request) async throws -> Response {
+        let host = try model.host()
+        return try await request.read { bytes in
+            let body = try MessagesBody(bytes: bytes)
+            try checkModel(body.chat.settings, host)
+            return Response.json(#"{"input_tokens":\#(try body.promptTokens(in: host.context))}"#)
+        }
+    }
+
     private func checkModel(_ settings: AnswerSettings, _ host: ModelHost) throws {
         if let name = settings.model, !host.names.contains(name) { throw RequestError.unknownModel(name) }
     }
 
-    private func head(_ prefix: String, _ host: ModelHost) -> AnswerHead {
-        AnswerHead(id: RequestID.make(prefix), created: Int(time(nil)), model: host.name)
+    private func head(_ prefix: String, _ host: ModelHost, separator: String = "-") -> AnswerHead {
+        AnswerHead(id: RequestID.make(prefix, separator), created: Int(time(nil)), model: host.name)
     }
 
     // MARK: - The answer
@@ -60,7 +94,7 @@ struct AnswerRoutes: Sendable {
         context.observation.set(observer)
         if settings.streams { return stream(run, writer, context) }
         let text = try await context.whileConnected(tasks) {
-            let collector = Collector(writer)
+            let collector = AnswerCollector(writer)
             try await run.run(silence: nil) { item in
                 if case .event(let event, let choice) = item { await collector.take(event, choice) }
             }
@@ -70,26 +104,26 @@ struct AnswerRoutes: Sendable {
     }
 
     /// Server-sent events: what comes is sent at once, and a comment where nothing comes for a while.
-    private func stream(_ run: AnswerRun, _ writer: some AnswerWriter, _ context: ServerContext) -> Response {
+    private func stream<Writer: AnswerWriter>(_ run: AnswerRun, _ writer: Writer, _ context: ServerContext) -> Response
+    {
         let silence = Duration.seconds(configuration.keepAliveSeconds)
         let body = ResponseBody { output in
             let sink = StreamSink(output)
-            let collector = Collector(writer)
+            let collector = AnswerCollector(writer)
             do {
                 try await context.whileConnected(tasks) {
+                    try await sink.write(await collector.opening())
                     try await run.run(silence: silence) { item in
                         switch item {
-                        case .silence: try await sink.write(": \n\n")
-                        case .event(let event, let choice):
-                            let chunks = try await collector.chunks(event, choice)
-                            if !chunks.isEmpty { try await sink.write(chunks.map { "data: \($0)\n\n" }.joined()) }
+                        case .silence: try await sink.write(Writer.signOfLife)
+                        case .event(let event, let choice): try await sink.write(await collector.events(event, choice))
                         }
                     }
                 }
-                try await sink.write("data: [DONE]\n\n")
+                try await sink.write(Writer.end)
             } catch {
                 // The status has been sent: the error is the stream's last event.
-                try await sink.write("data: \(Refusal(describing: error).error.json)\n\n")
+                try await sink.write(await collector.failure(Refusal(describing: error).error))
             }
             try await sink.finish()
         }
@@ -101,40 +135,14 @@ struct AnswerRoutes: Sendable {
     }
 }
 
-/// What makes JSON of events: a chat's writer or a completion's.
-protocol AnswerWriter: Sendable {
-    mutating func take(_ event: AnswerEvent, choice: Int)
-    func answer() -> String
-    mutating func chunks(for event: AnswerEvent, choice: Int) -> [String]
-    var isFinished: Bool { get }
-}
-
-extension ChatCompletionWriter: AnswerWriter {}
-extension CompletionWriter: AnswerWriter {}
-
-/// A writer that one request's tasks share.
-private actor Collector<Writer: AnswerWriter> {
-    private var writer: Writer
-
-    init(_ writer: Writer) { self.writer = writer }
-
-    func take(_ event: AnswerEvent, _ choice: Int) { writer.take(event, choice: choice) }
-    func chunks(_ event: AnswerEvent, _ choice: Int) throws -> [String] {
-        if case .finished(let statistics, _) = event, statistics.reason == .interrupted { throw CancellationError() }
-        return writer.chunks(for: event, choice: choice)
-    }
-    func answer() throws -> String {
-        guard writer.isFinished else { throw CancellationError() }
-        return writer.answer()
-    }
-}
-
 /// A response's body that one task at a time writes.
 private final class StreamSink: @unchecked Sendable {
     private var writer: any ResponseBodyWriter
 
     init(_ writer: any ResponseBodyWriter) { self.writer = writer }
 
-    func write(_ text: String) async throws { try await writer.write(ByteBuffer(string: text)) }
+    func write(_ text: String) async throws {
+        if !text.isEmpty { try await writer.write(ByteBuffer(string: text)) }
+    }
     func finish() async throws { try await writer.finish(nil) }
 }

@@ -3,7 +3,7 @@ import Hummingbird
 import Sigma
 import SigmaRequests
 
-/// Why a request gets no answer: an error object of OpenAI's form, and headers.
+/// Why a request gets no answer: an error, and headers.
 struct Refusal: Error {
     var error: RequestError
     var headers: HTTPFields = [:]
@@ -41,7 +41,12 @@ struct Refusal: Error {
         }
     }
 
-    var response: Response { Response.json(error.json, status: .init(code: error.status), headers: headers) }
+    /// In the form of the protocol that the path belongs to.
+    func response(to path: String) -> Response {
+        let isAnthropic = path == "/v1/messages" || path.hasPrefix("/v1/messages/")
+        return Response.json(
+            isAnthropic ? error.messagesJSON : error.json, status: .init(code: error.status), headers: headers)
+    }
 }
 
 extension Response {

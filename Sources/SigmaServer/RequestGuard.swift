@@ -9,8 +9,8 @@ struct RequestGuard: RouterMiddleware {
 
     private let configuration: ServerConfiguration
     private let keys: [[UInt8]]
-    /// What anyone may ask: whether the server is there.
-    private static let openPaths: Set<String> = ["/health", "/readyz"]
+    /// What anyone may ask: whether the server is there, and the page, in which a key can be entered.
+    private static let openPaths: Set<String> = ["/", "/health", "/readyz"]
 
     init(_ configuration: ServerConfiguration) {
         self.configuration = configuration

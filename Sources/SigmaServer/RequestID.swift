@@ -1,7 +1,7 @@
 /// Ids of requests and answers: 24 random letters and digits behind a prefix.
 enum RequestID {
-    static func make(_ prefix: String) -> String {
+    static func make(_ prefix: String, _ separator: String = "-") -> String {
         let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789")
-        return prefix + "-" + String((0..<24).map { _ in letters.randomElement()! })
+        return prefix + separator + String((0..<24).map { _ in letters.randomElement()! })
     }
 }

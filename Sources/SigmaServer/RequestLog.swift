@@ -20,7 +20,7 @@ struct RequestLog: RouterMiddleware {
             response = try await next(request, context)
         } catch {
             failure = Refusal(describing: error)
-            response = failure!.response
+            response = failure!.response(to: request.uri.path)
         }
         response.headers[.requestID] = id
         let (status, inner) = (response.status.code, response.body)

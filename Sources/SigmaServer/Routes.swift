@@ -17,6 +17,9 @@ struct Routes: Sendable {
                 status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
                 body: ResponseBody(byteBuffer: ByteBuffer(string: metrics.render(model.anyHost))))
         }
+        let files = FileRoutes()
+        router.get("/") { _, _ in files.index() }
+        router.get("/openapi.json") { _, _ in files.openAPI() }
         let models = ModelRoutes(model: model)
         router.get("/v1/models") { _, _ in try models.list() }
         router.get("/v1/models/**") { _, context in
@@ -31,6 +34,9 @@ struct Routes: Sendable {
         let answers = AnswerRoutes(configuration: configuration, model: model, metrics: metrics, tasks: tasks)
         router.post("/v1/chat/completions") { request, context in try await answers.chat(request, context) }
         router.post("/v1/completions") { request, context in try await answers.completion(request, context) }
+        router.post("/v1/responses") { request, context in try await answers.responses(request, context) }
+        router.post("/v1/messages") { request, context in try await answers.messages(request, context) }
+        router.post("/v1/messages/count_tokens") { request, _ in try await answers.countTokens(request) }
     }
 
     /// Whether a new request would be answered.

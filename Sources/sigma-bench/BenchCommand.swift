@@ -121,7 +121,7 @@ struct BenchCommand: ParsableCommand {
         guard !plan else { return }
         let report = BenchReport(model: file.name, rows: rows, cacheLine: line)
         if let plot { try report.figure.write(to: plot) }
-        try StandardOutput.write(report.text(format))
+        try format == .json ? StandardOutput.writeJSON(report.text(format)) : StandardOutput.write(report.text(format))
     }
 
     /// What was measured of the machine: each part once.
@@ -166,7 +166,9 @@ struct BenchCommand: ParsableCommand {
         let blockBytes = file.configuration.kvBlockBytes(type)
         let plan: MemoryPlan
         switch subject.memory {
-        case .device(let plan): return textTable(deviceMemoryRows(plan, kvType: type, kvBlockBytes: blockBytes))
+        case .device(let plan):
+            let layout = KVBlockLayout(device: type, file.configuration)
+            return textTable(deviceMemoryRows(plan, kvType: type, kvBlockBytes: layout.byteCount))
         case .host(let host): plan = host
         }
         return MemoryReport(

@@ -55,7 +55,8 @@ struct CheckCommand: ParsableCommand {
             kvType: kvType)
         let expected = try processor.read(ids, pieces: [tokens])
         let result = Comparison(ids, found: found, expected: expected, width: file.configuration.vocabularySize)
-        try StandardOutput.write(text(result, isSame: isSame, on: device.backend))
+        let report = text(result, isSame: isSame, on: device.backend)
+        try json ? StandardOutput.writeJSON(report) : StandardOutput.write(report)
         try StandardOutput.flush()
         guard isSame, result.comparable.positions > 0, result.comparable.mean < Self.largestMean else {
             throw SigmaError(

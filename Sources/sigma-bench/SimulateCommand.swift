@@ -90,8 +90,9 @@ struct SimulateCommand: ParsableCommand {
                         disk: disk, speed: 1 / (computeTime + misses / disk)))
             }
         }
-        try StandardOutput.write(
-            json ? text(json: rows, computeTime) : text(rows, computeTime, tokens: tokens - warmUp))
+        try json
+            ? StandardOutput.writeJSON(text(json: rows, computeTime))
+            : StandardOutput.write(text(rows, computeTime, tokens: tokens - warmUp))
     }
 
     private struct Row {

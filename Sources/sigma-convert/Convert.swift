@@ -22,6 +22,7 @@ struct Convert: ParsableCommand {
               sigma-convert old.gguf screened.gguf --head-screen on
               sigma-convert --inspect sigma.gguf --verify
               sigma-convert --synthetic sigma-moe-tiny synthetic.gguf --layers 8
+              sigma-convert --synthetic sigma-moe-tiny synthetic.gguf --tokenizer ./Sigma-MoE-Tiny
             """,
         version: sigmaVersion)
 
@@ -77,14 +78,19 @@ struct Convert: ParsableCommand {
             "With --synthetic: share of tokens for which a layer's router, on the state of the layer before, chooses the expert that is used (default: 0.75).",
             valueName: "share"))
     var predictability: Double?
+    @Option(
+        help: ArgumentHelp(
+            "With --synthetic: real tokens, from a folder with tokenizer.json or a .tiktoken file.", valueName: "folder"
+        ))
+    var tokenizer: String?
 
     func run() throws {
         if let threads, !(1...1024).contains(threads) {
             throw usageError("expected --threads from 1 to 1024, found \(threads)")
         }
         if let synthetic { return try writeSynthetic(synthetic) }
-        guard layers == nil, seed == nil, predictability == nil else {
-            throw usageError("--layers, --seed and --predictability go with --synthetic")
+        guard layers == nil, seed == nil, predictability == nil, tokenizer == nil else {
+            throw usageError("--layers, --seed, --predictability and --tokenizer go with --synthetic")
         }
         if let inspect {
             guard input == nil, output == nil else { throw usageError("--inspect takes one file and nothing else") }
@@ -149,6 +155,7 @@ struct Convert: ParsableCommand {
         options.seed = seed ?? 0
         options.predictability = predictability ?? options.predictability
         options.isQwen3MoE = plainGGUF
+        options.tokenizerFolder = tokenizer
         options.headScreening = headScreen
         options.threads = threads ?? 0
         try SyntheticCommand(options: options, output: output).run()

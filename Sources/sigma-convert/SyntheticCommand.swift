@@ -16,6 +16,7 @@ struct SyntheticCommand {
         Interrupt.install(secondEndsProcess: false)
         let begin = monotonicTime()
         let model = try SyntheticModel(options)
+        model.input.warnings.forEach { warn($0) }
         let conversion = Converter.Options(
             input: "", output: output, form: options.isQwen3MoE ? .plainGGUF : .native, type: options.type,
             outputType: options.outputType, overrides: try Overrides(), headScreening: options.headScreening,

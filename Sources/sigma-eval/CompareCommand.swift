@@ -19,13 +19,25 @@ struct CompareCommand: ParsableCommand {
 
     @OptionGroup var arguments: ScoringArguments
 
+    /// Two models share what one may have.
+    private func load(_ path: String) throws -> Engine {
+        var configuration = arguments.compute.configuration
+        configuration.memory = configuration.memory.map { .bytes($0.bytes / 2) }
+        do { return try SigmaModel.loadEngine(path: path, configuration: configuration) } catch var error as SigmaError
+        {
+            if case .raise(.memory, _) = error.remedy {
+                error.message += "; each of the two models has half of the memory"
+                error.remedy = .raise(.memory, least: nil)
+            }
+            throw error
+        }
+    }
+
     func run() throws {
         try arguments.check()
         let bytes = try InputFile.bytes(of: arguments.file)
-        let configuration = arguments.compute.configuration
-        let path = try arguments.compute.model.path
-        let engine = try SigmaModel.loadEngine(path: path, configuration: configuration)
-        let other = try SigmaModel.loadEngine(path: reference, configuration: configuration)
+        let engine = try load(arguments.compute.model.path)
+        let other = try load(reference)
         try checkVocabularies(engine, other)
         let windows = try arguments.windows(bytes, engines: engine, other)
         let scorer = try Scorer(engine: engine, kvType: arguments.compute.kvType)
@@ -56,7 +68,7 @@ struct CompareCommand: ParsableCommand {
                 $0.field("nll_difference_se", result.nllDifferenceError)
                 $0.field("tokens", result.positions)
             }
-            try StandardOutput.write(json.text + "\n")
+            try StandardOutput.writeJSON(json.text + "\n")
         } else {
             try StandardOutput.write(
                 """

@@ -82,7 +82,9 @@ struct HeadCommand: ParsableCommand {
         let tokens = try tokens(bytes, engine)
         let survey = try HeadSurvey(engine, largest: largest, deviations: deviations, seed: seed)
         try read(tokens, engine, experiments, survey)
-        try StandardOutput.write(json ? Self.json(survey, kinds.kinds) : Self.table(survey, kinds.kinds))
+        try json
+            ? StandardOutput.writeJSON(Self.json(survey, kinds.kinds))
+            : StandardOutput.write(Self.table(survey, kinds.kinds))
     }
 
     /// In windows.

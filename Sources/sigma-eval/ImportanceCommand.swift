@@ -34,9 +34,12 @@ struct ImportanceCommand: ParsableCommand {
         var configuration = arguments.compute.configuration
         // Only there every number that enters a matrix can be seen.
         if configuration.backend == .auto { configuration.backend = .cpu }
-        let engine = try SigmaModel.loadEngine(path: arguments.compute.model.path, configuration: configuration)
+        let path = try arguments.compute.model.path
+        // In front of the engine, whose memory budget counts what the process has by then.
+        let sums = ImportanceSums(try ModelFile(path: path).configuration)
+        let engine = try SigmaModel.loadEngine(path: path, configuration: configuration)
         let windows = try arguments.windows(bytes, engines: engine)
-        let gatherer = try ImportanceGatherer(engine: engine, kvType: arguments.compute.kvType)
+        let gatherer = try ImportanceGatherer(engine: engine, kvType: arguments.compute.kvType, sums: sums)
         Interrupt.install(secondEndsProcess: true)
         var bar = ProgressBar("imatrix")
         let total = windows.reduce(0) { $0 + $1.tokens.count }
@@ -65,7 +68,7 @@ struct ImportanceCommand: ParsableCommand {
                 $0.field("least_tokens_of_an_expert", Int(least))
                 $0.field("output", output)
             }
-            return try StandardOutput.write(json.text + "\n")
+            return try StandardOutput.writeJSON(json.text + "\n")
         }
         note("\(output): \(matrix.tokenCount) tokens")
         if silent > 0 {

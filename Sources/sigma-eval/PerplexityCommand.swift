@@ -42,7 +42,7 @@ struct PerplexityCommand: ParsableCommand {
                 $0.field("perplexity", result.perplexity)
                 $0.field("tokens", result.tokens)
             }
-            try StandardOutput.write(json.text + "\n")
+            try StandardOutput.writeJSON(json.text + "\n")
         } else {
             try StandardOutput.write(
                 """

@@ -68,7 +68,7 @@ struct RoutingCommand: ParsableCommand {
             throw SigmaError(.damaged, "there are no tokens to route", path: replay ?? files.first)
         }
         if let plot { try summary.figure(layers: plotLayers?.layers).write(to: plot) }
-        try StandardOutput.write(json ? summary.json : summary.table)
+        try json ? StandardOutput.writeJSON(summary.json) : StandardOutput.write(summary.table)
     }
 
     /// - Throws: `SigmaError(.usage)`.

@@ -63,7 +63,7 @@ struct TaskCommand: ParsableCommand {
 
         let report = TaskReport(questions: chosen, thought: thought, straight: straight)
         if show > 0 { report.showWrong(show) }
-        try StandardOutput.write(json ? report.json : report.table)
+        try json ? StandardOutput.writeJSON(report.json) : StandardOutput.write(report.table)
     }
 }
 

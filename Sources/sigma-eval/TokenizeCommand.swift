@@ -43,7 +43,7 @@ struct TokenizeCommand: ParsableCommand {
         } else {
             var json = JSONWriter()
             json.array { for id in tokenizer.encode(bytes, recognizingSpecials: special) { $0.value(id) } }
-            try StandardOutput.write(json.text + "\n")
+            try StandardOutput.writeJSON(json.text + "\n")
         }
     }
 

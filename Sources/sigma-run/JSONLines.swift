@@ -108,6 +108,8 @@ final class JSONLines: Presenter {
         json.field("generation_bytes", statistics.generationBytes)
         json.field("generation_gigabytes_per_second", statistics.generationGigabytesPerSecond, decimals: 3)
         json.field("head", statistics.engine.head.rawValue)
+        json.field("head_rows", statistics.engine.headRows)
+        json.field("cut_head_rows", statistics.engine.cutHeadRows)
         json.field("screened_rows", statistics.engine.screenedRows)
         json.field("head_fallbacks", statistics.engine.headFallbacks)
         json.field("head_comparisons", statistics.engine.headComparisons)

@@ -30,6 +30,8 @@ struct RunCommand: ParsableCommand {
               cat notes.md | sigma-run --system "Summarise the text." -
               sigma-run --raw --max-tokens 32 --prompt "Once upon a time"
               sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
+              sigma-run --json-schema person.schema.json --prompt "Who wrote Dubliners?"
+              sigma-run --choice yes --choice no --prompt "Is 91 a prime number?"
               sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
               sigma-run --batch questions.jsonl --output answers.jsonl
               sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
@@ -53,6 +55,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup(title: "Prompt") var prompt: PromptArguments
     @OptionGroup(title: "Answer") var answer: AnswerArguments
     @OptionGroup(title: "Batch") var batch: BatchArguments
+    @OptionGroup(title: "Constraint") var constraint: ConstraintArguments
     @OptionGroup(title: "Output") var output: OutputArguments
     @OptionGroup(title: "Chat") var chat: ChatArguments
     @OptionGroup(title: "Engine") var engine: EngineArguments
@@ -66,9 +69,11 @@ struct RunCommand: ParsableCommand {
 
         // Everything that can be refused without a model comes before it.
         let options = try answer.options()
+        let constraint = try constraint.constraint()
         try engine.compute.check()
         if let count = output.logprobs, count < 0 { throw usageError("--logprobs must be 0 or more, and is \(count)") }
         if prompt.given.isEmpty, !prompt.raw, !output.json, let device = TerminalDevice() {
+            guard constraint == nil else { throw usageError("a constraint needs a prompt, and there is none") }
             return try converse(on: device, options)
         }
         let source = try PromptSource(prompt, limit: PromptSource.limit(self.engine.compute))
@@ -82,11 +87,12 @@ struct RunCommand: ParsableCommand {
                 "--logprobs \(count) is more than the vocabulary",
                 remedy: "The model has \(engine.vocabularySize) tokens.")
         }
+        let compiled = try constraint.map { try engine.constraints.compiled($0) }
         let prompt = try source.prompt(for: engine, thinks: options.thinks)
         let trace = try output.trace(of: engine)
         let request = GenerationRequest(
             tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs,
-            routingObserver: trace)
+            routingObserver: trace, constraint: compiled)
         giveAdvice(engine, prompt: prompt)
         let presenter = presenter(for: engine, hasTemplate: source.hasTemplate)
         let timeline = try engine.makeTimeline(kvType: self.engine.compute.kvType)
@@ -99,7 +105,7 @@ struct RunCommand: ParsableCommand {
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)
         let isInterrupted = statistics.reason == .interrupted
         if output.stats || (isInterrupted && !output.json) {
-            StandardError.write(statisticsTable(statistics, engine: engine))
+            StandardError.write(statisticsTable(statistics, engine: engine, kvType: self.engine.compute.kvType))
         }
         if isInterrupted { throw CancellationError() }
     }

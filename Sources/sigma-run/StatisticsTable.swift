@@ -2,7 +2,8 @@ import Sigma
 import SigmaCommand
 
 /// The table of `--stats`. Times in seconds, tokens/s and GB/s (10^9).
-func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
+/// - Parameter kvType: of the sequence that answered.
+func statisticsTable(_ statistics: Statistics, engine: Engine, kvType: KVType) -> String {
     func speed(_ tokensPerSecond: Double) -> String {
         tokensPerSecond > 0
             ? JSONWriter.fixed(tokensPerSecond, decimals: tokensPerSecond < 100 ? 2 : 0) + " tokens/s" : "-"
@@ -21,7 +22,7 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
         ))
     rows.append(("output head", statistics.engine.head.rawValue, headText(statistics.engine)))
     let report = engine.backend.report
-    rows += expertRows(statistics, report, engine.configuration)
+    rows += expertRows(statistics, report, engine.configuration, kvType)
     rows.append(("disk read", ByteSize.text(statistics.engine.diskBytes), ""))
     rows.append(("peak memory", ByteSize.text(statistics.engine.peakMemoryBytes), ""))
     rows.append(("seed", "\(statistics.seed)", ""))
@@ -32,6 +33,9 @@ func statisticsTable(_ statistics: Statistics, engine: Engine) -> String {
 /// How often the screen decided, and whether it was right where that is known.
 private func headText(_ engine: EngineActivity) -> String {
     var parts: [String] = []
+    if engine.cutHeadRows > 0 {
+        parts.append("\(engine.cutHeadRows) of \(engine.headRows) rows cut to what was allowed")
+    }
     if engine.headFallbacks > 0 {
         parts.append(
             "\(engine.headFallbacks) of \(engine.screenedRows + engine.headFallbacks) fell back to all logits"
@@ -45,12 +49,12 @@ private func headText(_ engine: EngineActivity) -> String {
 
 /// What experts cost, and where memory went.
 private func expertRows(
-    _ statistics: Statistics, _ report: BackendReport, _ configuration: ModelConfiguration
+    _ statistics: Statistics, _ report: BackendReport, _ configuration: ModelConfiguration, _ kvType: KVType
 ) -> [TextTableRow] {
     let engine = statistics.engine
     let plan: MemoryPlan
     switch report.memory {
-    case .device(let device): return deviceRows(engine, report, device, configuration)
+    case .device(let device): return deviceRows(engine, report, device, configuration, kvType)
     case .host(let host): plan = host
     }
     func percent(_ part: Int, of whole: Int) -> String {
@@ -84,12 +88,12 @@ private func expertRows(
             ))
     }
     guard plan.budget != nil || !plan.isResident else { return rows }
-    let type = KVType.f16
-    return rows + memoryPlanRows(plan, kvType: type, kvBlockBytes: configuration.kvBlockBytes(type))
+    return rows + memoryPlanRows(plan, kvType: kvType, kvBlockBytes: configuration.kvBlockBytes(kvType))
 }
 
 private func deviceRows(
-    _ engine: EngineActivity, _ report: BackendReport, _ plan: DeviceMemoryPlan, _ configuration: ModelConfiguration
+    _ engine: EngineActivity, _ report: BackendReport, _ plan: DeviceMemoryPlan, _ configuration: ModelConfiguration,
+    _ kvType: KVType
 ) -> [TextTableRow] {
     var rows: [TextTableRow] = [("device", report.deviceName ?? "", report.architecture ?? "")]
     if !plan.isResident {
@@ -106,5 +110,5 @@ private func deviceRows(
     }
     return rows
         + deviceMemoryRows(
-            plan, kvType: .f16, kvBlockBytes: configuration.kvBlockBytes(.f16))
+            plan, kvType: kvType, kvBlockBytes: KVBlockLayout(device: kvType, configuration).byteCount)
 }

@@ -11,7 +11,7 @@ extension Logger.Level: @retroactive ExpressibleByArgument {}
 struct ServeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sigma-serve",
-        abstract: "Serves a Sigma model over HTTP, to every client of OpenAI's protocol.",
+        abstract: "Serves a Sigma model over HTTP: OpenAI's and Anthropic's protocols, and a page to chat with.",
         discussion: """
             When it can answer it prints one line, listening on http://HOST:PORT. Logs go to standard error. Ctrl-C and SIGTERM end it when \
             the running requests have ended; a second one ends it at once.

@@ -27,6 +27,10 @@ class Server:
             raise RuntimeError(f"sigma-serve says {line!r}, exit code {self.process.wait()}")
         self.port = int(match[1])
 
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)

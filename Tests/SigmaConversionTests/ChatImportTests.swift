@@ -80,6 +80,11 @@ import Testing
         #expect(read.chatFormat.stopTokens == [9, 7] && read.chatFormat.thinks)
         #expect(read.definition?.eos == 9)
         #expect(read.definition?.bos == nil)
+        // What nobody has said is told, with what settles it.
+        #expect(read.warnings.count == 1 && read.warnings.first?.contains("no chat template") == true)
+        let settled = try TokenizerImport(
+            qwen.path, qwen.configuration(), overrides: Overrides(["chat.opens_thinking=true"]))
+        #expect(settled.warnings.isEmpty && settled.chatFormat.opensThinking)
     }
 
     /// A template decides, wherever it is; of several the default one.
@@ -113,6 +118,8 @@ import Testing
         #expect(try !format("{\"chat_template\":\(opens)}", ["chat.opens_thinking=false"]).opensThinking)
         let named = #"{"name":"tool_use","template":"x"},{"name":"default","template":"#
         #expect(try format("{\"chat_template\":[\(named)\(opens)}]}").opensThinking)
+        try qwen.write("chat_template.json", "{\"chat_template\":\(opens)}")
+        #expect(try format("{}").opensThinking)
         try qwen.write("chat_template.jinja", plain)
         #expect(try !format("{\"chat_template\":\(opens)}").opensThinking)
     }

@@ -108,7 +108,8 @@ import Testing
             "qwen3moe-mixed-layers", ["rope_parameters": #"{"rope_theta":5e5,"rope_type":"linear","factor":8}"#])
         #expect(newer.model.ropeScaling == .linear(factor: 8))
         #expect(newer.model.ropeTheta == 500_000)
-        expectRefused("qwen3moe", ["rope_scaling": #"{"rope_type":"llama3","factor":8}"#], item: "rope_scaling")
+        expectRefused(
+            "qwen3moe", ["rope_scaling": #"{"rope_type":"llama3","factor":8}"#], item: "rope_scaling.low_freq_factor")
         expectRefused("qwen3moe", ["rope_scaling": #"{"rope_type":"yarn"}"#], item: "rope_scaling.factor")
         expectRefused("qwen3moe", ["rope_scaling": "7"], item: "rope_scaling")
 
@@ -147,7 +148,7 @@ import Testing
 
     /// What we don't compute is refused, and what we don't know too.
     @Test(arguments: [
-        (#"{"rope_type":"llama3","factor":8,"low_freq_factor":1}"#, "rope_scaling"),
+        (#"{"rope_type":"llama3","factor":8,"low_freq_factor":1}"#, "rope_scaling.high_freq_factor"),
         (#"{"rope_type":"longrope","factor":8}"#, "rope_scaling"), (#"{"type":"dynamic","factor":8}"#, "rope_scaling"),
         (#"{"type":"mrope","mrope_section":[1,2]}"#, "rope_scaling"), (#"{"type":7}"#, "rope_scaling.type"),
         (#"{"rope_type":"default","mrope_section":[1,2]}"#, "rope_scaling.mrope_section"),
@@ -238,7 +239,7 @@ import Testing
     }
 
     @Test func refusals() throws {
-        expectRefused("sigma-top1", ["architectures": #"["LlamaForCausalLM"]"#], item: "architectures")
+        expectRefused("sigma-top1", ["architectures": #"["GemmaForCausalLM"]"#], item: "architectures")
         expectRefused("sigma-top1", ["architectures": nil, "model_type": nil], item: "architectures")
         expectRefused("sigma-top1", ["hidden_act": "\"gelu\""], item: "hidden_act")
         expectRefused("sigma-top1", ["scoring_func": "\"tanh\""], item: "scoring_func")

@@ -184,13 +184,16 @@ import Testing
         (Array("<?xml version=\"1.0\"?><Error><Code>AccessDenied".utf8), "web page"),
         ([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], "compressed"),
         (Array("PK\u{3}\u{4}".utf8) + [20, 0, 0, 0, 8], "compressed"),
+        ([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 0, 4, 0xe6], "compressed"),
+        ([0x28, 0xb5, 0x2f, 0xfd, 4, 0x58, 0, 0, 0], "compressed"),
+        (Array("BZh91AY&SY".utf8), "compressed"),
     ]
 
     @Test(arguments: standIns.indices) func standInFiles(_ index: Int) throws {
         let (bytes, word) = Self.standIns[index]
         for name in [
             "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
-            "chat_template.jinja",
+            "chat_template.jinja", "chat_template.json",
         ] {
             let folder = try Scratch()
             try folder.copyFixture("sigma-top1")

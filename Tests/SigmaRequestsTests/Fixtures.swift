@@ -30,12 +30,15 @@ enum Vocabulary {
     static func context(
         style: ChatFormat.Style = .sigma, opensThinking: Bool = false, addsBos: Bool = false, limit: Int = 1000
     ) throws -> RequestContext {
-        RequestContext(
-            tokenizer: try tokenizer(addsBos: addsBos),
+        let tokenizer = try tokenizer(addsBos: addsBos)
+        let choosable = TokenMask(vocabularySize: count) { tokenizer.isAllowed($0) }
+        return RequestContext(
+            tokenizer: tokenizer,
             chatFormat: ChatFormat(
                 style: style, opensThinking: opensThinking, thinkingPrompt: "Think.", closingPhrase: "Enough.",
                 stopTokens: []),
-            vocabularySize: count, positionLimit: limit)
+            vocabularySize: count, positionLimit: limit,
+            constraints: AnswerConstraints(tokenizer, choosable: choosable, stopTokens: [id("<|end|>")]))
     }
 }
 

@@ -9,6 +9,8 @@ import Testing
         #"{"messages":[{"role":"user","content":"Hi"}],"chat_template_kwargs":{"enable_thinking":false},"thinking":{"type":"disabled","budget_tokens":10},"reasoning_effort":"none","max_tokens":4,"max_completion_tokens":4,"tools":[],"response_format":{"type":"text"}}"#,
         #"{"prompt":[[1,2,3],[259,0]],"echo":true,"logprobs":1,"max_tokens":1,"temperature":0,"seed":1234}"#,
         #"{"prompt":["a","He llo"],"n":3,"stop":"x","frequency_penalty":0.5,"min_p":0.1,"top_p":0.9,"cache_salt":"s"}"#,
+        #"{"input":[{"role":"user","content":[{"type":"input_text","text":"Hi"}]},{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"a"}]},{"role":"assistant","content":"b"}],"instructions":"s","max_output_tokens":4,"include":["message.output_text.logprobs"],"top_logprobs":2,"reasoning":{"effort":"low"},"metadata":{"a":"b"},"tools":[{"type":"web_search"}]}"#,
+        #"{"max_tokens":4,"system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"thinking","thinking":"b","signature":"x"},{"type":"text","text":"c"}]}],"thinking":{"type":"enabled","budget_tokens":9},"stop_sequences":["x"],"top_k":5,"stream":true}"#,
         #"{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"prompt":"x","max_tokens":2}}"#,
         #"{"custom_id":"b","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":"x"}]}}"#,
     ]
@@ -92,6 +94,12 @@ import Testing
                     case 2, 3:
                         let body = try CompletionBody(bytes: bytes)
                         try check(try body.resolve(in: context), body.settings, context)
+                    case 4:
+                        let body = try ResponsesBody(bytes: bytes)
+                        try check(try body.resolve(in: context), body.chat.settings, context)
+                    case 5:
+                        let body = try MessagesBody(bytes: bytes)
+                        try check(try body.resolve(in: context), body.chat.settings, context)
                     default:
                         let line = try BatchLine(bytes: bytes)
                         #expect(!line.customID.isEmpty)

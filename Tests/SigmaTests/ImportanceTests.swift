@@ -16,7 +16,8 @@ import Testing
         _ model: ModelFile, _ windows: [[Int32]], threads: Int = 2, rowLimit: Int = 512
     ) throws -> ImportanceMatrix {
         let backend = try CPUBackend(model: model, threadCount: threads, rowLimit: rowLimit)
-        let gatherer = try ImportanceGatherer(engine: Engine(model: model, backend: backend), kvType: .f32)
+        let gatherer = try ImportanceGatherer(
+            engine: Engine(model: model, backend: backend), kvType: .f32, sums: ImportanceSums(model.configuration))
         for window in windows { try gatherer.add(window, isCancelled: { false }) }
         return try gatherer.result()
     }

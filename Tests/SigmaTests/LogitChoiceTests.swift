@@ -86,7 +86,7 @@ import Testing
                 topP: [1, 0.9, 0.3][Int(random.next() % 3)], minP: [0, 0.05, 0.5][Int(random.next() % 3)])
             var samplers = (Sampler(options: options, seed: seed), Sampler(options: options, seed: seed))
             var reference = SplitMix64(state: seed)
-            let wish = samplers.0.wish(additions, showsAll: false)
+            let wish = samplers.0.wish(additions, mask: mask, showsAll: false)
             for _ in 0..<4 {
                 let expected = Self.choice(logits, allowed, additions, options, &reference)
                 let all = logits.withUnsafeBufferPointer {
@@ -135,10 +135,13 @@ import Testing
     }
 
     @Test func wishesAskForWhatAChoiceNeeds() {
-        func wish(_ options: GenerationOptions, _ values: [Int32: Float], showsAll: Bool = false) -> LogitRequest.Wish {
+        let all = TokenMask(all: 5000)
+        func wish(
+            _ options: GenerationOptions, _ values: [Int32: Float], mask: TokenMask = all, showsAll: Bool = false
+        ) -> LogitRequest.Wish {
             var additions = LogitAdditions()
             for (id, value) in values { additions.add(value, to: id) }
-            return Sampler(options: options, seed: 1).wish(additions, showsAll: showsAll)
+            return Sampler(options: options, seed: 1).wish(additions, mask: mask, showsAll: showsAll)
         }
         let greedy = GenerationOptions(temperature: 0)
         let drawn = GenerationOptions(temperature: 1, topK: 20)
@@ -150,6 +153,11 @@ import Testing
         // Both ways are compared only where they look for the same.
         #expect(wish(drawn, [:], showsAll: true) == .all(comparing: 20))
         #expect(wish(drawn, [3: -1], showsAll: true) == .all)
+        // All of a few are asked for by number, so that no others are computed.
+        let few = TokenMask(vocabularySize: 5000) { $0 % 100 == 7 }
+        let everything = GenerationOptions(temperature: 1, topK: 0)
+        #expect(wish(everything, [:], mask: few) == .largest(50) && wish(drawn, [3: 2], mask: few) == .largest(50))
+        #expect(wish(drawn, [:], mask: few) == .largest(20) && wish(everything, [:], mask: few, showsAll: true) == .all)
     }
 
     @Test func whatIsAddedMustBeANumberAsLogitsAre() throws {

@@ -111,7 +111,7 @@ struct RoomSources {
     /// A module sees those below it alone: another's type of the same name is not meant.
     private func isVisible(_ owner: String, from room: String) -> Bool {
         let order = [
-            "SystemLibrary", "SigmaBase", "Sigma", "SigmaStudies", "SigmaConversion", "SigmaRequests", "SigmaGrammar",
+            "SystemLibrary", "SigmaBase", "SigmaGrammar", "Sigma", "SigmaStudies", "SigmaConversion", "SigmaRequests",
             "SigmaTerminal", "SigmaCommand",
         ]
         func level(_ room: String) -> Int { order.firstIndex(of: String(room.split(separator: "/")[0])) ?? order.count }

@@ -1,5 +1,7 @@
 /// How the rows' logits came about since a back end was made, or in a stretch of its work.
 package struct HeadStatistics: Equatable, Sendable {
+    /// Rows of which only the allowed tokens' logits were computed: so few tokens were allowed.
+    package var allowedRows = 0
     /// Rows whose largest logits the screen found.
     package var screenedRows = 0
     /// Rows that the screen could not decide cheaply: their logits were all computed.
@@ -9,7 +11,7 @@ package struct HeadStatistics: Equatable, Sendable {
     /// Rows that both computed, and those where they disagreed.
     package var comparedRows = 0
     package var misses = 0
-    /// Rows of the head that screening has looked at in the fine plane, and computed exactly.
+    /// Rows of the head that screening has looked at in the fine plane; and rows, or groups of rows, that were computed one by one.
     package var fineRows = 0
     package var exactRows = 0
     /// Bytes of planes and head that were read, for however many rows of a step at once.
@@ -19,7 +21,8 @@ package struct HeadStatistics: Equatable, Sendable {
 
     private static var counts: [WritableKeyPath<HeadStatistics, Int>] {
         [
-            \.screenedRows, \.fallbackRows, \.fullRows, \.comparedRows, \.misses, \.fineRows, \.exactRows, \.bytes,
+            \.allowedRows, \.screenedRows, \.fallbackRows, \.fullRows, \.comparedRows, \.misses, \.fineRows, \.exactRows,
+            \.bytes,
         ]
     }
 

@@ -1,10 +1,11 @@
-/// Which tokens of a vocabulary may be chosen: a bit each, known before the output head is computed. Immutable, and shared by reference.
+/// Which tokens of a vocabulary may be chosen: a bit each, known before the output head is computed. Shared by reference, and immutable but for
+/// its only owner.
 package final class TokenMask: @unchecked Sendable {
     package let vocabularySize: Int
     /// [wordCount]: bit id % 64 of word id / 64. Bits behind the vocabulary are zero.
     package let words: UnsafePointer<UInt64>
     /// Tokens that may be chosen.
-    package let count: Int
+    package private(set) var count: Int
 
     package static func wordCount(_ vocabularySize: Int) -> Int { (vocabularySize + 63) / 64 }
 
@@ -13,10 +14,21 @@ package final class TokenMask: @unchecked Sendable {
         self.vocabularySize = vocabularySize
         let buffer = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: max(1, Self.wordCount(vocabularySize)))
         buffer.initialize(repeating: 0)
+        words = UnsafePointer(buffer.baseAddress!)
+        count = 0
+        refill(fill)
+    }
+
+    /// Writes it anew. Only for who holds the one reference to it: nobody else may see a mask change.
+    /// - Parameter fill: writes all words, which are as they were.
+    package func refill(_ fill: (UnsafeMutableBufferPointer<UInt64>) -> Void) {
+        let buffer = UnsafeMutableBufferPointer(
+            start: UnsafeMutablePointer(mutating: words), count: max(1, Self.wordCount(vocabularySize)))
         fill(buffer)
         if vocabularySize % 64 != 0 { buffer[vocabularySize / 64] &= (1 << UInt64(vocabularySize % 64)) - 1 }
-        words = UnsafePointer(buffer.baseAddress!)
-        count = buffer.reduce(0) { $0 + $1.nonzeroBitCount }
+        var count = 0
+        for word in buffer { count += word.nonzeroBitCount }
+        self.count = count
     }
 
     deinit { UnsafeMutablePointer(mutating: words).deallocate() }

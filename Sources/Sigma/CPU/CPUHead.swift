@@ -17,9 +17,12 @@ final class CPUHead: @unchecked Sendable {
     let full: FullHead
     /// Nil: the file has no planes, or they are not to be used.
     let screened: ScreenedHead?
+    /// For rows that may choose among few tokens.
+    private let allowed: AllowedHead
     var counts = HeadStatistics()
     private var selection = LargestLogits()
     // Indices of the requests of one call, by what computes them.
+    private var allowedRequests: [Int] = []
     private var screenedRequests: [Int] = []
     private var fullRequests: [Int] = []
     private var comparedRequests: [Int] = []
@@ -31,6 +34,7 @@ final class CPUHead: @unchecked Sendable {
         let full = FullHead(context)
         self.full = full
         screened = context.weights.screen.map { ScreenedHead(context, $0, full) }
+        allowed = AllowedHead(context, full)
     }
 
     /// Logits [rows, vocabulary] of rows of the step, valid until the next call.
@@ -57,21 +61,30 @@ final class CPUHead: @unchecked Sendable {
 
     // MARK: - Requests
 
-    /// Rows whose largest logits are wanted go through the screen where it takes them, the others through the full head.
+    /// Rows whose largest logits are wanted are computed of the allowed tokens alone where these are few, else go through the screen where it
+    /// takes them; all others through the full head.
     func read(_ requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void) {
+        allowedRequests.removeAll(keepingCapacity: true)
         screenedRequests.removeAll(keepingCapacity: true)
         fullRequests.removeAll(keepingCapacity: true)
         for (index, request) in requests.enumerated() {
-            if case .largest(let count) = request.wish, let screened, screened.takes(count) {
+            if allows(request) {
+                allowedRequests.append(index)
+            } else if case .largest(let count) = request.wish, let screened, screened.takes(count) {
                 screenedRequests.append(index)
             } else {
                 fullRequests.append(index)
             }
         }
         // OpenBLAS computes a row among many to other bits than alone.
-        if context.usesBLAS, screenedRequests.count >= StepPath.blasMinimum {
+        if context.usesBLAS, allowedRequests.count + screenedRequests.count >= StepPath.blasMinimum {
             fullRequests = Array(requests.indices)
+            allowedRequests.removeAll(keepingCapacity: true)
             screenedRequests.removeAll(keepingCapacity: true)
+        }
+        for first in stride(from: 0, to: allowedRequests.count, by: StepPath.headRows) {
+            readAllowed(
+                allowedRequests[first..<min(first + StepPath.headRows, allowedRequests.count)], of: requests, body)
         }
         for first in stride(from: 0, to: screenedRequests.count, by: StepPath.headRows) {
             let part = screenedRequests[first..<min(first + StepPath.headRows, screenedRequests.count)]
@@ -80,6 +93,29 @@ final class CPUHead: @unchecked Sendable {
         for first in stride(from: 0, to: fullRequests.count, by: StepPath.headRows) {
             let part = fullRequests[first..<min(first + StepPath.headRows, fullRequests.count)]
             readFull(part, of: requests, body)
+        }
+    }
+
+    /// Whether the allowed tokens of a row are so few that what they need of the head is well below what else would be read.
+    private func allows(_ request: LogitRequest) -> Bool {
+        guard case .largest(let count) = request.wish, !request.mask.allowsAll else { return false }
+        let head = context.weights.head
+        let other = screened.map { $0.takes(count) ? $0.screen.planes.coarseBytes : head.byteCount } ?? head.byteCount
+        let groups = other / StepPath.allowedHeadShare / head.type.groupBytes(context.configuration.hiddenSize)
+        return allowed.takes(request.mask, groups: groups)
+    }
+
+    private func readAllowed(
+        _ part: ArraySlice<Int>, of requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void
+    ) {
+        allowed.begin()
+        for index in part {
+            allowed.add(
+                row: requests[index].row, count: requests[index].wish.largestCount ?? 0, mask: requests[index].mask)
+        }
+        allowed.find(&counts)
+        for (place, index) in part.enumerated() {
+            allowed.results[place].list.withUnsafeBufferPointer { body(index, .largest($0)) }
         }
     }
 
@@ -99,7 +135,7 @@ final class CPUHead: @unchecked Sendable {
         screened.begin()
         for index in part {
             let request = requests[index]
-            screened.add(row: request.row, count: request.wish.screenedCount ?? 0, mask: request.mask)
+            screened.add(row: request.row, count: request.wish.largestCount ?? 0, mask: request.mask)
         }
         screened.find(into: buffers.logits.base, isCounted: isCounted, &counts)
     }
@@ -146,8 +182,8 @@ final class CPUHead: @unchecked Sendable {
 }
 
 extension LogitRequest.Wish {
-    /// How many of the largest the screen looks for.
-    fileprivate var screenedCount: Int? {
+    /// How many of the largest are looked for.
+    fileprivate var largestCount: Int? {
         switch self {
         case .largest(let count): count
         case .all(let comparison): comparison
@@ -173,6 +209,21 @@ final class FullHead: TeamOperation, @unchecked Sendable {
     }
 
     var tiles: Int { (context.weights.head.rows + CPUContext.headTile - 1) / CPUContext.headTile }
+
+    /// The logits of the group of rows of the head that begins at `first`, in `out` [16]: of float types it is one row.
+    ///
+    /// - Parameter row: after the final norm.
+    /// - Returns: how many they are.
+    func group(at first: Int, row: Int, _ out: UnsafeMutablePointer<Float>, _ member: Int32) -> Int {
+        let head = context.weights.head
+        let count = min(head.type.groupRows, head.rows - first)
+        let input = context.input(
+            context.activations.normed.base, context.activations.normedQuantized,
+            width: context.configuration.hiddenSize,
+            first: row)
+        context.multiply(head, first, count, input, rows: 1, out, stride: count, member)
+        return count
+    }
 
     /// logits [rows, vocabulary] of rows of the residual stream.
     func run(residualRows: [Int32], into logits: UnsafeMutablePointer<Float>) {

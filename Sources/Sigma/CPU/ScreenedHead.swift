@@ -192,15 +192,9 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
     private func exactLogits(
         _ id: Int, _ row: Int, _ out: UnsafeMutablePointer<Float>, _ member: Int32
     ) -> (first: Int, count: Int) {
-        let head = context.weights.head
-        let groupRows = head.type.groupRows
+        let groupRows = context.weights.head.type.groupRows
         let first = id / groupRows * groupRows
-        let count = min(groupRows, head.rows - first)
-        let input = context.input(
-            context.activations.normed.base, context.activations.normedQuantized,
-            width: context.configuration.hiddenSize, first: row)
-        context.multiply(head, first, count, input, rows: 1, out, stride: count, member)
-        return (first, count)
+        return (first, full.group(at: first, row: row, out, member))
     }
 
     private func probe(_ screen: HeadScreen, _ row: Int, _ index: Int, _ member: Int32) {

@@ -21,6 +21,9 @@ enum StepPath {
     static let rowPiece = 256
     /// Steps with more rows find enough experts to read at once without predictions.
     static let predictedRows = 4
+    /// A row whose allowed tokens need at most this part of what else would be read of the head is computed of them alone. Less than all,
+    /// because groups that lie apart are read more slowly, and because the screen is read once for all rows of a step.
+    static let allowedHeadShare = 2
     /// Rows whose logits are computed at once.
     static let headRows = 32
 }

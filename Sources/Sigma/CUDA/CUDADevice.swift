@@ -111,6 +111,8 @@ final class CUDADevice: @unchecked Sendable {
         }
         return SigmaError(
             .unavailable, "the CUDA device failed in \(what): \(status) (\(name))",
-            remedy: "Try again; if it stays so, start anew, see what nvidia-smi says, or use --backend cpu.")
+            remedy: .anyOf([
+                "Try again; if it stays so, start anew, and see what nvidia-smi says.", .set(.backend, to: "cpu"),
+            ]))
     }
 }

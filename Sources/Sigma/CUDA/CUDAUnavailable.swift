@@ -57,22 +57,27 @@ package enum CUDAUnavailable: Error, Sendable, Equatable {
     }
 
     private var remedy: Remedy {
-        switch self {
-        case .noDriver, .noDevice: "Use the CPU: --backend cpu."
-        case .driverNotOpened: "Correct or unset SIGMA_CUDA_DRIVER, or use --backend cpu."
-        case .driverTooOld: "Install a driver for CUDA 11.4 or later, or use --backend cpu."
-        case .driverFailed: "See what nvidia-smi says, or use --backend cpu."
-        case .deviceTooOld: "Use an A100 or a later device, or --backend cpu."
-        case .noCompiler:
-            "Install NVRTC (pip install nvidia-cuda-nvrtc-cu12, for example), name its libnvrtc.so.12 in SIGMA_NVRTC, or use --backend cpu."
-        case .compilerNotOpened: "Correct or unset SIGMA_NVRTC, or use --backend cpu."
-        case .compilerTooOld: "Install NVRTC 11.4 or later, or use --backend cpu."
-        case .kernelsNotCompiled: "Use a newer NVRTC, or --backend cpu."
-        case .tooLittleMemory: "Close what else uses the device, use more of it (--memory), or use --backend cpu."
-        case .weightTypes:
-            "Use --backend cpu, or a file of Q8_0, Q6_K, Q4_K and Q4_0 weights (Q4_K_M files have no others)."
-        case .tooLittleHostMemory: "Close other programs, or use --backend cpu."
-        }
+        let others: [Remedy] =
+            switch self {
+            case .noDriver, .noDevice: []
+            case .driverNotOpened: ["Correct or unset SIGMA_CUDA_DRIVER."]
+            case .driverTooOld: ["Install a driver for CUDA 11.4 or later."]
+            case .driverFailed: ["See what nvidia-smi says."]
+            case .deviceTooOld: ["Use an A100 or a later device."]
+            case .noCompiler:
+                [
+                    "Install NVRTC (pip install nvidia-cuda-nvrtc-cu12, for example).",
+                    "Name its libnvrtc.so.12 in SIGMA_NVRTC.",
+                ]
+            case .compilerNotOpened: ["Correct or unset SIGMA_NVRTC."]
+            case .compilerTooOld: ["Install NVRTC 11.4 or later."]
+            case .kernelsNotCompiled: ["Use a newer NVRTC."]
+            case .tooLittleMemory: ["Close what else uses the device.", .raise(.memory, least: nil)]
+            case .weightTypes: ["Use a file of Q8_0, Q6_K, Q4_K and Q4_0 weights (Q4_K_M files have no others)."]
+            case .tooLittleHostMemory: ["Close other programs."]
+            }
+        let useCPU = Remedy.set(.backend, to: "cpu")
+        return others.isEmpty ? useCPU : .anyOf(others + [useCPU])
     }
 
     package func error() -> SigmaError { SigmaError(.unavailable, message, remedy: remedy) }

@@ -2,7 +2,7 @@ import CCUDA
 
 extension KVBlockLayout {
     /// The blocks of the CUDA kernels (sigma_cuda.h).
-    init(device type: KVType, _ c: ModelConfiguration) {
+    package init(device type: KVType, _ c: ModelConfiguration) {
         let (kernelType, dim) = (type.kernelType, Int32(c.headDim))
         let elementBytes =
             switch type {

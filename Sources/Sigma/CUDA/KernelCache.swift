@@ -40,14 +40,10 @@ struct KernelCache: Sendable {
 
     /// nil: there is none, or it is damaged.
     func image(for key: Key) -> [UInt8]? {
-        guard let path = path(of: key), let file = fopen(path, "re") else { return nil }
-        defer { fclose(file) }
-        var status = stat()
-        guard fstat(fileno(file), &status) == 0, status.st_mode & S_IFMT == S_IFREG,
-            (1...Self.largestFile).contains(Int(status.st_size))
+        guard let path = path(of: key), let file = try? MappedFile(path: path), file.bytes.count <= Self.largestFile
         else { return nil }
-        var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
-        guard fread(&bytes, 1, bytes.count, file) == bytes.count else { return nil }
+        let bytes = Array(file.bytes)
+        guard (try? file.checkIntact()) != nil else { return nil }
         let image = bytes[min(header(key, crc: 0, count: 0).count, bytes.count)...]
         let expected = header(key, crc: checksum(image), count: image.count)
         return bytes.starts(with: expected) && !image.isEmpty ? Array(image) : nil

@@ -4,6 +4,7 @@ struct AnswerText {
     private var splitter: ThinkingSplitter
     private var stopMatcher: StopMatcher
     private let maximumTokens: Int
+    private let dropsFirstLineEnds: Bool
     /// Answer text that arrived together with the end of thinking.
     private var carried = ""
     /// Whether anything but line ends has followed the thinking.
@@ -18,9 +19,14 @@ struct AnswerText {
         splitter = ThinkingSplitter(request.start)
         stopMatcher = StopMatcher(request.options.stopStrings)
         maximumTokens = request.options.maximumTokens
+        dropsFirstLineEnds = request.constraint?.dropsFirstLineEnds ?? true
     }
 
     var isThinking: Bool { splitter.state == .thinking }
+    /// The stop string that is complete.
+    var stopString: String? { stopMatcher.match }
+    /// Whether the answer has begun, or its thinking ended.
+    var isAnswer: Bool { splitter.state == .answer }
 
     /// Takes a token in, and gives out those whose phase is known now.
     /// - Returns: whether a stop string is complete.
@@ -52,9 +58,9 @@ struct AnswerText {
         undecided.removeAll(keepingCapacity: true)
     }
 
-    /// Line ends between thinking and answer are no part of the answer.
+    /// Line ends between thinking and answer are no part of the answer, unless a constraint's texts may begin with them.
     private mutating func withoutFirstLineEnds(_ answer: String) -> String {
-        guard splitter.hasThought, !answerHasBegun else { return answer }
+        guard splitter.hasThought, !answerHasBegun, dropsFirstLineEnds else { return answer }
         let scalars = answer.unicodeScalars.drop { $0 == "\n" || $0 == "\r" }
         answerHasBegun = !scalars.isEmpty
         return String(scalars)

@@ -10,6 +10,8 @@ package final class Engine: Sendable {
     package let stopTokens: Set<Int32>
     /// Tokens that may be chosen.
     package let choosable: TokenMask
+    /// Constraints on its answers.
+    package let constraints: AnswerConstraints
     private let timelines = TimelineRegistry()
     /// Beginnings that requests share.
     package let prefixes: PrefixCache
@@ -49,6 +51,7 @@ package final class Engine: Sendable {
             tokenizer.map { tokenizer in
                 TokenMask(vocabularySize: vocabularySize) { tokenizer.isAllowed($0) }
             } ?? TokenMask(all: vocabularySize)
+        constraints = AnswerConstraints(tokenizer, choosable: choosable, stopTokens: stops)
         prefixes = PrefixCache(byteLimit: try prefixCacheBytes ?? Self.defaultPrefixCacheBytes(backend))
         gauge = EngineGauge(backend)
         scheduler = Scheduler(

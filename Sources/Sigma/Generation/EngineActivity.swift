@@ -28,9 +28,11 @@ public struct EngineActivity: Sendable, Equatable {
     public var expertPredictions = 0
     public var rightExpertPredictions = 0
 
-    /// The output head that chose tokens. The next numbers count rows: those that the screen decided, those that it left to the full head, those
-    /// that both computed (where log-probabilities were asked for), and of these where they disagreed, which should never be.
+    /// The output head that chose tokens. The next numbers count rows: all of them, those whose constraint allowed so few tokens that only
+    /// these were computed, those that the screen decided, those that it left to the full head, those that both computed (where log-probabilities were asked for), and of these where they disagreed, which should never be.
     public var head = OutputHead.full
+    public var headRows = 0
+    public var cutHeadRows = 0
     public var screenedRows = 0
     public var headFallbacks = 0
     public var headComparisons = 0
@@ -76,6 +78,8 @@ struct ActivityMeter {
         activity.rightExpertPredictions = experts.rightPredictions
         let head = reporter.headStatistics - head
         activity.head = head.screenedRows > 0 ? .screened : .full
+        activity.headRows = head.allowedRows + head.screenedRows + head.fallbackRows + head.fullRows
+        activity.cutHeadRows = head.allowedRows
         activity.screenedRows = head.screenedRows
         activity.headFallbacks = head.fallbackRows
         activity.headComparisons = head.comparedRows

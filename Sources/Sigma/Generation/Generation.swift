@@ -16,10 +16,13 @@ package struct GenerationRequest: Sendable {
     package var keeping = PrefixKeeping.promptAndAnswer
     /// Sees how the tokens are routed, on the engine's thread; nil: nothing is recorded.
     package var routingObserver: (any RoutingObserver)?
+    /// What the answer, behind its thinking, must be; nil: anything.
+    package var constraint: TokenConstraint?
 
     package init(
         tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil,
-        scoresPrompt: Bool = false, sharing: PrefixSharing? = nil, routingObserver: (any RoutingObserver)? = nil
+        scoresPrompt: Bool = false, sharing: PrefixSharing? = nil, routingObserver: (any RoutingObserver)? = nil,
+        constraint: TokenConstraint? = nil
     ) {
         self.tokens = tokens
         self.start = start
@@ -28,6 +31,7 @@ package struct GenerationRequest: Sendable {
         self.scoresPrompt = scoresPrompt
         self.sharing = sharing
         self.routingObserver = routingObserver
+        self.constraint = constraint
     }
 }
 
@@ -46,6 +50,7 @@ package final class Generation: StepWork, @unchecked Sendable {
     // From here on the engine thread's.
     private var sampler: Sampler
     private var text: AnswerText
+    private var guide: AnswerGuide?
     private var additions = LogitAdditions()
     /// Generated tokens and how often, where penalties want to know.
     private var counts: [Int32: Int] = [:]
@@ -90,6 +95,7 @@ package final class Generation: StepWork, @unchecked Sendable {
         statistics.seed = request.options.seed ?? UInt64.random(in: 0..<1 << 53)
         sampler = Sampler(options: request.options, seed: statistics.seed)
         text = AnswerText(request, engine.tokenizer)
+        guide = request.constraint.map { AnswerGuide($0, start: request.start.forGuide) }
         for (id, bias) in request.options.logitBias { additions.add(Float(bias), to: id) }
     }
 
@@ -131,13 +137,17 @@ package final class Generation: StepWork, @unchecked Sendable {
 
     func wish(row: Int) -> (wish: LogitRequest.Wish, mask: TokenMask) {
         if wantsPromptPositions, !isChosenFrom(row) { return (.all, engine.choosable) }
-        return (sampler.wish(additions, showsAll: request.logProbabilityCount != nil), engine.choosable)
+        let mask = mask
+        return (sampler.wish(additions, mask: mask, showsAll: request.logProbabilityCount != nil), mask)
     }
+
+    /// What may be chosen next.
+    private var mask: TokenMask { guide?.mask() ?? engine.choosable }
 
     func take(row: Int, _ logits: RowLogits) {
         if wantsPromptPositions { takePromptPosition(row, logits) }
         guard isChosenFrom(row) else { return }
-        guard let id = sampler.sample(logits, mask: engine.choosable, additions: additions) else { return }
+        guard let id = sampler.sample(logits, mask: mask, additions: additions) else { return }
         var token = AnswerToken(id: id, phase: .answer, text: "")
         if let count = request.logProbabilityCount, case .all(let all) = logits {
             let logProbabilities = LogProbabilities(all)
@@ -202,11 +212,19 @@ package final class Generation: StepWork, @unchecked Sendable {
         if request.options.maximumTokens == 0 { return finish(.length) }
         if timeline.tokens.count >= positionLimit { return finish(.context) }
         guard let next else {
+            if mask.count == 0, guide != nil { throw Self.deadEnd }
             throw SigmaError(
                 .damaged, "no token can be chosen: the logits are not finite numbers, or no row has a token",
                 path: engine.modelPath, remedy: "Check the model file with: sigma-convert --inspect FILE --verify")
         }
         return accept(next)
+    }
+
+    /// An intersection or complement of expressions whose emptiness was too hard to find out.
+    private static var deadEnd: SigmaError {
+        SigmaError(
+            .usage, "the constraint allows no token behind what was generated, and not the end",
+            remedy: "Write the constraint with fewer intersections and complements of patterns.")
     }
 
     func endInterrupted() { if !hasEnded { _ = finish(.interrupted) } }
@@ -278,8 +296,11 @@ package final class Generation: StepWork, @unchecked Sendable {
         penalize(chosen.id)
         let isStopped = text.append(chosen) { give($0) }
         pending = [chosen.id]
+        guide?.append(chosen.id)
+        if text.isAnswer { guide?.beginAnswer() }
 
         if isStopped { return finish(.stop, atStopString: true) }
+        if guide?.mustEnd() == true { return finish(.stop) }
         if statistics.answerTokens >= request.options.maximumTokens { return finish(.length) }
         if timeline.tokens.count + 1 >= positionLimit { return finish(.context) }
         if text.isThinking && statistics.thinkingTokens >= request.options.thinkingBudget {
@@ -310,6 +331,7 @@ package final class Generation: StepWork, @unchecked Sendable {
         guard timeline.tokens.count + pending.count + ids.count < positionLimit else { return false }
         statistics.thinkingWasCut = true
         pending += ids
+        guide?.endThinking()
         onEvent(.closing(ids: ids, text: text.closeThinking() + phrase))
         return true
     }
@@ -321,8 +343,20 @@ package final class Generation: StepWork, @unchecked Sendable {
         endedAtStopString = atStopString
         statistics.reason = reason
         let remainder = text.finish(atStopString: atStopString) { give($0) }
+        if atStopString { statistics.stopString = text.stopString }
         if let meter { statistics.engine = meter.activity(promptExpertReads: promptExpertReads) }
         onEvent(.finished(statistics, remainder: remainder))
         return false
+    }
+}
+
+extension ThinkingSplitter.State {
+    /// The same in a constraint's words.
+    fileprivate var forGuide: AnswerGuide.Start {
+        switch self {
+        case .undetermined: .undetermined
+        case .thinking: .thinking
+        case .answer: .answer
+        }
     }
 }

@@ -141,9 +141,7 @@ package struct Prompt: Sendable, Equatable {
             guard let id = tokenizer.idOfSpecial(named: name) else {
                 throw SigmaError(
                     .damaged, "the chat format needs the special token \(name), which the tokenizer does not have",
-                    remedy:
-                        "Use --raw with the model's own markup, or convert the checkpoint with its own tokenizer files."
-                )
+                    remedy: .anyOf([.writeMarkup, "Convert the checkpoint with its own tokenizer files."]))
             }
             add(id: id)
         }

@@ -19,11 +19,19 @@ package struct Sampler: Sendable {
         return (1...Self.largestSelection).contains(options.topK) ? options.topK : nil
     }
     private static let largestSelection = 1024
+    /// Allowed tokens whose logits are all kept in order: every number of three digits is among them.
+    private static let fewTokens = 2048
 
     /// What a choice needs of a row's logits, with what is added to them.
     ///
-    /// - Parameter showsAll: all are wanted for something else.
-    package func wish(_ additions: LogitAdditions, showsAll: Bool) -> LogitRequest.Wish {
+    /// - Parameters:
+    ///   - mask: which ids may be chosen.
+    ///   - showsAll: all are wanted for something else.
+    package func wish(_ additions: LogitAdditions, mask: TokenMask, showsAll: Bool) -> LogitRequest.Wish {
+        if !showsAll, mask.count <= Self.fewTokens, logitCount == nil || !additions.isEmpty {
+            // So few that all of them are asked for, whatever is added.
+            return .largest(mask.count)
+        }
         guard let logitCount else { return .all }
         if showsAll { return .all(comparing: additions.isEmpty ? logitCount : nil) }
         guard !additions.isEmpty else { return .largest(logitCount) }

@@ -15,6 +15,8 @@ public struct Statistics: Sendable, Equatable {
     public var reason: FinishReason = .stop
     /// The token that ended the answer, which is no part of it; nil: something else ended it.
     public var stopToken: AnswerToken?
+    /// The stop string that ended the answer, which is no part of it; nil: something else ended it.
+    public var stopString: String?
     /// The thinking budget ended the thinking.
     public var thinkingWasCut = false
     /// The seed that was used: with it the same answer comes again.

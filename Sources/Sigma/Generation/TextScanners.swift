@@ -70,6 +70,8 @@ package struct ThinkingSplitter: Sendable {
 package struct StopMatcher: Sendable {
     private let stops: [[UInt8]]
     private var held: [UInt8] = []
+    /// The stop string that is complete; nil: none is.
+    package private(set) var match: String?
 
     /// Empty strings are ignored.
     package init(_ stops: [String]) { self.stops = stops.map { Array($0.utf8) }.filter { !$0.isEmpty } }
@@ -78,10 +80,15 @@ package struct StopMatcher: Sendable {
     package mutating func append(_ text: String) -> (text: String, isStopped: Bool) {
         if stops.isEmpty { return (text, false) }
         held += Array(text.utf8)
-        let first = stops.compactMap { firstOccurrence(of: $0, in: held) }.min()
-        if let first {
+        var found: (place: Int, stop: [UInt8])?
+        for stop in stops {
+            guard let place = firstOccurrence(of: stop, in: held), place < found?.place ?? .max else { continue }
+            found = (place, stop)
+        }
+        if let found {
             defer { held = [] }
-            return (String(decoding: held[..<first], as: UTF8.self), true)
+            match = String(decoding: found.stop, as: UTF8.self)
+            return (String(decoding: held[..<found.place], as: UTF8.self), true)
         }
         let keep = longestSuffix(of: held, thatBegins: stops)
         let certain = String(decoding: held[..<(held.count - keep)], as: UTF8.self)

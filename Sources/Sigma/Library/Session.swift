@@ -41,29 +41,44 @@ public final class Session: Sendable {
     /// - Parameters:
     ///   - message: the next turn, in the user's words.
     ///   - options: for this answer; nil: the session's.
-    /// - Throws: (in the stream) `SigmaError`: `.usage` for options that make no sense, or a session that is busy; `.damaged` for a model
-    ///   without a tokenizer; `.unavailable` if memory ends; `.inputOutput` if the model file was lost.
-    public func stream(to message: String, options: GenerationOptions? = nil) -> AnswerStream {
-        stream(to: message, options: options, onEvent: nil)
+    ///   - constraint: what the answer, never its thinking, must be; nil: anything. It is compiled on a thread of its own.
+    /// - Throws: (in the stream) `SigmaError`: `.usage` for options that make no sense, a constraint that cannot be honoured exactly (`item` has
+    ///   its place), or a session that is busy; `.damaged` for a model without a tokenizer; `.unavailable` if memory ends; `.inputOutput` if the model file was lost.
+    public func stream(
+        to message: String, options: GenerationOptions? = nil, constraint: Constraint? = nil
+    ) -> AnswerStream {
+        stream(to: message, options: options, constraint: constraint, onEvent: nil)
     }
 
     /// The same, with every event shown to `onEvent`, on the engine's thread, before its update is in the stream.
     package func stream(
-        to message: String, options: GenerationOptions?, onEvent: (@Sendable (AnswerEvent) -> Void)?
+        to message: String, options: GenerationOptions?, constraint: Constraint? = nil,
+        onEvent: (@Sendable (AnswerEvent) -> Void)?
     ) -> AnswerStream {
         let channel = AnswerChannel { [engine] in engine.wake() }
-        let request = Request(message: message, options: options ?? self.options, channel: channel, onEvent: onEvent)
+        let request = Request(
+            message: message, options: options ?? self.options, constraint: constraint, channel: channel,
+            onEvent: onEvent)
         let number = start(request)
         return AnswerStream(reader: AnswerStream.Reader(channel) { [self] in abandon(number) })
     }
 
     /// The whole answer to `message`, without the thinking.
     ///
-    /// - Throws: as `stream(to:options:)`; `SigmaError(.usage)` if the context limit ended the answer (what there is of it is the last of
-    ///   `turns`); `CancellationError` if the task was cancelled.
-    public func respond(to message: String, options: GenerationOptions? = nil) async throws -> String {
+    /// - Throws: as `stream(to:options:constraint:)`; `SigmaError(.usage)` if the context limit ended the answer (what there is of it is the last
+    ///   of `turns`); `CancellationError` if the task was cancelled.
+    public func respond(
+        to message: String, options: GenerationOptions? = nil, constraint: Constraint? = nil
+    ) async throws -> String {
+        try await wholeAnswer(to: message, options: options, constraint: constraint).text
+    }
+
+    func wholeAnswer(
+        to message: String, options: GenerationOptions?, constraint: Constraint?
+    ) async throws -> (text: String, reason: FinishReason?) {
         var answer = ""
-        for try await update in stream(to: message, options: options) {
+        var reason: FinishReason?
+        for try await update in stream(to: message, options: options, constraint: constraint) {
             switch update {
             case .text(let text): answer += text
             case .finished(let statistics) where statistics.reason == .context:
@@ -74,11 +89,12 @@ public final class Session: Sendable {
                         ? "the conversation reached what the memory budget has room for: \(room) tokens"
                         : "the conversation reached the context limit of \(room) tokens",
                     remedy: .anyOf(["Take back turns with rewind(to:).", .raise(.contextLength, least: nil)]))
-            case .prefill, .reasoning, .finished: break
+            case .finished(let statistics): reason = statistics.reason
+            case .prefill, .reasoning: break
             }
         }
         try Task.checkCancellation()
-        return answer
+        return (answer, reason)
     }
 
     /// Ends the answer that is being made before its next step, with the reason `.interrupted`. What was answered until then becomes part of
@@ -130,6 +146,7 @@ public final class Session: Sendable {
     struct Request: Sendable {
         var message: String
         var options: GenerationOptions
+        var constraint: Constraint?
         var channel: AnswerChannel
         var onEvent: (@Sendable (AnswerEvent) -> Void)?
     }
@@ -161,14 +178,20 @@ public final class Session: Sendable {
         current?.cancel()
     }
 
-    /// Begins the request, which has the session.
+    /// Begins the request, which has the session; once its constraint is compiled, which the engine's thread must not wait for.
     private func begin(_ request: Request, _ number: Int) {
+        guard let constraint = request.constraint else { return begin(request, number, .success(nil)) }
+        engine.constraints.compile(constraint) { self.begin(request, number, $0.map(Optional.some)) }
+    }
+
+    private func begin(_ request: Request, _ number: Int, _ constraint: Result<TokenConstraint?, any Error>) {
         let channel = request.channel
         do {
             let (turns, instructions, timeline) = try state.withLock { state in
                 (state.turns + [Turn(.user, request.message)], state.instructions, try makeTimeline(&state))
             }
             try request.options.check()
+            let constraint = try constraint.get()
             let prompt = try engine.prompt(turns: turns, system: instructions, options: request.options)
             guard prompt.tokens.count <= engine.positionLimit(kvType: timeline.sequence.kvType) else {
                 var statistics = Statistics()
@@ -181,8 +204,9 @@ public final class Session: Sendable {
             }
             let record = AnswerRecord()
             var generationRequest = GenerationRequest(
-                tokens: prompt.tokens, start: prompt.start, options: request.options, sharing: PrefixSharing(),
-                routingObserver: observer)
+                tokens: prompt.tokens, start: prompt.start, options: request.options,
+                // Who watches routing sees every token computed.
+                sharing: observer == nil ? PrefixSharing() : nil, routingObserver: observer, constraint: constraint)
             // Other sessions may begin with the same instructions. Later turns are in this session's own timeline.
             generationRequest.keeping = turns.count == 1 ? .prompt : .nothing
             let generation = try Generation(

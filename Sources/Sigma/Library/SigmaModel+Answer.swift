@@ -14,16 +14,19 @@ extension SigmaModel {
     ///   - options: how the answer is made.
     ///   - logProbabilities: of so many of the likeliest tokens at each step, in the model's own distribution; nil: none. With
     ///     `maximumTokens` 0: of every position of the prompt.
-    /// - Throws: `SigmaError`: `.usage` for options that make no sense or a conversation longer than the context, `.damaged` for a model without
+    ///   - constraint: what the answer, never its thinking, must be; nil: anything. A new one is compiled before this returns: at most for a
+    ///     second, and 0.5 to 0.8 s more for the first constraint of a model with 200,000 tokens.
+    /// - Throws: `SigmaError`: `.usage` for options that make no sense, a constraint that cannot be honoured exactly, or a conversation longer than the context, `.damaged` for a model without
     ///   a tokenizer or chat format, `.unavailable` if memory has no room for the prompt. (In the stream) as `Answer.AsyncIterator.next()`.
     public func answer(
         to turns: [Turn], instructions: String = "", options: GenerationOptions = GenerationOptions(),
-        logProbabilities: Int? = nil
+        logProbabilities: Int? = nil, constraint: Constraint? = nil
     ) throws -> Answer {
         let prompt = try engine.prompt(turns: turns, system: instructions, options: options)
         return try answer(
             GenerationRequest(
-                tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: logProbabilities))
+                tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: logProbabilities,
+                constraint: constraint.map { try engine.constraints.compiled($0) }))
     }
 
     /// The continuation of tokens as they are: without template and thinking.
@@ -32,13 +35,16 @@ extension SigmaModel {
     ///   - tokens: ids of the model's vocabulary.
     ///   - options: how it goes on.
     ///   - logProbabilities: as for conversations.
+    ///   - constraint: as for conversations.
     /// - Throws: `SigmaError` as for conversations.
     public func answer(
-        toTokens tokens: [Int32], options: GenerationOptions = GenerationOptions(), logProbabilities: Int? = nil
+        toTokens tokens: [Int32], options: GenerationOptions = GenerationOptions(), logProbabilities: Int? = nil,
+        constraint: Constraint? = nil
     ) throws -> Answer {
         try answer(
             GenerationRequest(
-                tokens: tokens, start: .answer, options: options, logProbabilityCount: logProbabilities))
+                tokens: tokens, start: .answer, options: options, logProbabilityCount: logProbabilities,
+                constraint: constraint.map { try engine.constraints.compiled($0) }))
     }
 
     private func answer(_ request: GenerationRequest) throws -> Answer {

@@ -82,6 +82,9 @@ package struct MemoryPlan: Sendable {
             + (isResident ? expertBytes : recordsPerToken * slotBytes)
     }
 
+    /// What the process itself takes differs so much from run to run at most: a budget that was advised must work in the next one.
+    private static let fluctuation = 1 << 20
+
     /// Positions that a sequence alone can have before fewer slots than a token's remain; nil: no limit but the model's.
     ///
     /// - Parameter blockBytes: of 256 positions.
@@ -96,12 +99,13 @@ package struct MemoryPlan: Sendable {
     package func check(path: String) throws {
         func text(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20) MiB" }
         if let budget, budget < leastBudget {
+            let least = leastBudget + Self.fluctuation
             throw SigmaError(
                 .unavailable,
-                "the budget of \(text(budget))\(offer.map { " (\($0.reason))" } ?? "") is too small: the model needs \(text(leastBudget)) at least (process \(text(processBytes)), dense weights \(text(denseBytes)), activations \(text(activationBytes)), a block of keys and values \(text(kvBlockBytes)), experts \(text(isResident ? expertBytes : recordsPerToken * slotBytes)))",
+                "the budget of \(text(budget))\(offer.map { " (\($0.reason))" } ?? "") is too small: the model needs \(text(least)) at least (process \(text(processBytes)), dense weights \(text(denseBytes)), activations \(text(activationBytes)), a block of keys and values \(text(kvBlockBytes)), experts \(text(isResident ? expertBytes : recordsPerToken * slotBytes)))",
                 path: path,
-                remedy: (offer ?? AvailableMemory.offer)?.remedy(least: leastBudget)
-                    ?? .raise(.memory, least: text(leastBudget)))
+                remedy: (offer ?? AvailableMemory.offer)?.remedy(least: least)
+                    ?? .raise(.memory, least: text(least)))
         }
         if !isResident, slotLimit < recordsPerToken {
             throw SigmaError(

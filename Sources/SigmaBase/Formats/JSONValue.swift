@@ -103,6 +103,13 @@ package struct JSONObject: Sendable, Equatable {
         if let place = place(of: key) { values[place] = value } else { _ = append(key, value) }
     }
 
+    /// The same keys with other values.
+    package func mapValues(_ transform: (JSONValue) -> JSONValue) -> JSONObject {
+        var result = self
+        for index in values.indices { result.values[index] = transform(values[index]) }
+        return result
+    }
+
     package static func == (a: JSONObject, b: JSONObject) -> Bool { a.keys == b.keys && a.values == b.values }
 }
 

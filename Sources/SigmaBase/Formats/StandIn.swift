@@ -2,6 +2,12 @@
 package enum StandIn {
     case pointer, page, archive
 
+    /// How gzip, zip, xz, Zstandard, bzip2 and 7-Zip files begin.
+    private static let archives: [[UInt8]] = [
+        [0x1f, 0x8b], [0x50, 0x4b, 0x03, 0x04], [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], [0x28, 0xb5, 0x2f, 0xfd],
+        [0x42, 0x5a, 0x68, 0x39], [0x37, 0x7a, 0xbc, 0xaf],
+    ]
+
     /// - Parameter bytes: the file's.
     init?(_ bytes: UnsafeRawBufferPointer) {
         let start = bytes.prefix(256)
@@ -9,7 +15,7 @@ package enum StandIn {
             self = .pointer
             return
         }
-        if start.starts(with: [0x1f, 0x8b]) || start.starts(with: [0x50, 0x4b, 0x03, 0x04]) {
+        if Self.archives.contains(where: { start.starts(with: $0) }) {
             self = .archive
             return
         }

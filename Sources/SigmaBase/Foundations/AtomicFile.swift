@@ -37,13 +37,15 @@ package final class AtomicFile {
         try checkPath(path)
         self.path = path
         self.access = access
+        var status = stat()
+        // Before links are followed: those of /dev/stdout lead to a pipe's number, which is no path.
+        let isPresent = stat(path, &status) == 0
+        if isPresent, status.st_mode & S_IFMT != S_IFREG {
+            throw SigmaError(.usage, "the output must be a file; this is a folder or a device", path: path)
+        }
         target = try Self.followingLinks(path)
         let (folder, name) = splitPath(target)
-        var status = stat()
-        if stat(target, &status) == 0 {
-            guard status.st_mode & S_IFMT == S_IFREG else {
-                throw SigmaError(.usage, "the output must be a file; this is a folder or a device", path: path)
-            }
+        if isPresent {
             replaced = status
         } else {
             // Renaming would say so, after all the work.

@@ -28,6 +28,8 @@ public enum Remedy: Sendable, Equatable, ExpressibleByStringInterpolation, Custo
     /// Give a setting a smaller value.
     case lower(Setting)
     case set(Setting, to: String)
+    /// Give prompts in the model's own markup, without the chat format.
+    case writeMarkup
     /// Any of several will do.
     case anyOf([Remedy])
 
@@ -44,6 +46,7 @@ public enum Remedy: Sendable, Equatable, ExpressibleByStringInterpolation, Custo
             least.map { "Raise \(name(setting)) to \($0) or more." } ?? "Raise \(name(setting))."
         case .lower(let setting): "Lower \(name(setting))."
         case .set(let setting, let value): "Set \(name(setting)) to \(value)."
+        case .writeMarkup: "Write the model's own markup, and give its tokens to SigmaModel.makeSequence()."
         case .anyOf(let remedies): remedies.map { $0.text(name) }.joined(separator: " Or: ")
         }
     }

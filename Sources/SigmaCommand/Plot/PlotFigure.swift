@@ -77,15 +77,9 @@ public struct PlotFigure: Sendable {
         return svg.text + body.text + "</svg>\n"
     }
 
-    /// - Throws: `SigmaError(.inputOutput)`.
+    /// - Throws: `SigmaError`: as `OutputFile.write`.
     public func write(to path: String) throws {
-        func failure(_ what: String) -> SigmaError {
-            SigmaError(.inputOutput, "cannot \(what): \(systemMessage(errno))", path: path)
-        }
-        guard let file = fopen(path, "we") else { throw failure("create the file") }
-        let bytes = Array(svg.utf8)
-        let written = fwrite(bytes, 1, bytes.count, file)
-        let closed = fclose(file)
-        guard written == bytes.count, closed == 0 else { throw failure("write") }
+        var svg = svg
+        try svg.withUTF8 { try OutputFile.write(UnsafeRawBufferPointer($0), to: path) }
     }
 }

@@ -53,6 +53,8 @@ package struct SyntheticModel {
         package var outputType: WeightType
         /// With the router of Qwen3-MoE (softmax, weights normalised) instead of Sigma's: the same weights for other engines.
         package var isQwen3MoE = false
+        /// A folder with tokenizer files, whose tokens and chat format the model gets; nil: bytes, and names for the other ids.
+        package var tokenizerFolder: String?
         /// Whether the output head gets planes that screen it.
         package var headScreening = HeadScreening.auto
         /// 0: as many as there are processors.
@@ -69,7 +71,8 @@ package struct SyntheticModel {
     /// What the converter writes.
     package let input: ConversionInput
 
-    /// - Throws: `SigmaError`: `.usage` for a predictability that is not between 0 and 1, or that these layers cannot have.
+    /// - Throws: `SigmaError`: `.usage` for a predictability that is not between 0 and 1, or that these layers cannot have; as `TokenizerImport`,
+    ///   and `.noInput` where the folder has no tokenizer.
     package init(_ options: Options) throws {
         let shape = options.shape
         guard options.predictability > 0, options.predictability < 1 else {
@@ -87,11 +90,27 @@ package struct SyntheticModel {
         let weights = try SyntheticWeights(
             configuration, scales, seed: options.seed, type: options.type, headType: options.outputType,
             threads: options.threads > 0 ? options.threads : Workers.processorCount)
-        input = ConversionInput(
-            synthetic: weights, configuration, name: "\(shape.name) synthetic (seed \(options.seed))",
-            SyntheticTokenizer.definition(vocabularySize: shape.vocabularySize),
-            SyntheticTokenizer.chatFormat(vocabularySize: shape.vocabularySize))
+        let name = "\(shape.name) synthetic (seed \(options.seed))"
+        if let folder = options.tokenizerFolder {
+            let tokenizer = try TokenizerImport(
+                folder,
+                CheckpointConfiguration(configuration, architecture: Self.architecture, family: SigmaFamily()),
+                overrides: Overrides())
+            guard let definition = tokenizer.definition else {
+                throw SigmaError(.noInput, "no tokenizer.json and no .tiktoken file here", path: folder)
+            }
+            input = ConversionInput(
+                synthetic: weights, configuration, name: name, definition, tokenizer.chatFormat,
+                warnings: tokenizer.warnings, files: tokenizer.files)
+        } else {
+            input = ConversionInput(
+                synthetic: weights, configuration, name: name,
+                SyntheticTokenizer.definition(vocabularySize: shape.vocabularySize),
+                SyntheticTokenizer.chatFormat(vocabularySize: shape.vocabularySize))
+        }
     }
+
+    fileprivate static let architecture = "synthetic"
 }
 
 extension SyntheticModel.Shape {
@@ -111,17 +130,17 @@ extension SyntheticModel.Shape {
 extension ConversionInput {
     fileprivate init(
         synthetic weights: SyntheticWeights, _ configuration: ModelConfiguration, name: String,
-        _ tokenizer: TokenizerDefinition, _ chatFormat: ChatFormat
+        _ tokenizer: TokenizerDefinition, _ chatFormat: ChatFormat, warnings: [String] = [], files: [String] = []
     ) {
         self.configuration = configuration
-        architecture = "synthetic"
+        architecture = SyntheticModel.architecture
         self.name = name
         self.weights = weights
         keepsTypes = true
         self.tokenizer = tokenizer
         self.chatFormat = chatFormat
-        warnings = []
-        files = []
+        self.warnings = warnings
+        self.files = files
         checkIntact = {}
         verify = { _ in }
     }

@@ -2,21 +2,18 @@ import Sigma
 
 /// Runs a model over windows of a text and gathers the mean squares of what enters its matrices.
 ///
-/// Memory: 8 bytes for every number that enters a matrix of the model, whatever the text's length. One thread uses it; no generation may
-/// run on the engine meanwhile.
+/// Memory: that of the sums, whatever the text's length. One thread uses it; no generation may run on the engine meanwhile.
 package final class ImportanceGatherer {
     private let engine: Engine
     private let source: any ActivationSource
     private let sequence: SequenceState
     private let batch = Batch()
-    /// As the entries of the result: sums of squares [groups, width], tokens [groups].
-    private var entries: [ImportanceMatrix.Entry]
-    private var sums: [[Double]]
-    private let places: [String: Int]
+    private let sums: ImportanceSums
     private var tokenCount = 0
 
+    /// - Parameter sums: of the engine's model.
     /// - Throws: `SigmaError(.unavailable)` if the model cannot have such a key-value cache, or a back end computes that keeps activations to itself.
-    package init(engine: Engine, kvType: KVType) throws {
+    package init(engine: Engine, kvType: KVType, sums: ImportanceSums) throws {
         guard let source = engine.backend as? any ActivationSource else {
             throw SigmaError(
                 .unavailable,
@@ -26,9 +23,7 @@ package final class ImportanceGatherer {
         self.engine = engine
         self.source = source
         sequence = try engine.backend.makeSequence(kvType: kvType)
-        entries = ImportanceMatrix.blank(engine.configuration)
-        sums = entries.map { Array(repeating: 0, count: $0.means.count) }
-        places = Dictionary(uniqueKeysWithValues: entries.enumerated().map { ($0.element.name, $0.offset) })
+        self.sums = sums
     }
 
     /// Reads one window from its beginning.
@@ -58,37 +53,37 @@ package final class ImportanceGatherer {
 
     /// Adds rows to an entry without groups.
     private func add(_ name: String, _ rows: ArraySlice<Float>) {
-        let place = places[name]!
-        let width = entries[place].width
+        let place = sums.places[name]!
+        let width = sums.entries[place].width
         for start in stride(from: 0, to: rows.count, by: width) { add(place, group: 0, rows[start..<start + width]) }
     }
 
     private func add(_ place: Int, group: Int, _ row: ArraySlice<Float>) {
         let first = group * row.count
-        entries[place].counts[group] &+= 1
-        sums[place].withUnsafeMutableBufferPointer { sums in
+        sums.entries[place].counts[group] &+= 1
+        sums.squares[place].withUnsafeMutableBufferPointer { squares in
             row.withUnsafeBufferPointer { row in
-                for i in 0..<row.count { sums[first + i] += Double(row[i]) * Double(row[i]) }
+                for i in 0..<row.count { squares[first + i] += Double(row[i]) * Double(row[i]) }
             }
         }
     }
 
     /// - Throws: `SigmaError(.damaged)` if the model computes numbers that are not finite.
     package func result() throws -> ImportanceMatrix {
-        for (place, entry) in entries.enumerated() {
+        for (place, entry) in sums.entries.enumerated() {
             for group in 0..<entry.groups where entry.counts[group] > 0 {
                 for i in group * entry.width..<(group + 1) * entry.width {
-                    let mean = Float(sums[place][i] / Double(entry.counts[group]))
+                    let mean = Float(sums.squares[place][i] / Double(entry.counts[group]))
                     guard mean.isFinite else {
                         throw SigmaError(
                             .damaged, "the model computes activations that are not finite", path: engine.modelPath,
                             item: entry.name)
                     }
-                    entries[place].means[i] = mean
+                    sums.entries[place].means[i] = mean
                 }
             }
         }
-        return ImportanceMatrix(modelName: engine.model.name, tokenCount: tokenCount, entries: entries)
+        return ImportanceMatrix(modelName: engine.model.name, tokenCount: tokenCount, entries: sums.entries)
     }
 }
 extension ImportanceGatherer: LayerObserver {
@@ -104,9 +99,9 @@ extension ImportanceGatherer: LayerObserver {
         if choices > 0 {
             let chosen = source.activation(.chosen).map { Int($0) }
             let hidden = source.activation(.expertHidden)
-            let inputPlace = places[ImportanceMatrix.expertInput(layer)]!
-            let downPlace = places[ImportanceMatrix.expertDownInput(layer)]!
-            let (inputWidth, downWidth) = (entries[inputPlace].width, entries[downPlace].width)
+            let inputPlace = sums.places[ImportanceMatrix.expertInput(layer)]!
+            let downPlace = sums.places[ImportanceMatrix.expertDownInput(layer)]!
+            let (inputWidth, downWidth) = (sums.entries[inputPlace].width, sums.entries[downPlace].width)
             for (index, expert) in chosen.enumerated() {
                 let row = index / choices
                 add(inputPlace, group: expert, input[(row * inputWidth)..<((row + 1) * inputWidth)])

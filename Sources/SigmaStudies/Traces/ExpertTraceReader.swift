@@ -1,33 +1,19 @@
 import Sigma
-import SystemLibrary
 
 /// Reads an expert trace block by block, in bounded memory, and checks every byte of it.
 package final class ExpertTraceReader {
     package let path: String
     package let model: ExpertTrace.Model
-    private let file: UnsafeMutablePointer<FILE>
-    private var offset = 0
+    private let file: SequentialReader
 
     /// Opens the file and reads its header.
     /// - Throws: `SigmaError`: `.noInput` where there is no such file, `.damaged` for one that is no expert trace or not of this version,
     ///   `.inputOutput` if reading fails.
     package init(path: String) throws {
         self.path = path
-        guard let file = fopen(path, "re") else {
-            throw SigmaError(.noInput, "cannot open the file: \(systemMessage(errno))", path: path)
-        }
-        self.file = file
-        var reader = FileBytes(file: file, path: path)
-        do {
-            model = try Self.readHeader(&reader)
-        } catch {
-            fclose(file)
-            throw error
-        }
-        offset = reader.offset
+        file = try SequentialReader(path: path)
+        model = try Self.readHeader(FileBytes(file: file))
     }
-
-    deinit { fclose(file) }
 
     /// - Throws: `SigmaError(.damaged)` if the trace was not made with this very model file.
     package func check(madeWith file: ModelFile) throws {
@@ -45,9 +31,9 @@ package final class ExpertTraceReader {
     /// The next block; nil at the end.
     /// - Throws: `SigmaError`: `.damaged` with the byte offset, `.inputOutput` if reading fails.
     package func next() throws -> ExpertTrace.Block? {
-        var reader = FileBytes(file: file, path: path, offset: offset)
+        let reader = FileBytes(file: file)
+        let start = file.offset
         guard let first = try reader.optional(ExpertTrace.blockHeaderBytes) else { return nil }
-        let start = offset
         func word(_ index: Int) -> UInt32 { Self.integer(first, 4 * index) }
         let count = Int(word(0))
         guard (1...ExpertTrace.rowLimit).contains(count) else {
@@ -86,11 +72,10 @@ package final class ExpertTraceReader {
                 block.choices.append(Int32(expert))
             }
         }
-        offset = reader.offset
         return block
     }
 
-    private static func readHeader(_ reader: inout FileBytes) throws -> ExpertTrace.Model {
+    private static func readHeader(_ reader: FileBytes) throws -> ExpertTrace.Model {
         var header = try reader.optional(ExpertTrace.fixedHeaderBytes) ?? []
         guard header.starts(with: ExpertTrace.magic) else { throw reader.damaged("this is no expert trace", at: 0) }
         func word(_ offset: Int) -> UInt32 { integer(header, offset) }
@@ -142,37 +127,29 @@ package final class ExpertTraceReader {
     }
 }
 
-/// Reads pieces of a file in order.
+/// Pieces of a file in order.
 private struct FileBytes {
-    let file: UnsafeMutablePointer<FILE>
-    let path: String
-    var offset = 0
+    let file: SequentialReader
 
     func damaged(_ message: String, at offset: Int) -> SigmaError {
-        SigmaError(.damaged, message, path: path, offset: UInt64(offset))
+        SigmaError(.damaged, message, path: file.path, offset: UInt64(offset))
     }
 
     /// - Throws: `SigmaError(.damaged)` if the file ends before `count` bytes.
-    mutating func bytes(_ count: Int) throws -> [UInt8] {
+    func bytes(_ count: Int) throws -> [UInt8] {
         guard let bytes = try optional(count) else {
-            throw damaged("the file ends early: expected \(count) more bytes", at: offset)
+            throw damaged("the file ends early: expected \(count) more bytes", at: file.offset)
         }
         return bytes
     }
 
     /// Nil at the end of the file.
-    mutating func optional(_ count: Int) throws -> [UInt8]? {
+    func optional(_ count: Int) throws -> [UInt8]? {
+        let start = file.offset
         var bytes = [UInt8](repeating: 0, count: count)
-        let read = fread(&bytes, 1, count, file)
-        if read < count {
-            if ferror(file) != 0 {
-                throw SigmaError(
-                    .inputOutput, "cannot read: \(systemMessage(errno))", path: path, offset: UInt64(offset))
-            }
-            if read == 0 { return nil }
-            throw damaged("the file ends early: expected \(count) bytes, found \(read)", at: offset)
-        }
-        offset += count
-        return bytes
+        let read = try bytes.withUnsafeMutableBytes { try file.read(into: $0) }
+        if read == count { return bytes }
+        if read == 0 { return nil }
+        throw damaged("the file ends early: expected \(count) bytes, found \(read)", at: start)
     }
 }

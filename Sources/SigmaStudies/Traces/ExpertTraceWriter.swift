@@ -18,7 +18,7 @@ package final class ExpertTraceWriter: RoutingObserver {
     private static let bufferBytes = 1 << 16
 
     /// Creates the file, or empties one that is there.
-    /// - Throws: `SigmaError(.inputOutput)` if that fails.
+    /// - Throws: `SigmaError`: as `OutputFile.open`; `.unavailable` for a model that a trace cannot describe.
     package init(path: String, model: ExpertTrace.Model) throws {
         guard model.choices.count <= ExpertTrace.layerLimit, model.expertCount <= ExpertTrace.expertLimit else {
             throw SigmaError(
@@ -28,10 +28,7 @@ package final class ExpertTraceWriter: RoutingObserver {
         }
         self.path = path
         self.model = model
-        descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
-        guard descriptor >= 0 else {
-            throw SigmaError(.inputOutput, "cannot create the file: \(systemMessage(errno))", path: path)
-        }
+        descriptor = try OutputFile.open(path)
         state.withLock { $0.buffer = Self.header(model) }
     }
 

@@ -162,7 +162,9 @@ final class Chat {
         if let error = outcome.error { throw error }
         guard let statistics = view.statistics else { return }
         noteEnd(statistics)
-        if showsStatistics { device.write(statisticsTable(statistics, engine: model.engine)) }
+        if showsStatistics {
+            device.write(statisticsTable(statistics, engine: model.engine, kvType: session.cachedKVType))
+        }
         if statistics.reason != .context, !isLeaving { prewarm() }
     }
 
@@ -211,11 +213,16 @@ final class Chat {
             say("Stopped before the answer: the question is not part of the conversation.")
         case .interrupted: say("Stopped.")
         case .context:
+            let room = model.engine.positionLimit(kvType: session.cachedKVType)
+            let limit =
+                room < model.contextLength
+                ? "what the memory budget has room for, \(room) tokens"
+                : "the context limit of \(model.contextLength) tokens"
             say(
-                statistics.generatedTokens == 0
-                    ? "The conversation has \(statistics.promptTokens) tokens, and the context is \(model.contextLength): /undo takes back turns, /clear begins anew."
-                    : "The conversation reached the context limit of \(model.contextLength) tokens: /undo takes back turns, /clear begins anew."
-            )
+                (statistics.generatedTokens == 0
+                    ? "The conversation has \(statistics.promptTokens) tokens, which is more than \(limit)"
+                    : "The conversation reached \(limit)")
+                    + ": /undo takes back turns, /clear begins anew.")
         }
     }
 
@@ -334,7 +341,7 @@ final class Chat {
 
     private func showStatistics() {
         if let statistics = lastAnswer?.statistics {
-            device.write(statisticsTable(statistics, engine: model.engine))
+            device.write(statisticsTable(statistics, engine: model.engine, kvType: session.cachedKVType))
             say(
                 "\(statistics.promptTokens - statistics.reusedPromptTokens) of the prompt's tokens were computed, \(statistics.reusedPromptTokens) were in the cache."
             )

@@ -1,0 +1,46 @@
+import SystemLibrary
+
+/// What a command writes beside its result.
+package enum OutputFile {
+    /// Opens a file to write it from its begin, a pipe that somebody reads, or a device. What a regular file had is gone.
+    ///
+    /// - Returns: the descriptor, which the caller closes.
+    /// - Throws: `SigmaError`: `.inputOutput` if that fails, `.usage` for a path with a NUL in it.
+    package static func open(_ path: String) throws -> Int32 {
+        try checkPath(path)
+        // Without O_NONBLOCK, a pipe without a reader would hold us here.
+        let descriptor = SystemLibrary.open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0o666)
+        guard descriptor >= 0 else {
+            let reason = errno == ENXIO ? "nothing reads from this pipe" : systemMessage(errno)
+            throw SigmaError(.inputOutput, "cannot create the file: \(reason)", path: path)
+        }
+        // A slow reader is waited for.
+        let flags = fcntl(descriptor, F_GETFL)
+        if flags >= 0 { _ = fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK) }
+        return descriptor
+    }
+
+    /// Writes a whole file: a regular one appears under its name whole or not at all, a pipe or a device gets the bytes.
+    ///
+    /// - Throws: `SigmaError`: as `open`, and as `AtomicFile`.
+    package static func write(_ bytes: UnsafeRawBufferPointer, to path: String) throws {
+        var status = stat()
+        guard stat(path, &status) == 0, ![S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT) else {
+            let file = try AtomicFile(path: path, size: bytes.count)
+            try file.write(bytes, at: 0)
+            return try file.finish(size: bytes.count)
+        }
+        let descriptor = try open(path)
+        defer { close(descriptor) }
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let slice = UnsafeRawBufferPointer(rebasing: rest)
+            let count = SystemLibrary.write(descriptor, slice.baseAddress, slice.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                throw SigmaError(.inputOutput, "cannot write: \(systemMessage(errno))", path: path)
+            }
+            rest = rest.dropFirst(count)
+        }
+    }
+}

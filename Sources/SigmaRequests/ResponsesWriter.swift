@@ -1,0 +1,174 @@
+import Sigma
+
+/// Writes the answer to a `ResponsesBody` from its events: as one object, or as a stream of events that put it together.
+package struct ResponsesWriter: Sendable {
+    /// The item that a stream is at.
+    private enum Item { case none, reasoning, message }
+
+    private let object: ResponseObject
+    private let names: TokenNames
+    private var choice: ChatChoice
+    private var item = Item.none
+    private var sequence = 0
+    package private(set) var isFinished = false
+    private var usage = AnswerUsage()
+
+    package init(_ head: AnswerHead, _ body: ResponsesBody, _ names: TokenNames) {
+        object = ResponseObject(head: head, body: body, names: names)
+        self.names = names
+        choice = ChatChoice(
+            .reasoningContent, wantsLogProbabilities: body.chat.settings.logProbabilityCount != nil)
+    }
+
+    package mutating func take(_ event: AnswerEvent) { _ = delta(event) }
+
+    private mutating func delta(_ event: AnswerEvent) -> ChatDelta {
+        if case .finished(let statistics, _) = event {
+            isFinished = true
+            usage.add(statistics, countsPrompt: true)
+        }
+        let delta = choice.delta(event)
+        choice.append(delta)
+        return delta
+    }
+
+    // MARK: - One object
+
+    /// The `response` of all events that were taken.
+    package func answer() -> String {
+        var json = JSONWriter()
+        json.object { object.write(choice.whole, usage, to: &$0) }
+        return json.text
+    }
+
+    // MARK: - A stream
+
+    /// What comes before anything has happened.
+    package mutating func opening() -> [StreamEvent] {
+        var events = Events(sequence)
+        for type in ["response.created", "response.in_progress"] {
+            events.add(type) { json in json.object("response") { object.write(to: &$0) } }
+        }
+        return taken(events)
+    }
+
+    /// The events that `event` gives rise to. Items open and close one after the other: the reasoning if there is any, then the message.
+    package mutating func events(for event: AnswerEvent) -> [StreamEvent] {
+        let delta = delta(event)
+        var events = Events(sequence)
+        if !delta.reasoning.isEmpty {
+            if item == .none { open(.reasoning, &events) }
+            add("response.reasoning_text.delta", &events) { $0.field("delta", delta.reasoning) }
+        }
+        if !delta.content.isEmpty || !delta.tokens.isEmpty || delta.finish != nil {
+            if item == .reasoning { closeReasoning(&events) }
+            if item != .message { open(.message, &events) }
+        }
+        if !delta.content.isEmpty || !delta.tokens.isEmpty {
+            add("response.output_text.delta", &events) { json in
+                json.field("delta", delta.content)
+                json.array("logprobs") { names.writeScores(of: delta.tokens, to: &$0) }
+            }
+        }
+        if delta.finish != nil {
+            closeMessage(&events)
+            events.add(object.status(of: choice.whole) == "incomplete" ? "response.incomplete" : "response.completed") {
+                json in json.object("response") { object.write(choice.whole, usage, to: &$0) }
+            }
+        }
+        return taken(events)
+    }
+
+    /// The end of a stream that cannot go on.
+    package mutating func failure(_ error: RequestError) -> [StreamEvent] {
+        var events = Events(sequence)
+        events.add("response.failed") { json in json.object("response") { object.write(error, to: &$0) } }
+        return taken(events)
+    }
+
+    private mutating func open(_ next: Item, _ events: inout Events) {
+        item = next
+        events.add("response.output_item.added") { json in
+            json.field("output_index", outputIndex)
+            json.object("item") { json in
+                if next == .reasoning {
+                    object.writeReasoning(nil, to: &json)
+                } else {
+                    object.writeMessage(nil, to: &json)
+                }
+            }
+        }
+        add("response.content_part.added", &events) { json in
+            json.object("part") { json in
+                if next == .reasoning {
+                    object.writeReasoningPart("", to: &json)
+                } else {
+                    object.writeTextPart(ChatDelta(), to: &json)
+                }
+            }
+        }
+    }
+
+    private func closeReasoning(_ events: inout Events) {
+        let text = choice.whole.reasoning
+        add("response.reasoning_text.done", &events) { $0.field("text", text) }
+        add("response.content_part.done", &events) { json in
+            json.object("part") { object.writeReasoningPart(text, to: &$0) }
+        }
+        events.add("response.output_item.done") { json in
+            json.field("output_index", outputIndex)
+            json.object("item") { object.writeReasoning(text, to: &$0) }
+        }
+    }
+
+    private func closeMessage(_ events: inout Events) {
+        let whole = choice.whole
+        add("response.output_text.done", &events) { json in
+            json.field("text", whole.content)
+            json.array("logprobs") { names.writeScores(of: whole.tokens, to: &$0) }
+        }
+        add("response.content_part.done", &events) { json in
+            json.object("part") { object.writeTextPart(whole, to: &$0) }
+        }
+        events.add("response.output_item.done") { json in
+            json.field("output_index", outputIndex)
+            json.object("item") { object.writeMessage(whole, to: &$0) }
+        }
+    }
+
+    private var outputIndex: Int { item == .message && !choice.whole.reasoning.isEmpty ? 1 : 0 }
+
+    /// An event of the open item's only part.
+    private func add(_ type: String, _ events: inout Events, _ body: (inout JSONWriter) -> Void) {
+        events.add(type) { json in
+            json.field("item_id", item == .reasoning ? object.reasoningID : object.messageID)
+            json.field("output_index", outputIndex)
+            json.field("content_index", 0)
+            body(&json)
+        }
+    }
+
+    private mutating func taken(_ events: Events) -> [StreamEvent] {
+        sequence = events.sequence
+        return events.list
+    }
+
+    /// Events in a row, numbered.
+    private struct Events {
+        var list: [StreamEvent] = []
+        var sequence: Int
+
+        init(_ sequence: Int) { self.sequence = sequence }
+
+        mutating func add(_ type: String, _ body: (inout JSONWriter) -> Void) {
+            var json = JSONWriter()
+            json.object { json in
+                json.field("type", type)
+                json.field("sequence_number", sequence)
+                body(&json)
+            }
+            list.append(StreamEvent(name: type, data: json.text))
+            sequence += 1
+        }
+    }
+}
