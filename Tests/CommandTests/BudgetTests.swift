@@ -15,7 +15,8 @@ import Testing
 
     /// Positions that the table of `--stats` states.
     private func statedLength(_ errors: String) throws -> Int {
-        try #require(Int(try #require(errors.firstMatch(of: /longest sequence +([0-9]+) tokens/)).1))
+        let match = try #require(errors.firstMatch(of: /longest sequence +([0-9]+) tokens/))
+        return try #require(Int(match.1))
     }
 
     @Test(arguments: [KVType.f16, .q8_0, .f32]) func theStatedLengthIsReached(kvType: KVType) throws {
