@@ -115,7 +115,7 @@ struct AnswerRoutes: Sendable {
                     try await sink.write(await collector.opening())
                     try await run.run(silence: silence) { item in
                         switch item {
-                        case .silence: try await sink.write(Writer.signOfLife)
+                        case .silence: try await sink.write(await collector.signOfLife())
                         case .event(let event, let choice): try await sink.write(await collector.events(event, choice))
                         }
                     }

@@ -139,7 +139,7 @@ def joined_message(events):
                 _, (key, text) = event["delta"].items()
                 message["content"][event["index"]][key] += text
             case "message_delta": message |= event["delta"] | {"usage": event["usage"]}
-    assert name == "message_stop"
+    assert name == "message_stop", (name, data)
     return message
 
 
