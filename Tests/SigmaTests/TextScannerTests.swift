@@ -73,6 +73,19 @@ import Testing
         #expect(run("nothing", [""]) == ("nothing", false))
     }
 
+    /// Which of the stop strings it was: the one that begins first.
+    @Test(arguments: [1, 100]) func theStopStringIsKnown(piece: Int) {
+        func match(_ text: String, _ stops: [String]) -> String? {
+            var matcher = StopMatcher(stops)
+            var rest = Substring(text)
+            while !rest.isEmpty, !matcher.append(String(rest.prefix(piece))).isStopped { rest = rest.dropFirst(piece) }
+            return matcher.match
+        }
+        #expect(match("one two three", ["three", "two t"]) == "two t")
+        #expect(match("one two three", ["four", "three"]) == "three")
+        #expect(match("one two", ["three", "two t"]) == nil)
+    }
+
     @Test func nothingIsHeldBackWithoutReason() {
         var matcher = StopMatcher(["</s>"])
         #expect(matcher.append("a<b").text == "a<b")
