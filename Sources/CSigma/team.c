@@ -15,8 +15,9 @@ enum {
     most_members = 256,
     // Members gather in a tree: each waits for as many others, then reports to its own parent.
     arity = 4,
-    // Of a member's stack, whatever the process's limit is: bodies keep their buffers in scratch memory.
-    stack_bytes = 1 << 20,
+    // Of a member's stack, whatever the process's limit is. Bodies keep their buffers in scratch memory; but without optimisation a kernel with
+    // all the products that are inlined into it has a frame of 2 MB. Only what is touched takes memory.
+    stack_bytes = 4 << 20,
     // A member that waits keeps its processor for as many pauses (some 20 microseconds), then offers it to others, then sleeps.
     spins = 2000,
     awake_nanoseconds = 5000000,

@@ -119,7 +119,7 @@ import Testing
         expectRefused("tokenizer.ggml.model", "found 'llama'") { $0.set("tokenizer.ggml.model", "llama") }
     }
     @Test func otherPatterns() {
-        expectRefused("tokenizer.ggml.pre", "found 'llama-bpe'") { $0.set("tokenizer.ggml.pre", "llama-bpe") }
+        expectRefused("tokenizer.ggml.pre", "found 'falcon'") { $0.set("tokenizer.ggml.pre", "falcon") }
         expectRefused("tokenizer.ggml.pre", "missing") { $0.remove("tokenizer.ggml.pre") }
     }
     @Test func moreTokensThanRows() {

@@ -1,12 +1,7 @@
+import Foundation
 import Sigma
 import SystemLibrary
 import Testing
-
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
 
 /// What loading a model, asking it and dropping it leaves in memory. The whole process is measured, so it is run alone:
 ///
