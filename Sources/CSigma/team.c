@@ -16,8 +16,12 @@ enum {
     // Members gather in a tree: each waits for as many others, then reports to its own parent.
     arity = 4,
     // Of a member's stack, whatever the process's limit is. Bodies keep their buffers in scratch memory; but without optimisation a kernel with
-    // all the products that are inlined into it has a frame of 2 MB. Only what is touched takes memory.
+    // all the products that are inlined into it has a frame of 2 MB.
+#ifdef __OPTIMIZE__
+    stack_bytes = 1 << 20,
+#else
     stack_bytes = 4 << 20,
+#endif
     // A member that waits keeps its processor for as many pauses (some 20 microseconds), then offers it to others, then sleeps.
     spins = 2000,
     awake_nanoseconds = 5000000,

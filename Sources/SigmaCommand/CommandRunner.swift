@@ -19,23 +19,12 @@ public func runCommand<Command: ParsableCommand>(_ type: Command.Type) -> Never 
     }
 }
 
-/// An allocation that fails would end the process in the middle of something.
-private func checkMemoryLimits() throws {
-    let least = 4 << 20
-    for limit in AvailableMemory.processLimits where limit.left < least {
-        throw SigmaError(
-            .unavailable,
-            "the process's memory is limited to \(ByteSize.text(limit.bytes)), and \(ByteSize.text(limit.left)) are left",
-            remedy: "Raise the limit (ulimit -v, -d).")
-    }
-}
-
 /// Bytes of stack that commands are tested with.
 private let stackBytes = 1 << 20
 
 private func parseAndRun<Command: ParsableCommand>(_ type: Command.Type) -> Never {
     do {
-        try checkMemoryLimits()
+        try AvailableMemory.checkProcessLimits()
         var command = try Command.parseAsRoot(ProcessArguments.texts())
         try command.run()
         try StandardOutput.flush()

@@ -19,6 +19,8 @@ package final class ThreadTeam: @unchecked Sendable {
         }
         self.team = team
         self.memberCount = Int(sigma_team_members(team))
+        // The members' stacks count.
+        try AvailableMemory.checkProcessLimits()
     }
 
     deinit { sigma_team_destroy(team) }

@@ -174,6 +174,17 @@ package enum AvailableMemory {
         #endif
     }
 
+    /// An allocation that fails would end the process in the middle of something: where little is left of a limit, nothing is begun.
+    /// - Throws: `SigmaError(.unavailable)` with the limit.
+    package static func checkProcessLimits() throws {
+        for limit in processLimits where limit.left < 4 << 20 {
+            throw SigmaError(
+                .unavailable,
+                "the process's memory is limited to \(limit.bytes >> 10) KiB, and \(limit.left >> 10) KiB are left",
+                remedy: "Raise the limit (ulimit -v, -d).")
+        }
+    }
+
     /// Memory that the process has of its own by now: without what it maps of files.
     package static var ownBytes: Int {
         field("RssAnon:", in: lines("/proc/self/status")).map { $0 * 1024 } ?? 64 << 20
