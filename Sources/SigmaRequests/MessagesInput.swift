@@ -51,10 +51,16 @@ struct MessagesInput {
         var fields = try FieldReader(block, at: path)
         switch try fields.string("type") {
         case nil: throw RequestError.invalid(fields.path("type"), "is missing")
-        case "text": texts.append(try Self.text(&fields, "text"))
-        case "thinking" where role == .assistant: thinking.append(try Self.text(&fields, "thinking"))
+        case "text":
+            texts.append(try Self.text(&fields, "text"))
+            fields.ignore("citations", "signature")
+        case "thinking" where role == .assistant:
+            thinking.append(try Self.text(&fields, "thinking"))
+            fields.ignore("citations", "signature")
         // Thinking that only its author can read.
-        case "redacted_thinking" where role == .assistant: fields.ignore("data")
+        case "redacted_thinking" where role == .assistant:
+            fields.ignore("data")
+            return try fields.finish()
         case "tool_use" where role == .assistant: calls.append(try Self.call(&fields))
         case "tool_result" where role == .user:
             addMessage(always: false)
@@ -64,7 +70,7 @@ struct MessagesInput {
                 path, "is not supported here, and is \(JSONValue.string(type).kind): the model reads text only")
         }
         // Prefixes are kept without being told to.
-        fields.ignore("cache_control", "citations", "signature")
+        fields.ignore("cache_control")
         try fields.finish()
     }
 

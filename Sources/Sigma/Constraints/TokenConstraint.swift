@@ -7,6 +7,9 @@ package struct TokenConstraint: Sendable {
         case calls
     }
 
+    /// What stands around a call.
+    static let callTags = (open: FunctionCalls.openTag, close: FunctionCalls.closeTag)
+
     /// Nil: nothing can follow the tag, so it must not come.
     let compiled: CompiledConstraint?
     let tokens: AnswerVocabulary

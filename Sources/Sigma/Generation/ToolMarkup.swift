@@ -19,8 +19,8 @@ enum ToolMarkup {
         case tag(String)
     }
 
-    private static let callStart = Piece.tag(FunctionCalls.openTag)
-    private static let callEnd = Piece.tag(FunctionCalls.closeTag)
+    private static let callStart = Piece.tag(TokenConstraint.callTags.open)
+    private static let callEnd = Piece.tag(TokenConstraint.callTags.close)
 
     /// What the system turn ends with.
     /// - Parameter tools: each function's JSON.
