@@ -60,8 +60,9 @@ struct CallParser {
 
         mutating func addArguments(of call: Int) {
             guard !arguments.isEmpty else { return }
-            change(call) { $0.arguments = String(decoding: arguments, as: UTF8.self) }
+            let text = String(decoding: arguments, as: UTF8.self)
             arguments = []
+            change(call) { $0.arguments = text }
         }
 
         /// Changes the last piece, if it is the call's, or a new one.

@@ -129,19 +129,20 @@ package struct MessagesWriter: Sendable {
         let delta = delta(event)
         var events: [StreamEvent] = []
         if !delta.reasoning.isEmpty {
-            if block == .none { open(.thinking, &events) { writeThinking("", to: &$0) } }
+            if block == .none { open(.thinking, JSONWriter.object { writeThinking("", to: &$0) }, &events) }
             events.append(change("thinking_delta", "thinking", delta.reasoning))
         }
         if block != .text, !delta.content.isEmpty || delta.finish != nil && choice.hasMessage {
             close(&events)
-            open(.text, &events) { writeText("", to: &$0) }
+            open(.text, JSONWriter.object { writeText("", to: &$0) }, &events)
         }
         if !delta.content.isEmpty { events.append(change("text_delta", "text", delta.content)) }
         for piece in delta.calls {
             if piece.name != nil {
                 close(&events)
                 let call = choice.call(piece.index)
-                open(.call(piece.index), &events) { write(call, piece.index, input: "{}", to: &$0) }
+                let begun = JSONWriter.object { write(call, piece.index, input: "{}", to: &$0) }
+                open(.call(piece.index), begun, &events)
             }
             if !piece.arguments.isEmpty {
                 events.append(change("input_json_delta", "partial_json", piece.arguments))
@@ -163,12 +164,14 @@ package struct MessagesWriter: Sendable {
     /// A sign of life.
     package static let ping = StreamEvent(name: "ping", data: #"{"type":"ping"}"#)
 
-    private mutating func open(_ next: Block, _ events: inout [StreamEvent], _ body: (inout JSONWriter) -> Void) {
+    /// - Parameter begun: the block's JSON, without what deltas bring.
+    private mutating func open(_ next: Block, _ begun: String, _ events: inout [StreamEvent]) {
         block = next
         events.append(
             event("content_block_start") { json in
                 json.field("index", blockIndex)
-                json.object("content_block", body)
+                json.key("content_block")
+                json.json(begun)
             })
     }
 

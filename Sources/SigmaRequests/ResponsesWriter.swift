@@ -142,7 +142,7 @@ package struct ResponsesWriter: Sendable {
             json.field("name", call.name)
             json.field("arguments", call.arguments)
         }
-        closeItem(&events) { object.writeCall(piece.index, call, to: &$0) }
+        closeItem(JSONWriter.object { object.writeCall(piece.index, call, to: &$0) }, &events)
     }
 
     /// Closes the reasoning or the message. Calls close themselves.
@@ -154,10 +154,12 @@ package struct ResponsesWriter: Sendable {
         }
     }
 
-    private mutating func closeItem(_ events: inout Events, _ body: (inout JSONWriter) -> Void) {
+    /// - Parameter whole: the item's JSON.
+    private mutating func closeItem(_ whole: String, _ events: inout Events) {
         events.add("response.output_item.done") { json in
             json.field("output_index", outputIndex)
-            json.object("item", body)
+            json.key("item")
+            json.json(whole)
         }
         item = .none
         outputIndex += 1
@@ -169,7 +171,7 @@ package struct ResponsesWriter: Sendable {
         add("response.content_part.done", &events) { json in
             json.object("part") { object.writeReasoningPart(text, to: &$0) }
         }
-        closeItem(&events) { object.writeReasoning(text, to: &$0) }
+        closeItem(JSONWriter.object { object.writeReasoning(text, to: &$0) }, &events)
     }
 
     private mutating func closeMessage(_ events: inout Events) {
@@ -181,7 +183,7 @@ package struct ResponsesWriter: Sendable {
         add("response.content_part.done", &events) { json in
             json.object("part") { object.writeTextPart(whole, to: &$0) }
         }
-        closeItem(&events) { object.writeMessage(choice, to: &$0) }
+        closeItem(JSONWriter.object { object.writeMessage(choice, to: &$0) }, &events)
     }
 
     /// An event of the open item's only part.

@@ -101,7 +101,8 @@ import Testing
                 }
                 let state = reading.state(text)
                 #expect(mask.allows(Int(Self.end)) == (state == .free || state == .call(isComplete: true)))
-                #expect(!guide.mustEnd(), "another call may follow")
+                let mustEnd = guide.mustEnd()
+                #expect(!mustEnd, "another call may follow")
                 // Towards tags, and through them.
                 let telling = allowed.filter { tokenizer.bytes(of: $0).count > 1 || state == .call(isComplete: false) }
                 let id = try #require(
@@ -118,16 +119,20 @@ import Testing
         for start in [AnswerGuide.Start.answer, .thinking, .undetermined] {
             var guide = AnswerGuide(try constraints().compiled(calls, reach: .wholeAnswer), start: start)
             if start == .thinking {
-                #expect(guide.mask().allows(Int(UInt8(ascii: "x"))))
+                let thinking = guide.mask()
+                #expect(thinking.allows(Int(UInt8(ascii: "x"))))
                 guide.endThinking()
             }
-            #expect(!guide.mask().allows(Int(UInt8(ascii: "x"))) && !guide.mask().allows(Int(Self.end)))
+            let first = guide.mask()
+            #expect(!first.allows(Int(UInt8(ascii: "x"))) && !first.allows(Int(Self.end)))
             for id in tokenizer.encode("<tool_call>\n\(Self.call)\n</tool_call>", recognizingSpecials: false) {
-                #expect(guide.mask().allows(Int(id)) && !guide.mustEnd())
+                let (mask, mustEnd) = (guide.mask(), guide.mustEnd())
+                #expect(mask.allows(Int(id)) && !mustEnd)
                 guide.append(id)
                 if start == .undetermined { guide.beginAnswer() }
             }
-            #expect(guide.mustEnd(), "nothing may follow")
+            let mustEnd = guide.mustEnd()
+            #expect(mustEnd, "nothing may follow")
         }
     }
 
@@ -139,6 +144,7 @@ import Testing
         let first = guide.mask()
         #expect(first.count > Int(Self.end) - 12 && first.allows(Int(Self.end)))
         guide.append(Int32(UInt8(ascii: "x")))
-        #expect(ObjectIdentifier(guide.mask()) == ObjectIdentifier(first))
+        let second = guide.mask()
+        #expect(ObjectIdentifier(second) == ObjectIdentifier(first))
     }
 }
