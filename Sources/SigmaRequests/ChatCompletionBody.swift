@@ -39,7 +39,8 @@ package struct ChatCompletionBody: Sendable, Equatable {
         try readLogProbabilities(&fields)
         settings.tools = try ToolFields.chat(&fields)
         try fields.allow("functions", only: .array([]), otherwise: "is now called tools")
-        try fields.allow("function_call", only: .string("none"), .string("auto"), otherwise: "is now called tool_choice")
+        try fields.allow(
+            "function_call", only: .string("none"), .string("auto"), otherwise: "is now called tool_choice")
         try fields.allow("modalities", only: .array([.string("text")]))
         try fields.finish()
     }

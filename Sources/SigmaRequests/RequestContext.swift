@@ -141,7 +141,8 @@ extension ChatCompletionBody {
         let prompt: Prompt
         do {
             prompt = try Prompt(
-                turns: turns, system: system, tools: settings.tools?.functions.map(\.promptJSON) ?? [], thinks: settings.options.thinks,
+                turns: turns, system: system, tools: settings.tools?.functions.map(\.promptJSON) ?? [],
+                thinks: settings.options.thinks,
                 keepsThinking: settings.options.keepsThinking, continuesLast: turns.last?.role == .assistant,
                 format: format, tokenizer: tokenizer)
         } catch {

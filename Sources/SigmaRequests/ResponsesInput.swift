@@ -42,7 +42,9 @@ enum ResponsesInput {
                 reasoning = ""
             case let type:
                 throw RequestError.unsupported(
-                    "input[\(index)]", "expected a message, reasoning, a function_call or its output, found \(JSONValue.string(type).kind)")
+                    "input[\(index)]",
+                    "expected a message, reasoning, a function_call or its output, found \(JSONValue.string(type).kind)"
+                )
             }
         }
         guard !messages.isEmpty else { throw RequestError.invalid("input", "expected at least one message") }

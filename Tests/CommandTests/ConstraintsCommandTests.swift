@@ -56,7 +56,9 @@ import Testing
     }
 
     @Test func whatIsNoCase() throws {
-        for (line, word) in [("{", ""), ("[]", "an object"), (#"{"schema":{},"tests":[{"text":7,"valid":true}]}"#, "tests")] {
+        for (line, word) in [
+            ("{", ""), ("[]", "an object"), (#"{"schema":{},"tests":[{"text":7,"valid":true}]}"#, "tests"),
+        ] {
             let result = try run([], Array((Self.lines[0] + "\n" + line).utf8))
             #expect(result.code == 65, "\(result.errors)")
             #expect(result.errors.contains(word) && result.errors.contains("standard input"))

@@ -73,8 +73,10 @@ import Testing
         let notSchema = try Scratch.file("number.json", "7")
         for (arguments, code, words) in [
             (["--json-schema", schema], 64, ["--json-schema", "#/properties/a/uniqueItems"]),
-            (["--json-schema", file], 64, [file, "#/properties/a/uniqueItems"]), (["--json-schema", notSchema], 64, [notSchema]),
-            (["--json-schema", Scratch.path("missing.json")], 66, ["missing.json"]), (["--regex", "a("], 64, ["--regex"]),
+            (["--json-schema", file], 64, [file, "#/properties/a/uniqueItems"]),
+            (["--json-schema", notSchema], 64, [notSchema]),
+            (["--json-schema", Scratch.path("missing.json")], 66, ["missing.json"]),
+            (["--regex", "a("], 64, ["--regex"]),
             (["--regex", "a", "--choice", "b"], 64, ["--json-schema, --regex and --choice"]),
         ] as [([String], Int32, [String])] {
             let result = try Subprocess.run("sigma-run", ["--prompt", "a", "--model", TestModels.demo] + arguments)

@@ -7,7 +7,9 @@ import Testing
 @Suite struct CallTests {
     private static let weather = FunctionCalls.Function(
         name: "weather",
-        parameters: #"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}"#)
+        parameters:
+            #"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}"#
+    )
     private static let now = FunctionCalls.Function(name: "now", parameters: nil)
 
     private static func text(_ calls: String...) -> String {
@@ -55,13 +57,19 @@ import Testing
         }
         let calls = Constraint.calls(
             FunctionCalls([
-                function("a", ##"{"$ref":"#/$defs/x","$defs":{"x":{"properties":{"v":{"type":"integer"}},"required":["v"]}}}"##),
-                function("b", ##"{"properties":{"v":{"$ref":"#/$defs/x"}},"required":["v"],"$defs":{"x":{"type":"string"}}}"##),
+                function(
+                    "a",
+                    ##"{"$ref":"#/$defs/x","$defs":{"x":{"properties":{"v":{"type":"integer"}},"required":["v"]}}}"##),
+                function(
+                    "b",
+                    ##"{"properties":{"v":{"$ref":"#/$defs/x"}},"required":["v"],"$defs":{"x":{"type":"string"}}}"##),
                 // Draft 7: what stands beside $ref is nothing.
                 function(
                     "c",
-                    ##"{"$schema":"http://json-schema.org/draft-07/schema#","$id":"http://x/y","$ref":"#/definitions/x","required":["w"],"definitions":{"x":{"properties":{"v":{"type":"null"}},"required":["v"]}}}"##),
-                function("d", ##"{"$id":"http://x/y","properties":{"v":{"anyOf":[{"type":"boolean"},{"$ref":"#"}]}}}"##),
+                    ##"{"$schema":"http://json-schema.org/draft-07/schema#","$id":"http://x/y","$ref":"#/definitions/x","required":["w"],"definitions":{"x":{"properties":{"v":{"type":"null"}},"required":["v"]}}}"##
+                ),
+                function(
+                    "d", ##"{"$id":"http://x/y","properties":{"v":{"anyOf":[{"type":"boolean"},{"$ref":"#"}]}}}"##),
             ]))
         let values = ["a": "1", "b": #""s""#, "c": "null", "d": "true"]
         for (name, _) in values {
@@ -78,7 +86,8 @@ import Testing
         func refusal(_ schema: String, isStrict: Bool) -> ConstraintError? {
             SigmaGrammarTests.refusal(
                 .calls(
-                    FunctionCalls([Self.now, FunctionCalls.Function(name: "f", parameters: schema, isStrict: isStrict)])))
+                    FunctionCalls([Self.now, FunctionCalls.Function(name: "f", parameters: schema, isStrict: isStrict)])
+                ))
         }
         let unsupported = #"{"type":"object","properties":{"a":{"type":"array","uniqueItems":true}}}"#
         let error = try #require(refusal(unsupported, isStrict: true))
@@ -162,7 +171,9 @@ import Testing
         let functions = (0..<500).map { place in
             FunctionCalls.Function(
                 name: "f\(place)",
-                parameters: #"{"type":"object","properties":{"p\#(place)":{"type":"integer"}},"required":["p\#(place)"],"additionalProperties":false}"#)
+                parameters:
+                    #"{"type":"object","properties":{"p\#(place)":{"type":"integer"}},"required":["p\#(place)"],"additionalProperties":false}"#
+            )
         }
         let constraint = try compiled(.calls(FunctionCalls(functions)))
         for place in [0, 77, 499] {

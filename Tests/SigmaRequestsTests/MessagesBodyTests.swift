@@ -49,7 +49,8 @@ import Testing
     /// Members that are refused, and the field that is blamed.
     static let refused: [(String, String)] = [
         (#""max_tokens":-1"#, "max_tokens"), (#""stop_sequences":[""]"#, "stop_sequences"), (#""stop":["a"]"#, "stop"),
-        (#""tool_choice":{"type":"any"}"#, "tool_choice"), (#""tools":[{"type":"bash_20250124","name":"bash"}]"#, "tools[0].type"),
+        (#""tool_choice":{"type":"any"}"#, "tool_choice"),
+        (#""tools":[{"type":"bash_20250124","name":"bash"}]"#, "tools[0].type"),
         (#""mcp_servers":[{"url":"x"}]"#, "mcp_servers"), (#""container":"c""#, "container"),
         (#""thinking":{"type":"much"}"#, "thinking.type"), (#""n":2"#, "n"),
         (#""output_config":{"format":{"type":"json_schema"}}"#, "output_config.format.schema"),

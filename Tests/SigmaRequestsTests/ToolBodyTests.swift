@@ -117,7 +117,8 @@ import Testing
 
     /// Members beside a question, and the field that is blamed.
     static let refused: [(String, String)] = [
-        (#""tools":{}"#, "tools"), (#""tools":[7]"#, "tools[0]"), (#""tools":[{"type":"function"}]"#, "tools[0].function"),
+        (#""tools":{}"#, "tools"), (#""tools":[7]"#, "tools[0]"),
+        (#""tools":[{"type":"function"}]"#, "tools[0].function"),
         (#""tools":[{"type":"web_search"}]"#, "tools[0].type"),
         (#""tools":[{"type":"function","function":{}}]"#, "tools[0].function.name"),
         (#""tools":[{"type":"function","function":{"name":"a b"}}]"#, "tools[0].function.name"),
@@ -179,7 +180,9 @@ import Testing
         let format = #","response_format":{"type":"json_object"}"#
         let both = try ChatCompletionBody.asking(Self.chat + format)
         #expect(refusal { _ = try both.resolve(in: context) }?.param == "response_format")
-        #expect(try ChatCompletionBody.asking(Self.chat + #","tool_choice":"none""# + format).resolve(in: context).count == 1)
+        #expect(
+            try ChatCompletionBody.asking(Self.chat + #","tool_choice":"none""# + format).resolve(in: context).count
+                == 1)
     }
 
     /// Without functions, too, a conversation that has calls gives no markup away.
@@ -189,13 +192,21 @@ import Testing
             #"{"messages":[{"role":"user","content":"Q"},{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]},{"role":"tool","content":"r"}]}"#
         #expect(try ChatCompletionBody(text: history).resolve(in: context)[0].constraint != nil)
         #expect(try ChatCompletionBody.asking().resolve(in: context)[0].constraint == nil)
-        #expect(try ChatCompletionBody.asking(Self.chat + #","tool_choice":"none""#).resolve(in: context)[0].constraint != nil)
+        #expect(
+            try ChatCompletionBody.asking(Self.chat + #","tool_choice":"none""#).resolve(in: context)[0].constraint
+                != nil)
     }
 
     /// As Python's `json.dumps` writes them for chat templates.
     @Test(arguments: [
-        (#"{"a":[1,-0,1.0,1e5,1E-5,123456789012345678901234567890]}"#, #"{"a": [1, 0, 1.0, 100000.0, 1e-05, 123456789012345678901234567890]}"#),
-        ("[1e15,1e16,0.0001,0.00001234,1.5e300,-2.50,12345678901234567.0]", "[1000000000000000.0, 1e+16, 0.0001, 1.234e-05, 1.5e+300, -2.5, 1.2345678901234568e+16]"),
+        (
+            #"{"a":[1,-0,1.0,1e5,1E-5,123456789012345678901234567890]}"#,
+            #"{"a": [1, 0, 1.0, 100000.0, 1e-05, 123456789012345678901234567890]}"#
+        ),
+        (
+            "[1e15,1e16,0.0001,0.00001234,1.5e300,-2.50,12345678901234567.0]",
+            "[1000000000000000.0, 1e+16, 0.0001, 1.234e-05, 1.5e+300, -2.5, 1.2345678901234568e+16]"
+        ),
         (#"["\u00e9\ud83d\ude42\u2028\u007f\u0001\b\f\n\"\\\/"]"#, "[\"é🙂\u{2028}\u{7f}\\u0001\\b\\f\\n\\\"\\\\/\"]"),
         (#"{"b":{},"a":[],"c":[true,false,null]}"#, #"{"b": {}, "a": [], "c": [true, false, null]}"#),
     ]) func jsonOfPrompts(_ json: String, _ expected: String) throws {

@@ -6,7 +6,8 @@ import Testing
 /// Prompts with functions against what Jinja makes of the same conversations (Models/reference/check_chat_templates.py --tools): a few that are
 /// kept, and those of the file that `SIGMA_TOOL_CASES` names.
 @Suite struct ToolRenderingTests {
-    private static let kept = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
+    private static let kept =
+        URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
         + "/Fixtures/chat/tools.jsonl"
 
     @Test func promptsAreTheTemplates() throws {
@@ -29,7 +30,9 @@ import Testing
 
     /// Tags are tokens where the tokenizer has them, in the markup and nowhere else.
     @Test func tagsAreTokens() throws {
-        let names = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
+        let names = [
+            "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
+        ]
         let tokenizer = try Tokenizer(
             TokenizerDefinition(
                 tokens: TokenTable((0..<256).map { [UInt8($0)] } + names.map { Array($0.utf8) }),

@@ -21,7 +21,9 @@ import Testing
             var piece = String.UnicodeScalarView()
             piece.append(contentsOf: rest.prefix(Int.random(in: 0...longest, using: &random)))
             rest = rest.dropFirst(piece.count)
-            var token = AnswerToken(id: Int32(piece.first.map { $0.value < 256 ? $0.value : 97 } ?? 97), phase: .answer, text: String(piece))
+            var token = AnswerToken(
+                id: Int32(piece.first.map { $0.value < 256 ? $0.value : 97 } ?? 97), phase: .answer, text: String(piece)
+            )
             token.logProbability = -1
             events.append(.token(token))
         }
@@ -87,7 +89,8 @@ import Testing
     @Test func theOrderOfStreams() throws {
         let text = "A\n<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
         let events: [AnswerEvent] = [
-            .token(AnswerToken(id: 97, phase: .thinking, text: "t")), .token(AnswerToken(id: 97, phase: .answer, text: text)),
+            .token(AnswerToken(id: 97, phase: .thinking, text: "t")),
+            .token(AnswerToken(id: 97, phase: .answer, text: text)),
             .finished(.ended(.stop, prompt: 5, answer: 3), remainder: nil),
         ]
         var responses = try responses()
@@ -127,8 +130,10 @@ import Testing
     @Test(arguments: 0..<60 as Range<UInt64>) func streamsAddUp(seed: UInt64) throws {
         var random = SplitMix64(state: seed)
         let texts = [
-            Self.answer, "no call < <tool > <tool_cal\n\n", "\n\n\n<tool_call>\n{\"name\":\"now\",\"arguments\":{}}\n</tool_call>", "",
-            "<<tool_call>\n{\"name\": \"now\", \"arguments\": {\"</tool_call>\": \"<tool_call>\"}}\n</tool_call>\n", "é\n<\n",
+            Self.answer, "no call < <tool > <tool_cal\n\n",
+            "\n\n\n<tool_call>\n{\"name\":\"now\",\"arguments\":{}}\n</tool_call>", "",
+            "<<tool_call>\n{\"name\": \"now\", \"arguments\": {\"</tool_call>\": \"<tool_call>\"}}\n</tool_call>\n",
+            "é\n<\n",
         ]
         let text = texts[Int(seed) % texts.count]
         let isCut = seed % 3 == 2
@@ -180,7 +185,9 @@ import Testing
         #expect(chunks.last?["finish_reason"] == choice["finish_reason"])
         #expect(.array(scores) == choice["logprobs"]?["content"])
         // A half call is in the stream only.
-        #expect(Array(calls.prefix(told.count)) == told && (calls.count == told.count || isCut && calls.count == told.count + 1))
+        #expect(
+            Array(calls.prefix(told.count)) == told
+                && (calls.count == told.count || isCut && calls.count == told.count + 1))
         for call in told { #expect(try JSONValue.parse(call.arguments).object != nil) }
         #expect(choice["finish_reason"]?.string == (isCut ? "length" : told.isEmpty ? "stop" : "tool_calls"))
     }
@@ -189,7 +196,9 @@ import Testing
         var (whole, stream) = (try responses(), try responses())
         for event in events { whole.take(event) }
         let answer = try JSONValue.parse(whole.answer())
-        let data = try (stream.opening() + events.flatMap { stream.events(for: $0) }).map { try JSONValue.parse($0.data) }
+        let data = try (stream.opening() + events.flatMap { stream.events(for: $0) }).map {
+            try JSONValue.parse($0.data)
+        }
         #expect(data.last?["response"] == answer)
         var items: [JSONValue] = []
         var texts: [Int64: String] = [:]
@@ -215,7 +224,9 @@ import Testing
         var (whole, stream) = (try messages(), try messages())
         for event in events { whole.take(event) }
         let answer = try JSONValue.parse(whole.answer())
-        let data = try (stream.opening() + events.flatMap { stream.events(for: $0) }).map { try JSONValue.parse($0.data) }
+        let data = try (stream.opening() + events.flatMap { stream.events(for: $0) }).map {
+            try JSONValue.parse($0.data)
+        }
         var blocks: [(kind: String, text: String)] = []
         var isOpen = false
         for event in data {

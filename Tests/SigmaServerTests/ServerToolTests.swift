@@ -53,10 +53,14 @@ import Testing
     // MARK: - Calls that are asked for
 
     /// Greedy and hot: every call is one that the functions take, the stream has the same calls, and so do all protocols.
-    @Test(arguments: [(0, 1), (1.5, 7), (1.5, 8), (1.5, 9)]) func requiredCalls(temperature: Double, seed: Int) async throws {
+    @Test(arguments: [(0, 1), (1.5, 7), (1.5, 8), (1.5, 9)]) func requiredCalls(temperature: Double, seed: Int)
+        async throws
+    {
         let sampling = #""temperature":\#(temperature),"seed":\#(seed)"#
         try await LiveServer.with { (server) async throws -> Void in
-            let body = Self.chat(#"\#(sampling),"tool_choice":"required","parallel_tool_calls":false,"enable_thinking":false,"max_tokens":120"#)
+            let body = Self.chat(
+                #"\#(sampling),"tool_choice":"required","parallel_tool_calls":false,"enable_thinking":false,"max_tokens":120"#
+            )
             let reply = try await server.post("/v1/chat/completions", body)
             #expect(reply.status == 200, "\(reply.text)")
             let choice = try #require(try reply.json()["choices"]?.array?[0])
@@ -84,7 +88,9 @@ import Testing
             // The other protocols.
             let response = try await server.post(
                 "/v1/responses",
-                Self.responses(#"\#(sampling),"tool_choice":"required","parallel_tool_calls":false,"reasoning":{"effort":"none"},"max_output_tokens":120"#)
+                Self.responses(
+                    #"\#(sampling),"tool_choice":"required","parallel_tool_calls":false,"reasoning":{"effort":"none"},"max_output_tokens":120"#
+                )
             ).json()
             let item = try #require(response["output"]?.array?[0])
             #expect(item["type"]?.string == "function_call" && response["status"]?.string == "completed")
@@ -107,7 +113,10 @@ import Testing
 
     @Test func aNamedCallBehindThinking() async throws {
         try await LiveServer.with { (server) async throws -> Void in
-            for (name, choice) in [("now", #"{"type":"function","function":{"name":"now"}}"#), ("weather", #"{"type":"function","function":{"name":"weather"}}"#)] {
+            for (name, choice) in [
+                ("now", #"{"type":"function","function":{"name":"now"}}"#),
+                ("weather", #"{"type":"function","function":{"name":"weather"}}"#),
+            ] {
                 let answer = try await server.post(
                     "/v1/chat/completions",
                     Self.chat(#""temperature":1.5,"seed":4,"thinking_budget":20,"tool_choice":\#(choice)"#)
@@ -163,10 +172,12 @@ import Testing
                     text += delta?["content"]?.string ?? ""
                     names += (delta?["tool_calls"]?.array ?? []).compactMap { $0["function"]?["name"]?.string }
                 }
-                #expect(text == content && Array(names.prefix(told.count)) == told.map { $0["function"]?["name"]?.string })
+                #expect(
+                    text == content && Array(names.prefix(told.count)) == told.map { $0["function"]?["name"]?.string })
                 // No call begins where none may.
                 let none = try await server.post(
-                    "/v1/chat/completions", Self.chat(members + #","tool_choice":"none""#)).json()
+                    "/v1/chat/completions", Self.chat(members + #","tool_choice":"none""#)
+                ).json()
                 #expect(none["choices"]?.array?[0]["message"]?["content"]?.string?.contains("<tool_call>") == false)
             }
             #expect(calls > 0 || tag.count > 6, "the biases make no calls, so this shows nothing")
@@ -183,12 +194,14 @@ import Testing
             #expect(choice["message"]?["content"]?.string == "")
             let response = try await server.post(
                 "/v1/responses",
-                Self.responses(#""temperature":0,"tool_choice":"required","max_output_tokens":9,"reasoning":{"effort":"none"}"#)
+                Self.responses(
+                    #""temperature":0,"tool_choice":"required","max_output_tokens":9,"reasoning":{"effort":"none"}"#)
             ).json()
             #expect(response["status"]?.string == "incomplete" && response["output"]?.array?.isEmpty == true)
             let message = try await server.post(
                 "/v1/messages",
-                Self.messages(#""temperature":0,"tool_choice":{"type":"any"}"#).replacing("\"max_tokens\":120", with: "\"max_tokens\":9")
+                Self.messages(#""temperature":0,"tool_choice":{"type":"any"}"#).replacing(
+                    "\"max_tokens\":120", with: "\"max_tokens\":9")
             ).json()
             #expect(message["stop_reason"]?.string == "max_tokens" && message["content"]?.array?.isEmpty == true)
         }
@@ -197,7 +210,8 @@ import Testing
     /// The same bytes alone and in company, with log-probabilities and without.
     @Test func theSameCallsInAnyCompany() async throws {
         let bodies = (0..<6).map {
-            Self.chat(#""temperature":1.5,"seed":\#($0),"tool_choice":"required","max_tokens":80,"enable_thinking":false"#)
+            Self.chat(
+                #""temperature":1.5,"seed":\#($0),"tool_choice":"required","max_tokens":80,"enable_thinking":false"#)
         }
         try await LiveServer.with { (server) async throws -> Void in
             func message(_ body: String) async throws -> JSONValue? {
@@ -229,7 +243,8 @@ import Testing
             func status(_ tools: String, _ more: String = "") async throws -> Int {
                 let reply = try await server.post(
                     "/v1/chat/completions",
-                    #"{"messages":[\#(Self.question)],"max_tokens":3,"enable_thinking":false,"tools":[\#(tools)]\#(more)}"#)
+                    #"{"messages":[\#(Self.question)],"max_tokens":3,"enable_thinking":false,"tools":[\#(tools)]\#(more)}"#
+                )
                 if reply.status != 200 { #expect(reply.error?["message"]?.string?.isEmpty == false) }
                 return reply.status
             }
@@ -243,18 +258,24 @@ import Testing
             let many = (0..<500).map { function("f\($0)", #"{"type":"object","properties":{"p":{"type":"integer"}}}"#) }
             let long = try await server.post(
                 "/v1/messages/count_tokens",
-                #"{"messages":[\#(Self.question)],"tools":[\#((0..<500).map { #"{"name":"f\#($0)","input_schema":{}}"# }.joined(separator: ","))]}"#)
+                #"{"messages":[\#(Self.question)],"tools":[\#((0..<500).map { #"{"name":"f\#($0)","input_schema":{}}"# }.joined(separator: ","))]}"#
+            )
             #expect(try long.json()["input_tokens"]?.integer ?? 0 > 5_000)
             // Too many for the context, and said so.
             let overflow = try await status(many.joined(separator: ","))
             #expect(overflow == 400 || overflow == 200)
             let large = function(
-                "f", #"{"type":"object","properties":{\#((0..<20_000).map { #""property\#($0)":{"type":"integer","minimum":\#($0)}"# }.joined(separator: ","))}}"#)
+                "f",
+                #"{"type":"object","properties":{\#((0..<20_000).map { #""property\#($0)":{"type":"integer","minimum":\#($0)}"# }.joined(separator: ","))}}"#
+            )
             #expect(large.utf8.count > 1_000_000)
             #expect([200, 400].contains(try await status(large)))
-            let nested = ##"{"type":"object","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{"anyOf":[{"type":"null"},{"type":"object","properties":{"b":{"$ref":"#/$defs/b"}}}]},"b":{"type":"array","items":{"$ref":"#/$defs/a"}}}}"##
+            let nested =
+                ##"{"type":"object","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{"anyOf":[{"type":"null"},{"type":"object","properties":{"b":{"$ref":"#/$defs/b"}}}]},"b":{"type":"array","items":{"$ref":"#/$defs/a"}}}}"##
             #expect(try await status(function("f", nested, #","strict":true"#)) == 200)
-            for schema in [##"{"$ref":"#"}"##, ##"{"$ref":"#/$defs/x"}"##, #"{"$ref":"http://x/y"}"#, #"{"type":"string"}"#] {
+            for schema in [
+                ##"{"$ref":"#"}"##, ##"{"$ref":"#/$defs/x"}"##, #"{"$ref":"http://x/y"}"#, #"{"type":"string"}"#,
+            ] {
                 #expect(try await status(function("f", schema, #","strict":true"#)) == 400, "\(schema)")
             }
             let deep = String(repeating: #"{"items":"#, count: 50) + "{}" + String(repeating: "}", count: 50)

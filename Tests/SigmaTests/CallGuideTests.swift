@@ -4,10 +4,14 @@ import Testing
 /// Answers that may call functions: free text up to the tag, and a call behind it, in tokens that end anywhere.
 @Suite struct CallGuideTests {
     private static let written: [String] = [
-        "<tool", "<tool_call>", "_call>", "_call>\n", "_call>\n{\"", "_call>x", ">\n", ">{", "<tool_call>\n", "<tool_call> ",
-        "a<tool_call>", "a<tool_call>\n{\"name", "{\"name\": \"", "now", "\", \"arguments\": {}", "}}\n", "}}\n</", "}}", "tool_call>",
-        "</tool_call>", "</tool_call>\n", "</tool_call>\n<tool_call>\n{\"", "</tool_call>\n\n", "</tool_call>x", "<think>", "<th", "ink>",
-        "</think>", "</think>\n\n", "</think><tool_call>", "</think><tool_call>x", "<tool_call>\n<tool_call>", " ", "  ", "x", "<t", "<<", "é",
+        "<tool", "<tool_call>", "_call>", "_call>\n", "_call>\n{\"", "_call>x", ">\n", ">{", "<tool_call>\n",
+        "<tool_call> ",
+        "a<tool_call>", "a<tool_call>\n{\"name", "{\"name\": \"", "now", "\", \"arguments\": {}", "}}\n", "}}\n</",
+        "}}", "tool_call>",
+        "</tool_call>", "</tool_call>\n", "</tool_call>\n<tool_call>\n{\"", "</tool_call>\n\n", "</tool_call>x",
+        "<think>", "<th", "ink>",
+        "</think>", "</think>\n\n", "</think><tool_call>", "</think><tool_call>x", "<tool_call>\n<tool_call>", " ",
+        "  ", "x", "<t", "<<", "é",
         "k></think>a<tool_call>{",
     ]
     private static let end = Int32(256 + written.count)
@@ -140,7 +144,8 @@ import Testing
     @Test func freeTextHasTheWholeVocabulary() throws {
         let constraints = try constraints()
         var guide = AnswerGuide(
-            try constraints.compiled(FunctionCalls([.init(name: "now", parameters: nil)]), reach: .calls), start: .answer)
+            try constraints.compiled(FunctionCalls([.init(name: "now", parameters: nil)]), reach: .calls),
+            start: .answer)
         let first = guide.mask()
         #expect(first.count > Int(Self.end) - 12 && first.allows(Int(Self.end)))
         guide.append(Int32(UInt8(ascii: "x")))

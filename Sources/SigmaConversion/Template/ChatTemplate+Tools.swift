@@ -38,16 +38,18 @@ extension ChatTemplate {
         }
     }
 
-    private static let tool = TemplateValue.map([
-        ("type", .string("function")),
-        (
-            "function",
-            .map([
-                ("name", .string("f")), ("description", .string("D")),
-                ("parameters", .map([("type", .string("object"))])),
-            ])
-        ),
-    ])
+    private static var tool: TemplateValue {
+        .map([
+            ("type", .string("function")),
+            (
+                "function",
+                .map([
+                    ("name", .string("f")), ("description", .string("D")),
+                    ("parameters", .map([("type", .string("object"))])),
+                ])
+            ),
+        ])
+    }
 
     private static func message(_ turn: Turn) -> TemplateValue {
         var members: [(key: String, value: TemplateValue)] = [
