@@ -56,11 +56,13 @@ struct ChatChoice {
     /// What the pieces of call `index` add up to so far.
     func call(_ index: Int) -> AnsweredCall { begunCalls[index] }
 
+    var hasBegunCall: Bool { !begunCalls.isEmpty }
+
     /// Whether it has text, or nothing else: calls need none before them.
-    var hasMessage: Bool { !whole.content.isEmpty || !whole.tokens.isEmpty || begunCalls.isEmpty }
+    var hasMessage: Bool { !whole.content.isEmpty || !whole.tokens.isEmpty || !hasBegunCall }
 
     /// Whether the text is all that the model wanted to say.
-    var isTextComplete: Bool { whole.finish == .stop || !begunCalls.isEmpty }
+    var isTextComplete: Bool { whole.finish == .stop || hasBegunCall }
 
     /// Why it finished, in OpenAI's words.
     var finishName: String? {

@@ -132,7 +132,7 @@ package struct MessagesWriter: Sendable {
             if block == .none { open(.thinking, JSONWriter.object { writeThinking("", to: &$0) }, &events) }
             events.append(change("thinking_delta", "thinking", delta.reasoning))
         }
-        if block != .text, !delta.content.isEmpty || delta.finish != nil && choice.hasMessage {
+        if block != .text, !delta.content.isEmpty || delta.finish != nil && !choice.hasBegunCall {
             close(&events)
             open(.text, JSONWriter.object { writeText("", to: &$0) }, &events)
         }

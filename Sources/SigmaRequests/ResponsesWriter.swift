@@ -68,7 +68,7 @@ package struct ResponsesWriter: Sendable {
             add("response.reasoning_text.delta", &events) { $0.field("delta", delta.reasoning) }
         }
         let hasText = !delta.content.isEmpty || !delta.tokens.isEmpty
-        if item != .message, hasText || delta.finish != nil && choice.hasMessage {
+        if item != .message, hasText || delta.finish != nil && !choice.hasBegunCall {
             close(&events)
             open(.message, &events)
         }
