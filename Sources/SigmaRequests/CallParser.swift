@@ -47,9 +47,11 @@ struct CallParser {
     }
 
     /// The end: text that was held back and is the answer's after all.
-    mutating func finish() -> String {
+    /// - Parameter isCut: whether the answer could have gone on: then what may be a tag's begin is taken for one.
+    mutating func finish(isCut: Bool) -> String {
         defer { held = [] }
-        return isInCall ? "" : String(decoding: held, as: UTF8.self)
+        if isInCall || isCut && held.contains(Self.openTag[0]) { return "" }
+        return String(decoding: held, as: UTF8.self)
     }
 
     private struct Output {

@@ -83,8 +83,12 @@ struct ChatChoice {
             add("", of: .answer, to: &delta)
         case .finished(let statistics, let remainder):
             if let remainder { add(remainder.text, of: remainder.phase, to: &delta) }
-            if let rest = parser?.finish() { delta.content += rest }
-            if parser?.isInCall != true { delta.tokens += undecided }
+            if let parser {
+                let isCut = statistics.reason != .stop || statistics.stopString != nil
+                let rest = self.parser?.finish(isCut: isCut) ?? ""
+                delta.content += rest
+                if !parser.isInCall, !parser.isUndecided || !rest.isEmpty { delta.tokens += undecided }
+            }
             undecided = []
             delta.finish = statistics.reason
         }

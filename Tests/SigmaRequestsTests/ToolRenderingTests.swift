@@ -36,7 +36,7 @@ import Testing
         let tokenizer = try Tokenizer(
             TokenizerDefinition(
                 tokens: TokenTable((0..<256).map { [UInt8($0)] } + names.map { Array($0.utf8) }),
-                kinds: Array(repeating: .normal, count: 256) + names.map { $0.hasPrefix("<|") ? .control : .added },
+                kinds: Array(repeating: .normal, count: 256) + names.map { _ in .control },
                 mergeRule: .byRank, pattern: .gpt2, normalizer: .none, bos: nil, eos: nil, addsBos: false))
         var context = try Vocabulary.context(style: .chatml, limit: 1 << 20)
         context.tokenizer = tokenizer
