@@ -57,7 +57,8 @@ import Testing
 
     @Test func whatIsNoCase() throws {
         for (line, word) in [
-            ("{", ""), ("[]", "an object"), (#"{"schema":{},"tests":[{"text":7,"valid":true}]}"#, "tests"),
+            ("{", "standard input"), ("[]", "an object"),
+            (#"{"schema":{},"tests":[{"text":7,"valid":true}]}"#, "tests"),
         ] {
             let result = try run([], Array((Self.lines[0] + "\n" + line).utf8))
             #expect(result.code == 65, "\(result.errors)")

@@ -16,7 +16,7 @@ import Testing
     /// Packed by Python's zlib: the kind of block, base64, and the text.
     private static let files: [(kind: String, packed: String, text: String)] = [
         ("stored", "H4sIAAAAAAAAAAEcAOP/SGVsbG8sIGhlbGxvLCBoZWxsbywgaGVsbG8hCmNhP5McAAAA", short),
-        ("fixed code", "H4sIAAAAAAAAAAPNIzcnJ11HIwKQUuTzIlAMAYHZlUVQAAAA=", short + short + short),
+        ("fixed code", "H4sIAAAAAAAAAPNIzcnJ11HIwKQUuTzIlAMAYHZlUVQAAAA=", short + short + short),
         (
             "no distances",
             "H4sIAAAAAAAAAAXBsRXEIAxEwZwqfgkWxvisbhRsRgJ6UP/NXM5Fzh1LyVAccRVzjJw7lpKhOMJKdRo5dywlQ3FEK7fzkXPHUjIUR3ylOdbJ"

@@ -69,7 +69,9 @@ import Testing
                     ##"{"$schema":"http://json-schema.org/draft-07/schema#","$id":"http://x/y","$ref":"#/definitions/x","required":["w"],"definitions":{"x":{"properties":{"v":{"type":"null"}},"required":["v"]}}}"##
                 ),
                 function(
-                    "d", ##"{"$id":"http://x/y","type":"object","required":["v"],"properties":{"v":{"anyOf":[{"type":"boolean"},{"$ref":"#"}]}}}"##),
+                    "d",
+                    ##"{"$id":"http://x/y","type":"object","required":["v"],"properties":{"v":{"anyOf":[{"type":"boolean"},{"$ref":"#"}]}}}"##
+                ),
             ]))
         let values = ["a": "1", "b": #""s""#, "c": "null", "d": "true"]
         for (name, _) in values {
