@@ -82,6 +82,7 @@ import Testing
         let tokenizer = try Self.tokenizer.get()
         let constraints = try constraints()
         var random = SplitMix64(state: seed &* 77)
+        let markup = Set("<tool_call>\n\(Self.call)\n</tool_call>".utf8).sorted().map { Int32($0) }
         for mayCall in [true, false] {
             let reading = Reading(start: start, mayCall: mayCall)
             let calls = FunctionCalls([.init(name: "now", parameters: nil)])
@@ -93,7 +94,7 @@ import Testing
                 let mask = guide.mask()
                 var allowed: [Int32] = []
                 let some = (0..<20).map { _ in Int32.random(in: 0..<256, using: &random) }
-                for id in some + Array("<tool_call>\n{}\"".utf8.map { Int32($0) }) + Array(256..<Self.end) {
+                for id in some + markup + Array(256..<Self.end) {
                     let bytes = Array(tokenizer.bytes(of: id))
                     let isAllowed = reading.state(text + bytes) != .dead
                     if isAllowed || !bytes.allSatisfy({ [0x20, 0x0A, 0x7B, 0x7D, 0x22].contains($0) }) {
