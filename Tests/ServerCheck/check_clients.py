@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -176,8 +177,11 @@ def check_anthropic(server):
 def check_tools(server):
     def post(path, body):
         request = urllib.request.Request(server.url + path, json.dumps(body).encode(), {"content-type": "application/json"})
-        with urllib.request.urlopen(request) as reply:
-            return json.load(reply)
+        try:
+            with urllib.request.urlopen(request) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from None
 
     check_openai_tools(server.url)
     check_anthropic_tools(server.url)

@@ -46,7 +46,7 @@ def check_openai_tools(url):
     assert again.usage.prompt_tokens > parsed.usage.prompt_tokens and "<tool_call>" not in again.choices[0].message.content
     named = client.chat.completions.create(
         tools=[tool, {"type": "function", "function": {"name": "now"}}], tool_choice={"type": "function", "function": {"name": "now"}}, **ask)
-    assert [(call.function.name, call.function.arguments) for call in named.choices[0].message.tool_calls] == [("now", "{}")]
+    assert [(call.function.name, json.loads(call.function.arguments)) for call in named.choices[0].message.tool_calls] == [("now", {})]
     hot = client.chat.completions.create(tools=[tool], tool_choice="required", n=4, seed=3, max_tokens=400, **{**ask, "temperature": 1.5})
     for choice in hot.choices:
         assert choice.finish_reason == "length" or all(is_call(json.loads(call.function.arguments)) for call in choice.message.tool_calls)
@@ -91,7 +91,7 @@ def check_anthropic_tools(url):
     assert client.messages.count_tokens(model="default", messages=history, tools=tools).input_tokens == (
         again.usage.input_tokens + again.usage.cache_read_input_tokens)
 
-    # The package runs the function, and sends its result.
+    # The package runs the function, and sends its result. Conversations are not kept, so there are no threads.
     sums = []
 
     @anthropic.beta_tool
@@ -101,13 +101,14 @@ def check_anthropic_tools(url):
         return "noon"
 
     runner = client.beta.messages.tool_runner(
-        model="default", max_tokens=60, tools=[now], messages=QUESTION, tool_choice={"type": "tool", "name": "now"}, max_iterations=2,
+        model="default", max_tokens=60, tools=[now], messages=QUESTION, tool_choice={"type": "tool", "name": "now"}, max_iterations=2, thread=False,
         extra_body={"temperature": 0})
     messages = list(runner)
     assert len(messages) == 2 and len(sums) >= 1 and messages[0].content[0].name == "now", messages
 
 
-NAMES = ["Bash", "Read", "Edit", "Write", "Glob", "Grep", "LS", "Task", "TodoWrite", "WebFetch", "NotebookEdit", "mcp__git__log", "mcp__git__diff", "ExitPlanMode"]
+# As many as the small model's context has room for.
+NAMES = ["Bash", "Read", "Edit", "Grep", "TodoWrite", "mcp__git__log", "WebFetch", "Task"]
 
 
 def agent_schema(place):
@@ -127,7 +128,7 @@ def check_agents(post):
 
     - post: sends a body to a path, and gives the answer's JSON.
     """
-    instructions = "You are an agent. Work step by step. " * 8
+    instructions = "You are an agent. Work step by step. " * 4
     codex = {
         "model": "default", "instructions": instructions, "stream": False, "store": False, "tool_choice": "auto", "parallel_tool_calls": False,
         "include": ["reasoning.encrypted_content"], "prompt_cache_key": "k", "reasoning": {"effort": "none", "summary": "auto"}, "text": {"verbosity": "low"},
