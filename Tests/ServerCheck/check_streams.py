@@ -37,7 +37,7 @@ def random_tools(protocol, source):
             tools = [{"type": "web_search"}, *({"type": "function", "strict": True, **function} for function in functions)]
         case "messages":
             words = {"auto": {"type": "auto"}, "required": {"type": "any", "disable_parallel_tool_use": True}, "none": {"type": "none"}}
-            return {"tools": [{**function, "input_schema": function.pop("parameters")} for function in functions],
+            return {"tools": [{"input_schema": function.pop("parameters"), **function} for function in functions],
                     "tool_choice": words.get(choice, {"type": "tool", "name": "add"})}
     return {"tools": tools, "tool_choice": named if choice == "named" else choice, "parallel_tool_calls": source.random() < 0.3}
 
@@ -121,10 +121,10 @@ def joined_chunks(events, whole):
     for index, choice in choices.items():
         choice["index"] = index
         calls = {}
-        for piece in choice["message"].pop("tool_calls", []):
+        for piece in choice.get("message", {}).pop("tool_calls", []):
             if "id" in piece: calls[piece["index"]] = {"type": piece["type"], "function": piece["function"]}
             else: calls[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
-        kept = len(whole["choices"][index]["message"].get("tool_calls", []))
+        kept = len(whole["choices"][index].get("message", {}).get("tool_calls", []))
         # A call within which the answer ends is in the stream only.
         assert list(calls) == list(range(len(calls))) and len(calls) <= kept + (choice["finish_reason"] != "tool_calls"), calls
         if kept: choice["message"]["tool_calls"] = [calls[place] for place in range(kept)]
