@@ -7,6 +7,7 @@ Every check prints a line and raises where something is wrong.
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ def main():
     parser.add_argument("--sigma-serve", default=str(ROOT / ".build/release/sigma-serve"))
     parser.add_argument("--sigma-run", default=str(ROOT / ".build/release/sigma-run"))
     arguments = parser.parse_args()
+    # So that what was started ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for name in arguments.checks or CHECKS:
         begin = time.monotonic()
         result = getattr(importlib.import_module(CHECKS[name]), f"check_{name}")(arguments)

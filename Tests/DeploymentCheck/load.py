@@ -14,8 +14,8 @@ from check_server import chat, endless  # noqa: E402
 from serving import request_bytes  # noqa: E402
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-QUESTIONS, LONG_STREAMS = 30, 4
-LONG_TOKENS = 2000
+QUESTIONS, LONG_STREAMS = 16, 4
+LONG_TOKENS = 600
 
 
 @dataclass
