@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# Servers and requests are those of the server's own checks.
+sys.path.insert(0, str(ROOT / "Tests/ServerCheck"))
 # The module of each check, which is its function check_NAME.
 CHECKS = {"nginx": "check_proxies", "haproxy": "check_proxies", "kubernetes": "check_kubernetes",
           "container": "check_kubernetes", "serve": "check_serve", "batch": "check_batch"}

@@ -4,14 +4,11 @@ import asyncio
 import collections
 import itertools
 import json
-import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ServerCheck"))
-from check_server import chat, endless  # noqa: E402
-from serving import request_bytes  # noqa: E402
+from check_server import chat, endless
+from serving import request_bytes
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTIONS, LONG_STREAMS = 16, 4
