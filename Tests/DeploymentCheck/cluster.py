@@ -5,10 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+from check_proxies import free_ports
 from serving import ROOT
 
 RAY = ROOT / "docs/deployment/ray"
 NODES = 3
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 
 
 @contextlib.contextmanager
@@ -21,11 +23,15 @@ def cluster(cpus_per_node):
     import ray
     from ray.cluster_utils import Cluster
 
-    nodes = Cluster(initialize_head=True, head_node_args={
-        "num_cpus": cpus_per_node, "object_store_memory": 200 << 20, "include_dashboard": False})
+    def node():
+        """With ports of the agents' own given, a node does not die where they take more than 15 s to say theirs."""
+        return dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS))), num_cpus=cpus_per_node, object_store_memory=200 << 20)
+
+    nodes = Cluster()
     try:
+        nodes.add_node(**node(), include_dashboard=False)
         for _ in range(NODES - 1):
-            nodes.add_node(num_cpus=cpus_per_node, object_store_memory=200 << 20)
+            nodes.add_node(**node())
         ray.init(address=nodes.address, namespace="check", log_to_driver=False)
         yield nodes.address
     finally:
