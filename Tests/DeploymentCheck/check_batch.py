@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from check_server import question
-from cluster import RAY, children, cluster
+from cluster import RAY, children, cluster, workers
 
 ROWS, BLOCK, WORKERS = 2000, 20, 3
 
@@ -35,15 +35,8 @@ def said(results):
     return found
 
 
-def workers():
-    """The processes of the map's workers."""
-    from ray.util.state import list_actors
-    actors = list_actors(filters=[("state", "=", "ALIVE")], detail=True)
-    return [actor.pid for actor in actors if "MapWorker" in actor.class_name]
-
-
 def check_batch(arguments):
-    with tempfile.TemporaryDirectory() as folder, cluster(cpus_per_node=2) as address:
+    with tempfile.TemporaryDirectory() as folder, cluster(cpus_per_node=2) as nodes:
         folder = Path(folder)
         questions, wanted, results = folder / "questions.jsonl", folder / "wanted.jsonl", folder / "results"
         questions.write_text("".join(json.dumps(line) + "\n" for line in lines()))
@@ -53,7 +46,7 @@ def check_batch(arguments):
         def begin(source):
             log = open(folder / "batch.log", "a")
             return subprocess.Popen(
-                [sys.executable, RAY / "batch.py", "--address", address, "--model", arguments.model, "--input", source,
+                [sys.executable, RAY / "batch.py", "--address", nodes.address, "--model", arguments.model, "--input", source,
                  "--output", results, "--workers", str(WORKERS), "--rows", str(BLOCK), "--program", arguments.sigma_serve,
                  "--arguments=--threads 1"], stdout=log, stderr=log)
 
@@ -69,7 +62,7 @@ def check_batch(arguments):
         killed = 0
         for share, victim in ((0.1, lambda pid: pid), (0.3, lambda pid: children(pid)[0])):
             wait(run, int(share * blocks))
-            pid = victim(workers()[0])
+            pid = victim(workers(nodes, "MapWorker")[0])
             os.kill(pid, signal.SIGKILL)
             killed += 1
         wait(run, int(0.6 * blocks))

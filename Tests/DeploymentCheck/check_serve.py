@@ -18,11 +18,11 @@ CLIENTS = 8
 TARGET = 2
 
 
-def replicas():
-    """The engines that run: their names and processes."""
-    from ray.util.state import list_actors
-    actors = list_actors(filters=[("class_name", "=", "ServeReplica:sigma:engine"), ("state", "=", "ALIVE")], detail=True)
-    return {actor.name.split("#")[-1]: actor.pid for actor in actors}
+def process_of(name):
+    """The process of an engine."""
+    import ray
+    actor = ray.get_actor(f"SERVE_REPLICA::sigma#engine#{name}", namespace="serve")
+    return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
 
 
 async def until(condition, seconds, what):
@@ -62,11 +62,11 @@ async def scenario(port, expected, bodies, deploy):
     async def kill(victim, pid, event):
         """A process of one replica dies under load; its replacement gets its sessions back."""
         before = dict(load.counts)
+        worker = await asyncio.to_thread(process_of, victim)
+        servers = children(worker)
         streams = await load.long_streams(9)
         on_it = [reply for task, reply in streams if reply.replica == victim and not task.done()]
         assert on_it, "no stream runs on the replica that dies"
-        worker = replicas()[victim]
-        servers = children(worker)
         os.kill(pid(worker), signal.SIGKILL)
         share = check_stay(home, await places(port, SESSIONS), gone={victim})
         await asyncio.gather(*(task for task, _ in streams))
@@ -120,7 +120,7 @@ async def scenario(port, expected, bodies, deploy):
     lines.append(say(f"in all {dict(load.counts)}, none lost; {repeated} broken ones sent again gave the same bytes"))
 
     (stream,) = await load.long_streams(1)
-    server = listening_port(children(replicas()[stream[1].replica])[0])
+    server = listening_port(children(process_of(stream[1].replica))[0])
     stream[0].cancel()
     seconds = await idle(server, 10)
     assert (await metrics(server))["vllm:num_requests_running"] == 0 and len(stream[1].moments) < LONG_TOKENS

@@ -2,41 +2,50 @@
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 
-from check_proxies import free_ports
 from serving import ROOT
 
 RAY = ROOT / "docs/deployment/ray"
 NODES = 3
-AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+STORE = 200 << 20
 
 
 @contextlib.contextmanager
 def cluster(cpus_per_node):
-    """Yields the cluster's address; the driver is connected to it."""
+    """Yields the cluster; the driver is connected to it."""
     # Workers inherit it from their node.
     os.environ["PYTHONPATH"] = str(RAY)
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DEDUP_LOGS="0", RAY_memory_monitor_refresh_ms="0")
     sys.path.insert(0, str(RAY))
     import ray
-    from ray.cluster_utils import Cluster
 
-    def node():
-        """With ports of the agents' own given, a node does not die where they take more than 15 s to say theirs."""
-        return dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS))), num_cpus=cpus_per_node, object_store_memory=200 << 20)
-
-    nodes = Cluster()
+    nodes = started(cpus_per_node)
     try:
-        nodes.add_node(**node(), include_dashboard=False)
-        for _ in range(NODES - 1):
-            nodes.add_node(**node())
         ray.init(address=nodes.address, namespace="check", log_to_driver=False)
-        yield nodes.address
+        yield nodes
     finally:
         ray.shutdown()
         nodes.shutdown()
+
+
+def started(cpus_per_node, tries=4):
+    """A node ends itself where its agent takes more than 15 s to begin, as it may on a busy machine."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster()
+    try:
+        for number in range(NODES):
+            head = {"include_dashboard": False} if number == 0 else {}
+            nodes.add_node(num_cpus=cpus_per_node, object_store_memory=STORE, **head)
+        return nodes
+    except Exception:
+        nodes.shutdown()
+        if tries == 1:
+            raise
+    return started(cpus_per_node, tries - 1)
 
 
 def children(parent):
@@ -48,6 +57,21 @@ def children(parent):
             if int(fields["PPid"]) == parent:
                 found.append(int(status.parent.name))
     return found
+
+
+def title(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def workers(nodes, kind):
+    """The processes of a cluster's actors of a kind."""
+    session = Path(nodes.head_node.get_session_dir_path()).name
+    raylets = [int(each.name) for each in Path("/proc").glob("[0-9]*")
+               if "/raylet/raylet " in title(each.name) and session in title(each.name)]
+    assert len(raylets) == NODES
+    return [child for raylet in raylets for child in children(raylet) if re.match(rf"ray::\w*{kind}", title(child))]
 
 
 def is_alive(pid):
