@@ -12,7 +12,7 @@ from load import (
     LONG_TOKENS, Load, answers, check_added, check_even, check_stay, check_unbuffered, error, places, requests, shares)
 from serving import idle, metrics, serving
 
-SESSIONS = [f"session-{number}" for number in range(600)]
+SESSIONS = [f"session-{number}" for number in range(400)]
 CLIENTS = 8
 # Requests for each replica that the number of replicas is chosen for: the clients want a fourth.
 TARGET = 2

@@ -18,7 +18,10 @@ def cluster(cpus_per_node):
     """Yields the cluster; the driver is connected to it."""
     # Workers inherit it from their node.
     os.environ["PYTHONPATH"] = str(RAY)
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DEDUP_LOGS="0", RAY_memory_monitor_refresh_ms="0")
+    os.environ.update(
+        RAY_USAGE_STATS_ENABLED="0",
+        # A busy machine is not a dead one.
+        RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S="60", RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S="60")
     sys.path.insert(0, str(RAY))
     import ray
 
