@@ -35,9 +35,14 @@ def cluster(cpus_per_node):
 
 
 def started(cpus_per_node, tries=4):
-    """A node ends itself where its agent takes more than 15 s to begin, as it may on a busy machine."""
+    """A node ends itself where its agent takes more than 15 s to begin, as it may on a busy machine.
+
+    Agents as in an installation without the dashboard's packages begin sooner.
+    """
+    import ray._private.utils
     from ray.cluster_utils import Cluster
 
+    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("left out")
     nodes = Cluster()
     try:
         for number in range(NODES):

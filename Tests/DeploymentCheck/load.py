@@ -12,7 +12,7 @@ from serving import request_bytes
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTIONS, LONG_STREAMS = 16, 4
-LONG_TOKENS = 600
+LONG_TOKENS = 1500
 
 
 @dataclass
@@ -166,15 +166,22 @@ class Load:
 
         await asyncio.gather(*(client() for _ in range(count)))
 
-    async def long_streams(self, count, until=20):
-        """Begins streams on all replicas. Returns tasks and replies when each has `until` events."""
+    async def long_streams(self, count, replica=None, events=20):
+        """Begins streams. Returns tasks and replies when one of the replica's (else each of them) has so many events and goes on."""
         begun = []
         for index in range(count):
             reply = Reply()
             work = self.ask(f"stream {index % LONG_STREAMS}", f"long-{index}", stream=True, reply=reply)
             begun.append((asyncio.create_task(work), reply))
-        while any(len(reply.moments) < until and not task.done() for task, reply in begun):
-            await asyncio.sleep(0.01)
+
+        def are_there():
+            if replica is None:
+                return all(len(reply.moments) >= events for _, reply in begun)
+            return any(reply.replica == replica and len(reply.moments) >= events and not task.done() for task, reply in begun)
+
+        while not are_there():
+            assert not all(task.done() for task, _ in begun), f"no stream has run on {replica}"
+            await asyncio.sleep(0.005)
         return begun
 
     def check(self):
