@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Tests/ServerCheck"))
 # The module of each check, which is its function check_NAME.
 CHECKS = {"nginx": "check_proxies", "haproxy": "check_proxies", "kubernetes": "check_kubernetes",
-          "container": "check_kubernetes", "serve": "check_serve", "batch": "check_batch"}
+          "container": "check_kubernetes", "router": "check_router", "serve": "check_serve", "batch": "check_batch"}
 
 
 def main():

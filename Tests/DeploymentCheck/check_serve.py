@@ -12,7 +12,7 @@ from load import (
     LONG_TOKENS, Load, answers, check_added, check_even, check_stay, check_unbuffered, error, places, requests, shares)
 from serving import idle, metrics, serving
 
-SESSIONS = [f"session-{number}" for number in range(400)]
+SESSIONS = [f"session-{number}" for number in range(240)]
 CLIENTS = 8
 # Requests for each replica that the number of replicas is chosen for: the clients want a fourth.
 TARGET = 2
@@ -32,16 +32,16 @@ async def until(condition, seconds, what):
         await asyncio.sleep(0.5)
 
 
-async def settled(port, count):
+async def settled(port, count, seconds=600):
     """Waits until so many replicas get requests without a session. Returns their names."""
     names = set()
 
     async def are_there():
         names.clear()
-        names.update(await shares(port, 15 * count))
+        names.update(await shares(port, 8 * count))
         return len(names) == count
 
-    await until(are_there, 180, f"there are not {count} replicas")
+    await until(are_there, seconds, f"there are not {count} replicas")
     return set(names)
 
 
@@ -53,11 +53,11 @@ def say(line):
 async def scenario(port, expected, bodies, deploy):
     lines = []
     names = await settled(port, 3)
-    even = check_even(await shares(port, 300), 3)
+    even = check_even(await shares(port, 150), 3)
     home = await places(port, SESSIONS)
     load = Load(port, bodies, expected)
     check_unbuffered(await load.ask("stream 0", "alone", stream=True))
-    lines.append(say(f"300 requests without a session {even}; streams come in pieces"))
+    lines.append(say(f"150 requests without a session {even}; streams come in pieces"))
 
     async def kill(victim, pid, event):
         """A process of one replica dies under load; its replacement gets its sessions back."""
@@ -78,7 +78,7 @@ async def scenario(port, expected, bodies, deploy):
         async def are_gone():
             return not any(map(is_alive, [worker, *servers]))
 
-        await until(are_gone, 20, "a process of the dead replica goes on")
+        await until(are_gone, 60, "a process of the dead replica goes on")
         (new,) = await settled(port, 3) - set(home.values())
         after = await places(port, SESSIONS)
         check_stay(home, after, gone={victim})

@@ -177,7 +177,7 @@ def build(options: Options) -> serve.Application:
             downscale_delay_s=options.downscale_delay_s),
         request_router_config=RequestRouterConfig(
             request_router_class=SessionRouter, request_router_kwargs={"num_virtual_nodes": POINTS}),
-        health_check_period_s=5, health_check_timeout_s=15,
+        health_check_period_s=5, health_check_timeout_s=30,
         graceful_shutdown_timeout_s=options.drain_s, graceful_shutdown_wait_loop_s=1,
         ray_actor_options={"num_cpus": options.cpus},
     ).bind(command)
