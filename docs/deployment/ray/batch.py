@@ -20,11 +20,14 @@ from pathlib import Path
 
 import aiohttp
 import pyarrow
+import pyarrow.compute
 import ray
 from ray.data import ActorPoolStrategy, Datasink
 from ray.data.block import BlockAccessor
 from sigma_child import SigmaServe
 
+# Tries of a block whose worker died: a row that kills its server must not do so for ever.
+TRIES = 5
 PATHS = {"/v1/chat/completions", "/v1/completions"}
 
 
@@ -146,8 +149,10 @@ def answer(arguments):
     if len(done) < len(ids):
         command = [arguments.program, "--model", arguments.model, "--parallel", str(arguments.parallel),
                    "--queue", str(arguments.rows), "--log-level", "warning", *shlex.split(arguments.arguments)]
-        without(rows, ray.put(sorted(done))).repartition(target_num_rows_per_block=arguments.rows).map_batches(
-            Worker, fn_constructor_args=(command,), batch_size=None, num_cpus=arguments.cpus,
+        if done:
+            rows = without(rows, ray.put(sorted(done)))
+        rows.repartition(target_num_rows_per_block=arguments.rows).map_batches(
+            Worker, fn_constructor_args=(command,), batch_size=None, num_cpus=arguments.cpus, max_task_retries=TRIES,
             compute=ActorPoolStrategy(size=arguments.workers, max_tasks_in_flight_per_actor=2),
         ).write_datasink(ResultFiles(str(folder)))
     counts = collections.Counter(result["custom_id"] for result in results(folder))
@@ -169,9 +174,10 @@ def main():
     parser.add_argument("--arguments", default="", help='further options of sigma-serve, such as "--memory 6GiB"')
     parser.add_argument("--address", help="the Ray cluster (default: RAY_ADDRESS, else one on this machine)")
     arguments = parser.parse_args()
-    # Workers import this folder's modules.
-    here = str(Path(__file__).resolve().parent)
-    ray.init(address=arguments.address, runtime_env={"env_vars": {"PYTHONPATH": here}})
+    # Workers run elsewhere, in a copy of this folder.
+    for name in ("model", "input", "output"):
+        setattr(arguments, name, str(Path(getattr(arguments, name)).resolve()))
+    ray.init(address=arguments.address, runtime_env={"working_dir": str(Path(__file__).resolve().parent)})
     answer(arguments)
 
 

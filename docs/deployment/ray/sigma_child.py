@@ -1,5 +1,6 @@
 """A sigma-serve as the child of a Ray worker. Both end together, so that Ray sees a dead server as a dead worker."""
 
+import concurrent.futures
 import ctypes
 import os
 import re
@@ -15,20 +16,26 @@ class SigmaServe:
 
     def __init__(self, command):
         """`command`: the program, its model and further options, without --host and --port."""
+        self._command = [*command, "--host", "127.0.0.1", "--port", "0"]
         self._ending = False
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-        # A worker that is killed takes its server with it: nobody could reach it any more.
-        self._process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", "0"], stdout=subprocess.PIPE, text=True,
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
-        line = self._process.stdout.readline()
-        match = re.fullmatch(r"listening on (http://\S+)\n", line)
-        if not match:
-            raise RuntimeError(f"sigma-serve did not begin: exit code {self._process.wait()}, its log says why")
-        self.url = match[1]
-        threading.Thread(target=self._watch, daemon=True).start()
+        begun = concurrent.futures.Future()
+        threading.Thread(target=self._run, args=(begun,), daemon=True).start()
+        self.url = begun.result()
 
-    def _watch(self):
+    def _run(self, begun):
+        """The child's whole life is in one thread: a parent's death, for the kernel, is that of the thread that started the child."""
+        prctl = ctypes.CDLL(None).prctl
+        try:
+            # A worker that is killed takes its server with it: nobody could reach it any more.
+            self._process = subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+            match = re.fullmatch(r"listening on (http://\S+)\n", self._process.stdout.readline())
+            if not match:
+                raise RuntimeError(f"sigma-serve did not begin: exit code {self._process.wait()}, its log says why")
+        except Exception as error:
+            begun.set_exception(error)
+            return
+        begun.set_result(match[1])
         code = self._process.wait()
         if not self._ending:
             print(f"sigma-serve has ended with code {code}, and its worker ends with it", flush=True)
