@@ -148,7 +148,7 @@ async def scenario(proxy):
         on_it = [reply for task, reply in streams if reply.replica == proxy.name(number) and not task.done()]
         proxy.replicas[number].process.send_signal(which)
         if which == signal.SIGTERM:
-            # Until a health check fails a draining replica still lists its model, which is what `places` asks for.
+            # What it answers before it has seen the signal is no fault.
             await settled(proxy, [each for each in range(3) if each != number])
         share = check_stay(few, await places(port, FEW), gone={proxy.name(number)})
         await asyncio.gather(*(task for task, _ in streams))

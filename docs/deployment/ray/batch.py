@@ -175,7 +175,7 @@ def main():
     parser.add_argument("--address", help="the Ray cluster (default: RAY_ADDRESS, else one on this machine)")
     arguments = parser.parse_args()
     # Workers run elsewhere, in a copy of this folder.
-    for name in ("model", "input", "output"):
+    for name in ("model", "input", "output", *(["program"] if "/" in arguments.program else [])):
         setattr(arguments, name, str(Path(getattr(arguments, name)).resolve()))
     ray.init(address=arguments.address, runtime_env={"working_dir": str(Path(__file__).resolve().parent)})
     answer(arguments)
