@@ -1,4 +1,5 @@
-"""Ray Data on three nodes: docs/deployment/ray/batch.py, whose workers and driver are killed, against sigma-run --batch."""
+"""Ray Data on three nodes: docs/deployment/ray/batch.py, whose workers and driver are killed, against sigma-run
+--batch."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Checks of docs/deployment: what stands before replicas of sigma-serve loses nothing, and keeps sessions where they are.
+"""Checks of docs/deployment: what stands before replicas of sigma-serve loses nothing, and keeps sessions where they
+are.
 
     python3 Tests/DeploymentCheck/check_deployment.py [CHECK ...] [--model Models/demo.gguf]
 

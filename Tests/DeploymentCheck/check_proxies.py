@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from load import (Load, error, answers, check_added, check_even, check_stay, check_unbuffered, exchange, places, requests, shares)
+from load import (
+    Load, answers, check_added, check_even, check_stay, check_unbuffered, error, exchange, places, requests, shares)
 from serving import ROOT, Server
 
 DEPLOYMENT = ROOT / "docs/deployment"

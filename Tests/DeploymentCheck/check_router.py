@@ -1,4 +1,5 @@
-"""docs/deployment/ray/session_router.py by itself: which sessions move when replicas die, return and come, without a cluster."""
+"""docs/deployment/ray/session_router.py by itself: which sessions move when replicas die, return and come, without a
+cluster."""
 
 import sys
 import types

@@ -145,7 +145,8 @@ class Load:
                 self.wrong.append((name, said(reply), self.expected[name]))
                 return "wrong"
             return "streamed whole" if is_stream else "whole"
-        # Begun: the connection was cut inside the body, or the last event is an error. An end that looks like a good one is wrong.
+        # Begun: the connection was cut inside the body, or the last event is an error. An end that looks like a good
+        # one is wrong.
         if reply.is_whole and not error(reply):
             self.wrong.append((name, "an end without an error", reply.events[-2:]))
             return "wrong"
@@ -167,7 +168,8 @@ class Load:
         await asyncio.gather(*(client() for _ in range(count)))
 
     async def long_streams(self, count, replica=None, events=20):
-        """Begins streams. Returns tasks and replies when one of the replica's (else each of them) has so many events and goes on."""
+        """Begins streams. Returns tasks and replies when one of the replica's (else each of them) has so many events
+        and goes on."""
         begun = []
         for index in range(count):
             reply = Reply()

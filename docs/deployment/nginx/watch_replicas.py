@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Asks replicas of sigma-serve for /readyz, and tells nginx who is ready: open-source nginx has no health checks of its own.
+"""Asks replicas of sigma-serve for /readyz, and tells nginx who is ready: open-source nginx has no health checks of its
+own.
 
     watch_replicas.py --replica 127.0.0.1:8081 --replica 127.0.0.1:8082 --output /etc/nginx/conf.d/sigma-replicas.conf
 
-A replica that fails twice in a row is marked `down`; one success brings it back. Its points stay on the ring, so its sessions return
-to it, and no other session moves. Replicas that do not run yet may be named. nginx reloads only when something has changed; streams
-that run stay on their old workers.
+A replica that fails twice in a row is marked `down`; one success brings it back. Its points stay on the ring, so its
+sessions return to it, and no other session moves. Replicas that do not run yet may be named. nginx reloads only when
+something has changed; streams that run stay on their old workers.
 """
 
 import argparse

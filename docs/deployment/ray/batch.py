@@ -3,9 +3,10 @@
 
     python batch.py --model /srv/sigma/model.gguf --input questions.jsonl --output results --workers 8
 
-Input is JSON lines with custom_id, url and body, as for sigma-run --batch, or Parquet with these columns (body as JSON text). Both may
-be folders. Results are files of JSON lines in the folder that --output names, which all nodes must see; `cat results/*.jsonl` is what
-sigma-run --batch would have written, in another order. Each file appears whole, so whatever stands in the folder is done.
+Input is JSON lines with custom_id, url and body, as for sigma-run --batch, or Parquet with these columns (body as JSON
+text). Both may be folders. Results are files of JSON lines in the folder that --output names, which all nodes must see;
+`cat results/*.jsonl` is what sigma-run --batch would have written, in another order. Each file appears whole, so
+whatever stands in the folder is done.
 """
 
 import argparse
@@ -32,7 +33,8 @@ PATHS = {"/v1/chat/completions", "/v1/completions"}
 
 
 class Worker:
-    """One sigma-serve, which answers the rows of a block side by side. Where it dies its worker dies, and Ray repeats the block."""
+    """One sigma-serve, which answers the rows of a block side by side. Where it dies its worker dies, and Ray repeats
+    the block."""
 
     def __init__(self, command):
         self.server = SigmaServe(command)

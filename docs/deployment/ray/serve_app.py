@@ -2,9 +2,10 @@
 
     serve run serve_app:build model=/srv/sigma/model.gguf min_replicas=3 max_replicas=8 arguments="--memory 6GiB"
 
-A request goes from Ray's proxy to a `Front`, which keeps it until a replica has begun to answer, and from there to an `Engine`, which is
-one sigma-serve. The session in `x-session-id` decides the engine. Ray itself does not send a request again that a replica had accepted;
-the front does, as a request changes nothing on a replica, and the same file gives the same bytes.
+A request goes from Ray's proxy to a `Front`, which keeps it until a replica has begun to answer, and from there to an
+`Engine`, which is one sigma-serve. The session in `x-session-id` decides the engine. Ray itself does not send a request
+again that a replica had accepted; the front does, as a request changes nothing on a replica, and the same file gives
+the same bytes.
 """
 
 import asyncio
@@ -49,7 +50,8 @@ class Options(BaseModel):
     target_requests: float = 8
     upscale_delay_s: float = 30
     downscale_delay_s: float = 600
-    # Processors that Ray sets aside for a replica. sigma-serve's own threads are an option of its own: arguments="--threads 8".
+    # Processors that Ray sets aside for a replica. sigma-serve's own threads are an option of its own:
+    # arguments="--threads 8".
     cpus: float = 1
     # sigma-serve's --parallel and --queue. A replica that is full hands over to the next one on the ring.
     parallel: int = 16

@@ -6,9 +6,10 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter, 
 class SessionRouter(ConsistentHashRouter):
     """Ray's ConsistentHashRouter, with a replica's points on the ring taken from its slot.
 
-    Ray's takes them from the replica's random id: the replacement of a replica that died has other points, and draws a share of every
-    other replica's sessions. A slot is the rank that a replica had when it began (`record_replica_metadata`); a replacement gets the
-    rank of the one that died. All routers read the same broadcast, and so have the same ring.
+    Ray's takes them from the replica's random id: the replacement of a replica that died has other points, and draws a
+    share of every other replica's sessions. A slot is the rank that a replica had when it began
+    (`record_replica_metadata`); a replacement gets the rank of the one that died. All routers read the same broadcast,
+    and so have the same ring.
     """
 
     def update_replicas(self, replicas):
@@ -17,7 +18,8 @@ class SessionRouter(ConsistentHashRouter):
 
     @staticmethod
     def _distinct_slots(replicas):
-        """Ray closes gaps in its ranks after scaling down, so that a new replica can begin with a rank that an older one began with."""
+        """Ray closes gaps in its ranks after scaling down, so that a new replica can begin with a rank that an older
+        one began with."""
         slots, used = {}, {}
         for replica in sorted(replicas, key=lambda each: each.replica_id.unique_id):
             slot = replica.replica_metadata["slot"]

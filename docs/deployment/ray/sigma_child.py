@@ -23,7 +23,8 @@ class SigmaServe:
         self.url = begun.result()
 
     def _run(self, begun):
-        """The child's whole life is in one thread: a parent's death, for the kernel, is that of the thread that started the child."""
+        """The child's whole life is in one thread: a parent's death, for the kernel, is that of the thread that started
+        the child."""
         prctl = ctypes.CDLL(None).prctl
         try:
             # A worker that is killed takes its server with it: nobody could reach it any more.
