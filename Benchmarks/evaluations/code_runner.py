@@ -35,12 +35,14 @@ class Outcome:
     seconds: float
 
 
-def run(program, seconds=10, memory=1 << 30):
-    """Runs a Python program for at most so many seconds of wall clock, in so many bytes of address space."""
+def run(program, seconds=10, wall=None, memory=1 << 30):
+    """Runs a Python program for at most so many seconds of processor time, six times as long by the clock (or `wall`), in so many bytes of address
+    space."""
     begin = time.monotonic()
+    wall = wall or 6 * seconds
     nonce = secrets.token_hex(16)
     read_end, write_end = os.pipe()
-    job = {"program": program, "nonce": nonce, "seconds": int(seconds) + 1, "memory": memory, "result": write_end}
+    job = {"program": program, "nonce": nonce, "seconds": max(1, round(seconds)), "memory": memory, "result": write_end}
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-B", str(JAIL)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         pass_fds=[write_end], env={"LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True)
@@ -51,10 +53,11 @@ def run(program, seconds=10, memory=1 << 30):
             process.stdin.close()
         except BrokenPipeError:
             pass
-        output, limit = collect(process, begin + seconds)
+        output, limit = collect(process, begin + wall)
     finally:
         # Nothing in the jail can start a process, or leave its session.
-        process.poll() is None and os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
     with open(read_end, "rb") as result:
@@ -62,6 +65,8 @@ def run(program, seconds=10, memory=1 << 30):
     text = output[-2000:].decode(errors="replace")
     if said.startswith("jail: "):
         return Outcome(False, said, text, time.monotonic() - begin)
+    if process.returncode in (-signal.SIGKILL, -signal.SIGXCPU):
+        limit = limit or "time"
     passed = limit is None and process.returncode == 0 and said == nonce
     return Outcome(passed, limit or ("passed" if passed else "failed"), text, time.monotonic() - begin)
 
