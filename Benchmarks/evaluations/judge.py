@@ -3,10 +3,14 @@
 Answers are texts of a model, references come from the data. Nothing here asks a model.
 """
 
+import logging
 import re
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from math_verify.errors import TimeoutException
+
+# It writes every answer that it cannot parse in time.
+logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 # ---- boxed answers
 
@@ -15,7 +19,7 @@ BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 
 def last_boxed(text):
     """What the last complete box of a text holds; None if it has none. Braces nest; escaped ones are no braces."""
-    for match in reversed(list(BOX.finditer(text))):
+    for match in reversed(list(BOX.finditer(text))[-50:]):
         content = braced(text, match.end())
         if content is not None:
             return content.strip()
@@ -26,8 +30,8 @@ def braced(text, start):
     if start >= len(text):
         return None
     if text[start] != "{":
-        # \boxed 7: TeX takes one token.
-        token = re.match(r"\\[A-Za-z]+|[^\s\\$]", text[start:])
+        # \boxed 7: TeX takes one token. A word is none that anybody means.
+        token = re.match(r"\\[A-Za-z]+|[A-Za-z](?![A-Za-z])|[^\sA-Za-z\\$]", text[start:])
         return token[0] if token else None
     depth, index = 0, start
     while index < len(text):
@@ -43,16 +47,19 @@ def braced(text, start):
 
 # ---- choices
 
-ANSWER = r"(?:final\s+answer|correct\s+(?:answer|option|choice)|answer|option|choice)"
+ANSWER = r"(?:final\s+answer|correct\s+(?:answer|option|choice)|(?:answer|option|choice)(?:\s+left)?)"
+# Not the beginning of a word: "D-day", "a.m."
+ALONE = r"(?![A-Za-z0-9'’]|-\w|\.[a-z])"
 
 
 def letter(text, letters="ABCD"):
     """The letter that a text chooses; None if it chooses none, or says nothing that can be told from a word.
 
-    In this order: the last box, the last "answer is C" or "Answer: (C)", the last (C) or **C**, a line that begins with a letter and a stop.
+    In this order: the last box, the last "answer is C" or "Answer: (C)", a "C." that the text begins with, the last (C) or **C**, the last line that
+    begins with a letter and a stop, or is one.
     """
     one = f"[{letters}{letters.lower()}]"
-    wrapped = rf"[\s*_`'\"$({{\[]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{{)?[\s(]*({one})(?![A-Za-z0-9'’])"
+    wrapped = rf"[\s*_`'\"$({{\[]*(?:\\[(\[]\s*)?(?:\\(?:text|textbf|mathrm|mathbf)\s*\{{)?[\s(]*({one}){ALONE}"
     boxed = last_boxed(text)
     if boxed is not None:
         found = re.match(wrapped, boxed)
@@ -63,11 +70,15 @@ def letter(text, letters="ABCD"):
     stated = [match for match in stated if match[1].isupper() and not is_article(match[1], text, match.end(1)) or marked(text, match)]
     if stated:
         return stated[-1][1].upper()
-    marks = re.findall(rf"\(({one})\)|\*\*\(?({one})\)?[.:]?\*\*", text)
+    line = rf"(?m)^\s*([{letters}])(?:[.):](?!\w)|\s*$)"
+    first = re.match(line, text)
+    if first:
+        return first[1]
+    marks = re.findall(rf"\(({one})\)|\*\*\(?({one})\)?(?:[.:][^*]*)?\*\*", text)
     if marks:
         return next(group for group in marks[-1] if group).upper()
-    lines = re.findall(rf"(?m)^\s*({one.replace(letters.lower(), '')})(?:[.):]|\s*$)", text)
-    return lines[-1].upper() if lines else None
+    lines = re.findall(line, text)
+    return lines[-1] if lines else None
 
 
 def is_article(found, text, end):
@@ -87,7 +98,7 @@ NUMBER = r"-?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?"
 
 def number(text):
     """The number that a worked answer ends with: behind ####, behind "the answer is", else the last one; None if there is none."""
-    for pattern in [r"####\s*(.*)", r"(?i:answer\s+is)\s*:?(.*)"]:
+    for pattern in [r"####\s*(.*)", r"(?i)answer\s+is\s*:?((?:(?!answer\s+is).)*)"]:
         found = re.findall(pattern, text)
         if found:
             values = numbers(found[-1])
@@ -115,19 +126,28 @@ def equal(reference, answer):
     a, b = layout(reference), layout(answer)
     if a == b:
         return a != ""
+    if len(answer) > LONGEST:
+        return False
     gold, found = parsed(reference), parsed(answer)
     if not gold or not found:
         return False
     try:
-        return bool(verify(gold, found, timeout_seconds=5))
+        return bool(verify(gold, found, timeout_seconds=SECONDS))
     except TimeoutException:
         return False
 
 
+# Characters of an answer that is parsed.
+LONGEST = 1000
+SECONDS = 3
+DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*(?:\\left)?\(?\s*(\d+)\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\right)?\)?")
+
+
 def parsed(text):
+    text = DEGREES.sub(r"\\\1{\\frac{\2\\pi}{180}}", text)
     configuration = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     try:
-        return parse(f"${text.strip().strip('$')}$", extraction_config=configuration, parsing_timeout=5)
+        return parse(f"${text.strip().strip('$')}$", extraction_config=configuration, parsing_timeout=SECONDS)
     except TimeoutException:
         return []
 
