@@ -3,13 +3,14 @@
 Answers are texts of a model, references come from the data. Nothing here asks a model.
 """
 
+import contextlib
 import logging
 import re
+import signal
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-from math_verify.errors import TimeoutException
 
-# It writes every answer that it cannot parse in time.
+# It writes what it cannot parse, and that it has no limit of its own.
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 # ---- boxed answers
@@ -116,10 +117,34 @@ def numbers(text):
 
 # ---- mathematical equality
 
+# Characters of an answer that is parsed, and seconds of processor time for a comparison.
+LONGEST, SECONDS = 1000, 5
+
+
+class TooLong(BaseException):
+    """Nothing that math-verify does with its own errors may catch it."""
+
+
+@contextlib.contextmanager
+def limited(seconds):
+    """math-verify's own limits go by the clock: on a busy machine right answers would become wrong ones. Main thread only."""
+    def end(*_):
+        raise TooLong
+
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
 def equal(reference, answer):
     """Whether two expressions, LaTeX or plain, are the same mathematical object.
 
-    Texts that are the same but for layout are. Otherwise math-verify parses both and compares; what it cannot parse is equal to nothing.
+    Texts that are the same but for layout are. Otherwise math-verify parses both and compares; what it cannot parse is equal to nothing, and so is
+    what takes too long.
     """
     if answer is None:
         return False
@@ -128,28 +153,21 @@ def equal(reference, answer):
         return a != ""
     if len(answer) > LONGEST:
         return False
-    gold, found = parsed(reference), parsed(answer)
-    if not gold or not found:
-        return False
     try:
-        return bool(verify(gold, found, timeout_seconds=SECONDS))
-    except TimeoutException:
+        with limited(SECONDS):
+            gold, found = parsed(reference), parsed(answer)
+            return bool(gold and found and verify(gold, found, timeout_seconds=None))
+    except (TooLong, RecursionError, MemoryError):
         return False
 
 
-# Characters of an answer that is parsed.
-LONGEST = 1000
-SECONDS = 3
 DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*(?:\\left)?\(?\s*(\d+)\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\right)?\)?")
 
 
 def parsed(text):
     text = DEGREES.sub(r"\\\1{\\frac{\2\\pi}{180}}", text)
     configuration = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
-    try:
-        return parse(f"${text.strip().strip('$')}$", extraction_config=configuration, parsing_timeout=SECONDS)
-    except TimeoutException:
-        return []
+    return parse(f"${text.strip().strip('$')}$", extraction_config=configuration, parsing_timeout=None)
 
 
 def layout(text):
