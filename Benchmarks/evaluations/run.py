@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import time
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -128,6 +129,13 @@ class Run:
 
     # ---- preparing
 
+    @cached_property
+    def manager(self):
+        """Reads thousands of task files, once."""
+        from lm_eval.tasks import TaskManager
+
+        return TaskManager(include_path=str(HERE / "tasks"))
+
     def prepare(self, recipe):
         from report import Row
 
@@ -147,9 +155,7 @@ class Run:
 
     def load(self, row):
         """The harness's tasks with the questions to ask, drawn from all of a row's together."""
-        from lm_eval.tasks import TaskManager
-
-        tasks = TaskManager(include_path=str(HERE / "tasks")).load([row.recipe.task])["tasks"]
+        tasks = self.manager.load([row.recipe.task])["tasks"]
         for task in tasks.values():
             if task.get_config("num_fewshot") != 0:
                 task.set_config(key="num_fewshot", value=row.recipe.shots)

@@ -32,7 +32,7 @@ def gsm8k(doc, results):
 
 def bbh(doc, results):
     def is_right(answer):
-        stated = re.findall(r"(?i)the answer is\s*(.*)", answer)
+        stated = re.findall(r"(?i)the answer is\s*((?:(?!the answer is).)*)", answer)
         return bool(stated) and plain(stated[-1]) == plain(doc["target"])
 
     return share(results[0], is_right)

@@ -226,15 +226,23 @@ class ReportTest(unittest.TestCase):
         stream = io.StringIO()
         progress = Progress("row", stream)
         progress.begin(10, "answers")
+        progress.add(1, is_new=False)
+        # What an earlier run has done says nothing.
+        self.assertIsNone(progress.seconds_left())
         progress.start -= 10
         progress.shown = 0
-        for index in range(5):
-            progress.add(1, is_new=index > 0, tokens=10)
-        self.assertIsNotNone(progress.seconds_left() if progress.start else 0)
-        self.assertIn("row: 1 of 10 answers", stream.getvalue())
+        progress.add(1, is_new=True, tokens=10)
+        self.assertAlmostEqual(progress.seconds_left(), 80, delta=5)
+        self.assertRegex(stream.getvalue(), "row: 1 of 10 answers\nrow: 2 of 10 answers, [01].. tokens/s, 1 min")
 
 
 class RecipesTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        from lm_eval.tasks import TaskManager
+
+        cls.manager = TaskManager(include_path=str(HERE.parent / "tasks"))
+
     def test_rows_of_both_tables(self):
         self.assertEqual(len(recipes.chosen(2, None)), 12)
         self.assertEqual(len(recipes.chosen(6, None)), 8)
@@ -244,9 +252,7 @@ class RecipesTest(unittest.TestCase):
 
     def test_settings_of_the_report(self):
         """Section 4.3, and the repeats of table 6."""
-        from lm_eval.tasks import TaskManager
-
-        manager = TaskManager(include_path=str(HERE.parent / "tasks"))
+        manager = self.manager
         for recipe in recipes.RECIPES:
             if not recipe.task or not recipe.task.startswith("sigma_"):
                 continue
@@ -261,9 +267,7 @@ class RecipesTest(unittest.TestCase):
             self.assertIn(setting, chat)
 
     def test_tasks_of_the_harness_exist(self):
-        from lm_eval.tasks import TaskManager
-
-        known = TaskManager().all_tasks
+        known = self.manager.all_tasks
         for recipe in recipes.RECIPES:
             if recipe.task and not recipe.task.startswith("sigma_"):
                 self.assertIn(recipe.task, known)
