@@ -8,6 +8,7 @@ import gzip
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 
 from datasets import Dataset, load_dataset
@@ -41,6 +42,12 @@ def bbh(**_):
     rows = [{"subject": task["task"], "examples": task["cot_prompt"].strip(), **example}
             for task in lines(local("bbh.jsonl.gz")) for example in task["examples"]]
     return {"test": Dataset.from_list(rows)}
+
+
+def bbh_letters(**_):
+    """Those with lettered options, and the letters that they may choose among."""
+    rows = [{**row, "letters": re.findall(r"(?m)^(\([A-Z]\))", row["input"])} for row in bbh()["test"]]
+    return {"test": Dataset.from_list([row for row in rows if row["target"] in row["letters"]])}
 
 
 def humaneval(**_):

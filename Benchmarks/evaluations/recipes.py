@@ -62,6 +62,7 @@ RECIPES = [
     Recipe("livecodebench", "LiveCodeBench v6", 6, 42.2, "avg@1", 0, None, chat=True, runs_code=True,
            remark="no recipe: the harness has no task of it"),
 
+    Recipe("bbh_letters", "BBH's options", None, None, "Acc.", 0, "sigma_bbh_letters", ACCURACY),
     Recipe("reasoning_gym", "reasoning-gym", None, None, "avg@1", 0, "sigma_chat_reasoning_gym", chat=True, tokens=150),
 ]
 

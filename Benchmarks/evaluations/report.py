@@ -25,15 +25,18 @@ class Row:
     parts: dict = field(default_factory=dict)
 
 
-def mean(values, population=None):
-    """Mean and standard error, in percent. Where the values are drawn from a finite number of questions, the error is that of the mean over all of
-    them: it is zero once all are asked, and then what is left, the choice of the questions themselves, is what the plain error says. So the plain one
-    is used throughout."""
+def mean(values):
+    """Mean and standard error of the mean, in percent: of the questions as a draw from more of their kind.
+
+    Where all values are 0, or all 1, their variance says nothing: the error is that at Laplace's estimate, one right and one wrong added."""
     count = len(values)
     average = sum(values) / count
     if count < 2:
         return 100 * average, None
     variance = sum((value - average) ** 2 for value in values) / (count - 1)
+    if average in (0, 1):
+        share = (sum(values) + 1) / (count + 2)
+        variance = share * (1 - share)
     return 100 * average, 100 * math.sqrt(variance / count)
 
 

@@ -10,7 +10,7 @@ import judge
 
 # ---- data
 
-gsm8k_data, bbh_data, humaneval_data = data.gsm8k, data.bbh, data.humaneval
+gsm8k_data, bbh_data, bbh_letters_data, humaneval_data = data.gsm8k, data.bbh, data.bbh_letters, data.humaneval
 mmlu_redux_data, reasoning_gym_data = data.mmlu_redux, data.reasoning_gym
 
 

@@ -207,6 +207,9 @@ class ReportTest(unittest.TestCase):
         self.assertAlmostEqual(score, 75)
         self.assertAlmostEqual(error, 25)
         self.assertEqual(report.mean([1]), (100, None))
+        # No question right of eight is not "0, certainly".
+        self.assertAlmostEqual(report.mean([0] * 8)[1], 100 * (0.1 * 0.9 / 8) ** 0.5)
+        self.assertAlmostEqual(report.mean([1] * 8)[1], 100 * (0.1 * 0.9 / 8) ** 0.5)
 
     def test_files(self):
         rows = [report.Row("gsm8k", "GSM8K", 2, "EM", 8, 71.65, 12.5, 3.31, 100, 1319, 60), report.Row("mmlu", "MMLU", 2, "EM", 5, 64.81, remark="no data")]
