@@ -47,6 +47,10 @@ class ServedModel(TemplateLM):
 
     # ---- log-likelihoods
 
+    def loglikelihood(self, requests, disable_tqdm=True):
+        """Progress is shown here, and not by the harness."""
+        return super().loglikelihood(requests, disable_tqdm=True)
+
     def _loglikelihood_tokens(self, requests, disable_tqdm=False, **_):
         """Log-likelihood of each continuation, and whether it is what greedy generation would give."""
         pairs = [self.fitting(context, continuation) for _, context, continuation in requests]
