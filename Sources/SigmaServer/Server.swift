@@ -73,7 +73,7 @@ package final class Server: Sendable {
     }
 
     private func application(isListening: @escaping @Sendable (_ port: Int) -> Void) -> some ApplicationProtocol {
-        let router = Router(context: ServerContext.self)
+        let router = Router(context: ServerContext.self, options: .autoGenerateHeadEndpoints)
         router.add(middleware: RequestLog(metrics: metrics))
         router.add(middleware: RequestGuard(configuration))
         Routes(configuration: configuration, model: model, metrics: metrics, tasks: tasks).add(to: router)
