@@ -18,6 +18,8 @@ package struct AnswerSettings: Sendable, Equatable {
     package var logProbabilityCount: Int?
     /// What the answers, never their thinking, must be; nil: anything.
     package var constraint: BodyConstraint?
+    /// The functions that answers may call; nil: there are none.
+    package var tools: ToolSet?
 
     /// What the bodies of all endpoints say in the same words.
     init(shared fields: inout FieldReader) throws(RequestError) {

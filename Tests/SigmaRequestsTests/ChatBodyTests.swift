@@ -126,7 +126,7 @@ import Testing
         (#""guided_grammar":"x""#, "guided_grammar"),
         (#""structured_outputs":{"grammar":"x"}"#, "structured_outputs.grammar"),
         (#""structured_outputs":{"json":{},"regex":"a"}"#, "structured_outputs.regex"),
-        (#""tools":[{"type":"function"}]"#, "tools"), (#""tool_choice":"required""#, "tool_choice"),
+        (#""tool_choice":"required""#, "tool_choice"), (#""function_call":{"name":"f"}"#, "function_call"),
         (#""functions":[{}]"#, "functions"), (#""modalities":["text","audio"]"#, "modalities"),
         (#""prediction":{"type":"content"}"#, "prediction"), (#""echo":true"#, "echo"), (#""nonsense":0"#, "nonsense"),
         (#""verbosity":"low""#, "verbosity"), (#""continue_final_message":true"#, "continue_final_message"),
@@ -159,7 +159,11 @@ import Testing
             "messages[0].content[0].cache_control"
         ),
         (#"[{"role":"user","content":"a","name":"Ann"}]"#, "messages[0].name"),
-        (#"[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]"#, "messages[0].tool_calls"),
+        (#"[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]"#, "messages[0].tool_calls[0].function"),
+        (
+            #"[{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}]"#,
+            "messages[0].tool_calls"
+        ),
         (#"[{"role":"assistant","reasoning":"a","reasoning_content":"b"}]"#, "messages[0].reasoning"),
     ]
 
