@@ -34,9 +34,23 @@ package struct ChatCompletionBody: Sendable, Equatable {
         try fields.allow("add_generation_prompt", only: .bool(!continuesLast))
         try ThinkingFields(&fields).apply(to: &settings.options)
         try readLogProbabilities(&fields)
+        try readPrediction(&fields)
         try Self.refuseTools(&fields)
         try fields.allow("modalities", only: .array([.string("text")]))
         try fields.finish()
+    }
+
+    private mutating func readPrediction(_ fields: inout FieldReader) throws(RequestError) {
+        guard let value = fields.take("prediction") else { return }
+        var prediction = try FieldReader(value, at: "prediction")
+        guard try prediction.string("type") == "content" else {
+            throw RequestError.unsupported(prediction.path("type"), "must be \"content\"")
+        }
+        guard let content = prediction.take("content") else {
+            throw RequestError.invalid(prediction.path("content"), "is missing")
+        }
+        settings.prediction = try ChatMessage.text(content, at: prediction.path("content"))
+        try prediction.finish()
     }
 
     private mutating func readLogProbabilities(_ fields: inout FieldReader) throws(RequestError) {
