@@ -4,13 +4,17 @@ import Testing
 /// Many questions at once, from the library.
 @Suite struct AnswerBatchTests {
     private static func questions(_ count: Int) -> [AnswerBatch.Question] {
-        (0..<count).map { index in
-            AnswerBatch.Question(
-                "What is \(20 + 7 * index) + \(index)?",
-                instructions: index % 2 == 0 ? "" : "You are a careful clerk who adds numbers, and nothing else.",
-                options: GenerationOptions(
-                    temperature: index % 3 == 0 ? 0 : 0.8, seed: UInt64(index), thinkingBudget: 30, maximumTokens: 24))
+        var questions: [AnswerBatch.Question] = []
+        for index in 0..<count {
+            let options = GenerationOptions(
+                temperature: index % 3 == 0 ? 0 : 0.8, seed: UInt64(index), thinkingBudget: 30, maximumTokens: 24)
+            questions.append(
+                AnswerBatch.Question(
+                    "What is \(20 + 7 * index) + \(index)?",
+                    instructions: index % 2 == 0 ? "" : "You are a careful clerk who adds numbers, and nothing else.",
+                    options: options))
         }
+        return questions
     }
 
     /// The answer that a question has alone.

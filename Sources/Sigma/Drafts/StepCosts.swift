@@ -17,7 +17,7 @@ package struct StepCosts: Sendable {
     static let firstRowShare = 0.25
     /// Weight of a measurement for its own size, and for others.
     private static let weight = 0.25
-    private static let weightForOthers = 0.05
+    private static let weightForOthers = 0.125
     /// One step that others of the machine held up counts as at most so many times what was expected.
     private static let outlier = 2.0
     /// Steps after which a size is no longer known, and from which on it is.

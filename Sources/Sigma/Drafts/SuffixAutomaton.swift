@@ -8,6 +8,11 @@ package struct SuffixAutomaton: Sendable {
         package let length: Int
         /// Place of the token behind its newest earlier occurrence.
         package let next: Int
+
+        package init(length: Int, next: Int) {
+            self.length = length
+            self.next = next
+        }
     }
 
     /// A set of substrings that end at the same places.

@@ -143,7 +143,9 @@ package final class Generation: StepWork, @unchecked Sendable {
     func takeDraft(_ count: Int) -> ArraySlice<Int32> {
         var walk = course
         for token in draft.guess.tokens.prefix(count) {
-            guard choices[choices.count - 1].mask.allows(Int(token)) else { break }
+            guard token >= 0, token < engine.vocabularySize, choices[choices.count - 1].mask.allows(Int(token)) else {
+                break
+            }
             let next = walk.append(
                 AnswerToken(id: token, phase: .answer, text: ""), position: timeline.tokens.count + choices.count
             ) { _ in }
