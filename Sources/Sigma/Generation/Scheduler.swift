@@ -329,7 +329,10 @@ final class Scheduler: @unchecked Sendable {
 
     /// What fails together may succeed alone and without drafts, where memory ended for one of them.
     private func runApart(after error: any Error) {
-        guard members.count > 1 || members[0].drafts > 0 else { return end(members[0].job, .failure(error)) }
+        let isForWantOfMemory = (error as? SigmaError)?.kind == .unavailable
+        guard members.count > 1 || (isForWantOfMemory && members[0].drafts > 0) else {
+            return end(members[0].job, .failure(error))
+        }
         for var member in members {
             if member.drafts > 0 {
                 member.piece = member.work.takePiece(member.piece.count - member.drafts)
