@@ -23,6 +23,12 @@ struct Refusal: Error {
             headers: [.retryAfter: String(seconds)])
     }
 
+    static func method(allowed: String) -> Refusal {
+        Refusal(
+            RequestError(status: 405, "this path answers \(allowed) only", code: "method_not_allowed"),
+            headers: [.allow: allowed])
+    }
+
     static let loading = Refusal(
         RequestError(status: 503, "the model is loading", code: "loading"), headers: [.retryAfter: "2"])
     static let draining = Refusal(

@@ -1,3 +1,4 @@
+import HTTPTypes
 import Hummingbird
 import Sigma
 import SigmaRequests
@@ -10,33 +11,54 @@ struct Routes: Sendable {
     let tasks: RunningTasks
 
     func add(to router: Router<ServerContext>) {
-        router.get("/health") { _, _ in Response.json(#"{"status":"ok"}"#) }
-        router.get("/readyz") { _, _ in try ready() }
-        router.get("/metrics") { _, _ in
+        get("/health", router) { _, _ in Response.json(#"{"status":"ok"}"#) }
+        get("/readyz", router) { _, _ in try ready() }
+        get("/metrics", router) { _, _ in
             Response(
                 status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
                 body: ResponseBody(byteBuffer: ByteBuffer(string: metrics.render(model.anyHost))))
         }
         let files = FileRoutes()
-        router.get("/") { _, _ in files.index() }
-        router.get("/openapi.json") { _, _ in files.openAPI() }
+        get("/", router) { _, _ in files.index() }
+        get("/openapi.json", router) { _, _ in files.openAPI() }
         let models = ModelRoutes(model: model)
-        router.get("/v1/models") { _, _ in try models.list() }
-        router.get("/v1/models/**") { _, context in
+        get("/v1/models", router) { _, _ in try models.list() }
+        get("/v1/models/**", router) { _, context in
             try models.one(context.parameters.getCatchAll().joined(separator: "/"))
         }
         let tokens = TokenRoutes(model: model)
         for root in ["", "/v1"] {
-            router.get("\(root)/tokenizer_info") { _, _ in try tokens.information() }
-            router.post("\(root)/tokenize") { request, _ in try await tokens.tokenize(request) }
-            router.post("\(root)/detokenize") { request, _ in try await tokens.detokenize(request) }
+            get("\(root)/tokenizer_info", router) { _, _ in try tokens.information() }
+            post("\(root)/tokenize", router) { request, _ in try await tokens.tokenize(request) }
+            post("\(root)/detokenize", router) { request, _ in try await tokens.detokenize(request) }
         }
         let answers = AnswerRoutes(configuration: configuration, model: model, metrics: metrics, tasks: tasks)
-        router.post("/v1/chat/completions") { request, context in try await answers.chat(request, context) }
-        router.post("/v1/completions") { request, context in try await answers.completion(request, context) }
-        router.post("/v1/responses") { request, context in try await answers.responses(request, context) }
-        router.post("/v1/messages") { request, context in try await answers.messages(request, context) }
-        router.post("/v1/messages/count_tokens") { request, _ in try await answers.countTokens(request) }
+        post("/v1/chat/completions", router) { request, context in try await answers.chat(request, context) }
+        post("/v1/completions", router) { request, context in try await answers.completion(request, context) }
+        post("/v1/responses", router) { request, context in try await answers.responses(request, context) }
+        post("/v1/messages", router) { request, context in try await answers.messages(request, context) }
+        post("/v1/messages/count_tokens", router) { request, _ in try await answers.countTokens(request) }
+    }
+
+    private typealias Handler = @Sendable (Request, ServerContext) async throws -> Response
+
+    /// A page. The router answers `HEAD`, too.
+    private func get(_ path: String, _ router: Router<ServerContext>, _ handler: @escaping Handler) {
+        router.get(RouterPath(path), use: handler)
+        refuse([.post, .put, .patch, .delete], path, router, allowed: "GET, HEAD")
+    }
+
+    private func post(_ path: String, _ router: Router<ServerContext>, _ handler: @escaping Handler) {
+        router.post(RouterPath(path), use: handler)
+        refuse([.get, .head, .put, .patch, .delete], path, router, allowed: "POST")
+    }
+
+    /// Other methods are refused by name: a path that is there is not one that is not found.
+    private func refuse(
+        _ methods: [HTTPRequest.Method], _ path: String, _ router: Router<ServerContext>, allowed: String
+    ) {
+        let refusal = Refusal.method(allowed: allowed)
+        for method in methods { router.on(RouterPath(path), method: method) { _, _ -> Response in throw refusal } }
     }
 
     /// Whether a new request would be answered.

@@ -60,6 +60,8 @@ package final class Server: Sendable {
                 if Task.isCancelled { return }
                 await drain()
                 await services.triggerGracefulShutdown()
+                // Connections close by themselves; those that do not are cut off.
+                try? await Task.sleep(for: .seconds(2))
             }
             do {
                 // The first to end is an error, or the end of the services.
@@ -73,7 +75,7 @@ package final class Server: Sendable {
     }
 
     private func application(isListening: @escaping @Sendable (_ port: Int) -> Void) -> some ApplicationProtocol {
-        let router = Router(context: ServerContext.self)
+        let router = Router(context: ServerContext.self, options: .autoGenerateHeadEndpoints)
         router.add(middleware: RequestLog(metrics: metrics))
         router.add(middleware: RequestGuard(configuration))
         Routes(configuration: configuration, model: model, metrics: metrics, tasks: tasks).add(to: router)

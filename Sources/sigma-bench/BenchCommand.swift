@@ -66,7 +66,7 @@ struct BenchCommand: ParsableCommand {
     var fullHead = false
     @Option(
         help: ArgumentHelp(
-            "Tokens generated before anything is counted (default: 8; with an expert cache what fills it twice).",
+            "Tokens generated before anything is counted (default: 8, and 512 read; with an expert cache what fills it twice).",
             valueName: "n"))
     var warmUp: Int?
     @Option(help: ArgumentHelp("Measured rounds of each row, after one that is not counted.", valueName: "n"))

@@ -131,6 +131,16 @@ struct Measurement {
 
         for sequence in sequences { _ = try read(tokens(bench.depth), into: sequence, wantsLogits: false) }
         let warmUp = self.warmUp ?? subject.warmUpTokens
+        if self.warmUp == nil {
+            // Never longer than what is measured: a budget has room for no more.
+            let piece = min(subject.readingTokens, max(bench.prompt, bench.generate))
+            var left = subject.readingTokens - bench.depth
+            while left > 0, piece > 0 {
+                _ = try read(tokens(piece), into: sequence, wantsLogits: false)
+                sequence.truncate(to: bench.depth)
+                left -= piece
+            }
+        }
         // The first round warms memory up and is not counted.
         for repetition in 0...repetitions {
             let isCounted = repetition > 0

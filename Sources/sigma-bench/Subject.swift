@@ -51,4 +51,10 @@ struct Subject {
 
     /// Tokens that fill the expert cache twice.
     var warmUpTokens: Int { isResident || recordsPerToken == 0 ? 8 : max(8, 2 * slots / recordsPerToken) }
+    /// Random tokens to read before anything is counted. Mapped experts come into memory when they are first used: at top-1 of 96, 512 tokens
+    /// use all but half a percent of them.
+    var readingTokens: Int {
+        guard case .host = memory, isResident, recordsPerToken > 0 else { return 0 }
+        return 512
+    }
 }

@@ -23,10 +23,19 @@ import Testing
 
     @Test func whatIsNotThere() async throws {
         try await LiveServer.with { (server) async throws -> Void in
-            for (method, path) in [("GET", "/v1/nothing"), ("GET", "/v1/chat/completions"), ("GET", "/../etc/passwd")] {
+            for (method, path) in [("GET", "/v1/nothing"), ("DELETE", "/v2"), ("GET", "/../etc/passwd")] {
                 let reply = try await server.send(method, path, headers: [:], body: nil)
                 #expect(reply.status == 404 && reply.error?["message"]?.string != nil, "\(path): \(reply.text)")
             }
+            for (method, path, allowed) in [
+                ("GET", "/v1/chat/completions", "POST"), ("GET", "/v1/messages", "POST"), ("PUT", "/health", "GET, HEAD"),
+                ("DELETE", "/v1/models/demo", "GET, HEAD"), ("PATCH", "/", "GET, HEAD"),
+            ] {
+                let reply = try await server.send(method, path, headers: [:], body: nil)
+                #expect(reply.status == 405 && reply.headers["allow"] == allowed, "\(path): \(reply.text)")
+            }
+            let head = try await server.send("HEAD", "/health", headers: [:], body: nil)
+            #expect(head.status == 200 && head.text.isEmpty)
         }
     }
 

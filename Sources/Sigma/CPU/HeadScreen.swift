@@ -3,7 +3,7 @@ import CSigma
 /// What screening an output head works on: the states of a step's rows, and what is known of each row's largest logits. One is used again
 /// from step to step; nothing is allocated once its lists have grown.
 final class HeadScreen: @unchecked Sendable {
-    /// Margins are this many standard deviations of an estimate's error wide, errors taken as noise: docs/performance.md says what was measured.
+    /// Margins are this many standard deviations of an estimate's error wide, errors taken as noise: docs/screened-head.md says what was measured.
     static let deviations: Float = 6
     /// More of the largest logits than this are left to the full head.
     static let largestCount = 256
