@@ -41,8 +41,22 @@ package struct ChatCompletionBody: Sendable, Equatable {
         try fields.allow("functions", only: .array([]), otherwise: "is now called tools")
         try fields.allow(
             "function_call", only: .string("none"), .string("auto"), otherwise: "is now called tool_choice")
+        try readPrediction(&fields)
         try fields.allow("modalities", only: .array([.string("text")]))
         try fields.finish()
+    }
+
+    private mutating func readPrediction(_ fields: inout FieldReader) throws(RequestError) {
+        guard let value = fields.take("prediction") else { return }
+        var prediction = try FieldReader(value, at: "prediction")
+        guard try prediction.string("type") == "content" else {
+            throw RequestError.unsupported(prediction.path("type"), "must be \"content\"")
+        }
+        guard let content = prediction.take("content") else {
+            throw RequestError.invalid(prediction.path("content"), "is missing")
+        }
+        settings.prediction = try ChatMessage.text(content, at: prediction.path("content"))
+        try prediction.finish()
     }
 
     private mutating func readLogProbabilities(_ fields: inout FieldReader) throws(RequestError) {

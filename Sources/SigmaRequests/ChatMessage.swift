@@ -85,7 +85,7 @@ package struct ChatMessage: Sendable, Equatable {
     }
 
     /// A string, or text parts, which stand on lines of their own.
-    private static func text(_ value: JSONValue, at path: String) throws(RequestError) -> String {
+    static func text(_ value: JSONValue, at path: String) throws(RequestError) -> String {
         if let text = value.string { return text }
         guard let parts = value.array else {
             throw RequestError.invalid(path, "expected a string or a list of parts, found \(value.kind)")

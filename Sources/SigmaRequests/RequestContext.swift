@@ -9,6 +9,7 @@ package struct RequestContext: Sendable {
     package var positionLimit: Int
     /// Compiles what answers must be.
     package var constraints: AnswerConstraints
+    package var drafts = DraftMode.auto
 
     package init(
         tokenizer: Tokenizer?, chatFormat: ChatFormat?, vocabularySize: Int, positionLimit: Int,
@@ -21,10 +22,11 @@ package struct RequestContext: Sendable {
         self.constraints = constraints
     }
 
-    package init(_ engine: Engine, kvType: KVType) {
+    package init(_ engine: Engine, kvType: KVType, drafts: DraftMode = .auto) {
         self.init(
             tokenizer: engine.tokenizer, chatFormat: engine.chatFormat, vocabularySize: engine.vocabularySize,
             positionLimit: engine.positionLimit(kvType: kvType), constraints: engine.constraints)
+        self.drafts = drafts
     }
 
     /// What the answers must be, compiled on this thread: a new constraint may take a second.
@@ -95,14 +97,18 @@ package struct RequestContext: Sendable {
         let constraint = try constraint(of: settings, knowsCalls: knowsCalls)
         // Where nobody chose a seed, each prompt's is random: a number that readers which hold doubles get exactly.
         let seed = settings.options.seed ?? UInt64.random(in: 0..<1 << 53)
+        let prediction = tokenizer?.encode(settings.prediction, recognizingSpecials: false) ?? []
         return (0..<settings.choicesPerPrompt).map { choice in
             var options = settings.options
             options.seed = seed &+ UInt64(choice)
-            return GenerationRequest(
+            options.drafts = drafts
+            var request = GenerationRequest(
                 tokens: prompt.tokens, start: prompt.start, options: options,
                 logProbabilityCount: generates || scoresPrompt ? settings.logProbabilityCount : nil,
                 scoresPrompt: scoresPrompt && settings.logProbabilityCount != nil,
                 sharing: PrefixSharing(salt: settings.cacheSalt), constraint: constraint)
+            request.prediction = prediction
+            return request
         }
     }
 

@@ -16,13 +16,14 @@ struct EvalCommand: ParsableCommand {
               sigma-eval task --json
               sigma-eval routing --model sigma.gguf book.txt --plot routing.svg
               sigma-eval head --model sigma.gguf book.txt
+              sigma-eval loglikelihood --model sigma.gguf questions.jsonl
               sigma-eval constraints --model sigma.gguf schemas.jsonl.gz
               sigma-eval imatrix --model sigma-bf16.gguf book.txt --output sigma.imatrix
             """,
         version: sigmaVersion,
         subcommands: [
             PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self, RoutingCommand.self,
-            ImportanceCommand.self, HeadCommand.self, ConstraintsCommand.self,
+            ImportanceCommand.self, HeadCommand.self, ConstraintsCommand.self, LoglikelihoodCommand.self,
         ])
 }
 

@@ -151,6 +151,12 @@ package struct AnswerGuide {
         return mask().count == tokens.stopTokens.count
     }
 
+    /// Bytes of the answer that must come next, with the blanks that the answer had before in such places: a guess, and mostly right.
+    package func forcedBytes(limit: Int) -> [UInt8] {
+        guard phase == .answer else { return [] }
+        return state.forcedBytes(limit: limit)
+    }
+
     // MARK: - Masks
 
     /// The tokens that may come next, the end of the answer among them where the text is complete.
