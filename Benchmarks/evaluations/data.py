@@ -70,7 +70,7 @@ def mmlu_redux(**_):
 
 
 # Procedural kinds whose answers are short and judged to the letter by the package itself.
-REASONING_GYM = ["basic_arithmetic", "chain_sum", "count_primes", "gcd", "letter_counting", "number_sorting", "propositional_logic",
+REASONING_GYM = ["basic_arithmetic", "chain_sum", "count_primes", "gcd", "leg_counting", "letter_counting", "number_sorting",
                  "simple_equations", "spell_backward", "word_sorting"]
 
 
