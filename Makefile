@@ -21,7 +21,7 @@ SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm converter test test-fast test-server test-clients test-evaluations check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo smollm check-smollm converter test test-fast test-server test-clients test-deployment test-evaluations check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,6 +53,9 @@ test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the pa
 
 test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory
 	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)
+
+test-deployment: build $(DEMO) .venv-deployment/ready ## nginx, haproxy, Ray and Kubernetes' files before replicas (half an hour; as superuser)
+	.venv-deployment/bin/python Tests/DeploymentCheck/check_deployment.py
 
 test-evaluations: build $(DEMO) .venv-evaluations/ready ## recipes, judges and the jail of the report's evaluations, and a few questions to the demo model
 	.venv-evaluations/bin/python -m unittest discover -s Benchmarks/evaluations/tests
@@ -110,7 +113,7 @@ format: ## swift format, in place
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
 
 clean: ## remove what was built and converted
-	rm -rf .build .venv .venv-clients .venv-evaluations $(DEMO) $(SMOLLM) Models/smollm
+	rm -rf .build .venv .venv-clients .venv-deployment .venv-evaluations $(DEMO) $(SMOLLM) Models/smollm
 
 # Converted again when the checkpoint or the model file's format has changed.
 $(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | converter
@@ -178,6 +181,10 @@ packages:
 	$(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/pip install $(PIP_FLAGS) -r $<
 	touch $@
+
+.venv-deployment/ready: Tests/DeploymentCheck/requirements.txt docs/deployment/ray/requirements.txt
+	$(PYTHON) -m venv .venv-deployment
+	.venv-deployment/bin/pip install $(PIP_FLAGS) -r $<
 
 .venv-evaluations/ready: Benchmarks/evaluations/requirements.txt
 	$(PYTHON) -m venv .venv-evaluations

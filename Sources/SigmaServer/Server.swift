@@ -60,6 +60,8 @@ package final class Server: Sendable {
                 if Task.isCancelled { return }
                 await drain()
                 await services.triggerGracefulShutdown()
+                // Connections close by themselves; those that do not are cut off.
+                try? await Task.sleep(for: .seconds(2))
             }
             do {
                 // The first to end is an error, or the end of the services.

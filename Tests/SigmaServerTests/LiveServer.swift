@@ -1,5 +1,4 @@
 import Foundation
-import Logging
 import Sigma
 import SigmaConversion
 import SigmaRequests
@@ -41,7 +40,8 @@ final class LiveServer: Sendable {
         configuration.alias = "demo"
         configuration.drainSeconds = 5
         change(&configuration)
-        let server = Server(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        let log = ErrorLog()
+        let server = Server(configuration, logger: log.logger())
         let (places, ready) = AsyncStream<Server.Place>.makeStream()
         let running = Task {
             defer { ready.finish() }
@@ -57,6 +57,8 @@ final class LiveServer: Sendable {
         } catch { result = .failure(error) }
         server.shutDown()
         try await running.value
+        // A client's faults are no errors of the server, nor is its end.
+        #expect(log.messages.isEmpty)
         return try result.get()
     }
 
