@@ -185,6 +185,7 @@ packages:
 .venv-deployment/ready: Tests/DeploymentCheck/requirements.txt docs/deployment/ray/requirements.txt
 	$(PYTHON) -m venv .venv-deployment
 	.venv-deployment/bin/pip install $(PIP_FLAGS) -r $<
+	touch $@
 
 .venv-evaluations/ready: Benchmarks/evaluations/requirements.txt
 	$(PYTHON) -m venv .venv-evaluations

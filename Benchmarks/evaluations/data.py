@@ -39,8 +39,11 @@ def gsm8k(**_):
 
 def bbh(**_):
     """One question a row; all rows of a task have its three worked examples."""
+    path = local("bbh.jsonl.gz")
+    if path is None:
+        raise FileNotFoundError("bbh.jsonl.gz is not in the folder that --data names")
     rows = [{"subject": task["task"], "examples": task["cot_prompt"].strip(), **example}
-            for task in lines(local("bbh.jsonl.gz")) for example in task["examples"]]
+            for task in lines(path) for example in task["examples"]]
     return {"test": Dataset.from_list(rows)}
 
 
