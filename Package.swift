@@ -119,6 +119,8 @@ let package = Package(
             path: "Benchmarks/ConstraintBenchmark"),
         .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
+        .executableTarget(
+            name: "draft-benchmark", dependencies: ["Sigma", "SystemLibrary"], path: "Benchmarks/DraftBenchmark"),
 
         .testTarget(
             name: "SigmaTests",

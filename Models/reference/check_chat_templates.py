@@ -2,9 +2,12 @@
 
     python Models/reference/check_chat_templates.py cases.jsonl [TEMPLATE ...]
     SIGMA_CHAT_CASES=cases.jsonl swift test --filter ChatRenderingTests
+    python Models/reference/check_chat_templates.py --tools tools.jsonl [TEMPLATE ...]
+    SIGMA_TOOL_CASES=tools.jsonl swift test --filter ToolRenderingTests
 
 Each TEMPLATE is a `tokenizer_config.json`, a `.jinja` file or a GGUF file; without one, and always before them, come the templates below, which do what
-those of known families do, in our words. `--frozen` writes the few that the tests keep (Tests/Fixtures/chat/cases.jsonl).
+those of known families do, in our words. `--frozen` writes the few that the tests keep (Tests/Fixtures/chat). With `--tools` the
+conversations have functions, calls and results, and templates must write them as Qwen's do.
 """
 
 import argparse
@@ -14,7 +17,7 @@ from pathlib import Path
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-FROZEN = Path(__file__).resolve().parents[2] / "Tests" / "Fixtures" / "chat" / "cases.jsonl"
+FROZEN = Path(__file__).resolve().parents[2] / "Tests" / "Fixtures" / "chat"
 
 CHATML = "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
 HEADER = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
@@ -49,6 +52,31 @@ TEMPLATES = {
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}",
 }
 
+# Qwen's way with functions: their JSON in the system turn, calls behind the text, results in a user's turn, thinking behind the last question.
+DESCRIPTION = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML "
+    "tags:\n<tools>{%- for t in tools %}{{- '\n' }}{{- t | tojson }}{%- endfor %}{{- '\n' }}</tools>\n\nFor each function call, return a json object with function name and "
+    'arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
+HERMES = (
+    "{%- set system = messages[0].content if messages[0].role == 'system' else '' %}{%- if tools %}{{- '<|im_start|>system\n' }}{%- if messages[0].role == 'system' %}"
+    "{{- system + '\n\n' }}{%- endif %}"
+    + DESCRIPTION
+    + "{{- '<|im_end|>\n' }}{%- elif system %}{{- '<|im_start|>system\n' + system + '<|im_end|>\n' }}{%- endif %}"
+    "{%- set ns = namespace(last=messages | length) %}{%- for m in messages %}{%- if m.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}{%- endfor %}"
+    "{%- for m in messages %}{%- if m.role == 'user' %}{{- '<|im_start|>user\n' + m.content + '<|im_end|>\n' }}{%- elif m.role == 'assistant' %}"
+    "{{- '<|im_start|>assistant\n' }}{%- if loop.index0 > ns.last and m.reasoning_content %}{{- '<think>\n' + m.reasoning_content.strip('\n') + '\n</think>\n\n' }}"
+    "{{- m.content.lstrip('\n') }}{%- else %}{{- m.content }}{%- endif %}{%- for c in m.tool_calls or [] %}{%- if m.content or not loop.first %}{{- '\n' }}{%- endif %}"
+    "{{- '<tool_call>\n{\"name\": \"' + c.function.name + '\", \"arguments\": ' }}{{- c.function.arguments if c.function.arguments is string else c.function.arguments | tojson }}"
+    "{{- '}\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- elif m.role == 'tool' %}{%- if messages[loop.index0 - 1].role != 'tool' %}{{- '<|im_start|>user' }}{%- endif %}"
+    "{{- '\n<tool_response>\n' + m.content + '\n</tool_response>' }}{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{- '<|im_end|>\n' }}{%- endif %}"
+    "{%- endif %}{%- endfor %}"
+)
+TOOL_TEMPLATES = {
+    "hermes": HERMES
+    + HEADER.replace("{%- endif %}", "{%- if enable_thinking is defined and not enable_thinking %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}")
+}
+
 BOS = "<BOS>"
 TEXTS = [
     "Hi", "What is 2 + 2?", "  spaces before", "spaces behind  ", "two\nlines", "\nline end first", "line end last\n", "a\tb", "Ünïcödé 日本語 👩‍👩‍👧", "<b>markup</b> & {{ braces }}",
@@ -81,10 +109,56 @@ def conversation(rng: random.Random, thinks: bool) -> list[dict]:
     return [*messages, {"role": "user", "content": rng.choice(TEXTS)}]
 
 
+def environment() -> ImmutableSandboxedEnvironment:
+    """As transformers renders."""
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    made.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+    return made
+
+
+def value(rng: random.Random, depth: int = 0):
+    kind = rng.randrange(9 if depth < 3 else 6)
+    if kind == 6:
+        return [value(rng, depth + 1) for _ in range(rng.randrange(4))]
+    if kind > 6:
+        return {rng.choice(TEXTS)[:20] + str(place): value(rng, depth + 1) for place in range(rng.randrange(4))}
+    return [None, True, rng.choice([0, -7, 2**70, 10**15]), rng.choice([1.0, -0.5, 1e16, 1.5e-7, 123456.789, 1e22]), rng.choice(TEXTS), "\u0001\u007f\u2028/\\"][kind]
+
+
+def tool(rng: random.Random, name: str) -> dict:
+    function = {"name": name}
+    if rng.random() < 0.8:
+        function["description"] = rng.choice(TEXTS)
+    if rng.random() < 0.8:
+        members = {f"p{place}": {"description": rng.choice(TEXTS), "type": rng.choice(["string", "integer"])} for place in range(rng.randrange(4))}
+        function["parameters"] = {"type": "object", "properties": members, "required": list(members)[:1], "title": rng.choice(TEXTS), "examples": [value(rng)]}
+    return {"type": "function", "function": function}
+
+
+def tool_conversation(rng: random.Random) -> list[dict]:
+    messages = conversation(rng, True)
+    for _ in range(rng.randrange(4)):
+        calls = [{"name": rng.choice("fg"), "arguments": json.dumps({"a": value(rng)}, ensure_ascii=rng.random() < 0.5)} for _ in range(rng.randrange(1, 3))]
+        answer = {"role": "assistant", "content": rng.choice(["", *TEXTS]).lstrip("\n"), "tool_calls": [{"type": "function", "function": call} for call in calls]}
+        if rng.random() < 0.6:
+            answer["reasoning_content"] = rng.choice(TEXTS)
+        messages += [answer, *({"role": "tool", "content": rng.choice(TEXTS)} for _ in calls)]
+        if rng.random() < 0.3:
+            messages += [{"role": "assistant", "content": "Done."}, {"role": "user", "content": rng.choice(TEXTS)}]
+    return messages
+
+
+def tool_cases(name: str, template: str, count: int, rng: random.Random):
+    compiled = environment().from_string(template)
+    for _ in range(count):
+        messages, enabled = tool_conversation(rng), rng.random() < 0.5
+        tools = [tool(rng, name) for name in "fgh"[: rng.randrange(1, 4)]]
+        text = compiled.render(messages=messages, tools=tools, add_generation_prompt=True, bos_token="", eos_token="", enable_thinking=enabled)
+        yield {"name": name, "messages": messages, "tools": tools, "thinks": enabled, "text": text}
+
+
 def cases(name: str, template: str, count: int, rng: random.Random):
-    # As transformers renders.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    compiled = environment.from_string(template)
+    compiled = environment().from_string(template)
     thinks = "<think>" in template or "</think>" in template
     for _ in range(count):
         messages, enabled = conversation(rng, thinks), rng.random() < 0.5 or "enable_thinking" not in template
@@ -97,14 +171,16 @@ def main():
     parser.add_argument("output", type=Path, nargs="?")
     parser.add_argument("templates", type=Path, nargs="*")
     parser.add_argument("--frozen", action="store_true")
+    parser.add_argument("--tools", action="store_true", help="conversations with functions")
     parser.add_argument("--count", type=int, default=50, help="conversations for each template")
     arguments = parser.parse_args()
-    templates = {**TEMPLATES, **{path.name: template_of(path) for path in arguments.templates}}
-    output, count = (FROZEN, 4) if arguments.frozen else (arguments.output, arguments.count)
+    known, make, name = (TOOL_TEMPLATES, tool_cases, "tools.jsonl") if arguments.tools else (TEMPLATES, cases, "cases.jsonl")
+    templates = {**known, **{path.name: template_of(path) for path in arguments.templates}}
+    output, count = (FROZEN / name, 12 if arguments.tools else 4) if arguments.frozen else (arguments.output, arguments.count)
     if output is None:
         parser.error("name a file for the cases, or --frozen")
     rng = random.Random(7)
-    lines = [json.dumps(case) for name, template in templates.items() for case in cases(name, template, count, rng)]
+    lines = [json.dumps(case) for name, template in templates.items() for case in make(name, template, count, rng)]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n".join(lines) + "\n")
     print(f"{len(lines)} conversations of {len(templates)} templates")

@@ -6,6 +6,9 @@ extension KVType: ExpressibleByArgument {
     /// Upper and lower case are the same.
     public init?(argument: String) { self.init(rawValue: argument.lowercased()) }
 }
+extension DraftMode: ExpressibleByArgument {
+    public init?(argument: String) { self.init(rawValue: argument.lowercased()) }
+}
 extension SigmaModel.Configuration.Backend: ExpressibleByArgument {
     public init?(argument: String) { self.init(rawValue: argument.lowercased()) }
 }

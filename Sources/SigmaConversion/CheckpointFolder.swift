@@ -30,7 +30,9 @@ struct CheckpointFolder {
 
     static func names(in path: String) throws -> [String] {
         guard let directory = opendir(path) else {
-            throw SigmaError(.inputOutput, "cannot list the folder: \(systemMessage(errno))", path: path)
+            let code = errno
+            throw SigmaError(
+                code == ENOENT ? .noInput : .inputOutput, "cannot list the folder: \(systemMessage(code))", path: path)
         }
         defer { closedir(directory) }
         var names: [String] = []

@@ -10,6 +10,8 @@ public enum Constraint: Sendable, Equatable {
     case regex(String)
     /// One of the texts.
     case choice([String])
+    /// One or more calls of functions.
+    case calls(FunctionCalls)
 
     /// - Throws: `ConstraintError`, as compiling does.
     package func check(limits: ConstraintLimits = ConstraintLimits()) throws(ConstraintError) {
@@ -35,12 +37,27 @@ package struct ConstraintError: Error, Sendable, CustomStringConvertible {
     package let pointer: String
     package let keyword: String
     package let message: String
+    /// Of a constraint on calls: the place of the function whose schema is to blame.
+    package private(set) var function: Int?
+    /// Whether it took too long: on another day it may not.
+    package private(set) var isTime = false
 
     package init(_ reason: Reason, pointer: String = "", keyword: String = "", _ message: String) {
         self.reason = reason
         self.pointer = pointer
         self.keyword = keyword
         self.message = message
+    }
+
+    init(time seconds: Double) {
+        self.init(.limit, "compiling takes over \(seconds) s")
+        isTime = true
+    }
+
+    func with(function: Int) -> ConstraintError {
+        var error = self
+        error.function = function
+        return error
     }
 
     /// The keyword by JSON Pointer, or the schema that has it.

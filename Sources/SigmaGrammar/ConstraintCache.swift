@@ -23,6 +23,11 @@ package final class ConstraintCache: @unchecked Sendable {
                 case .jsonObject: (2, [])
                 case .regex(let expression): (3, [expression])
                 case .choice(let texts): (4, texts)
+                case .calls(let calls):
+                    (
+                        calls.allowsSeveral ? 5 : 6,
+                        calls.functions.flatMap { [$0.name, $0.isStrict ? "strict" : "", $0.parameters ?? ""] }
+                    )
                 }
             texts = parts.map { ByteKey(text: $0) }
         }

@@ -12,6 +12,7 @@ struct ConstraintCompiler {
         case .jsonSchema(let text): try grammar(schema: parse(text))
         case .regex(let expression): try regex(expression)
         case .choice(let texts): try choice(texts)
+        case .calls(let calls): try CallCompiler(compiler: self, calls: calls).grammar()
         }
     }
 
@@ -21,7 +22,7 @@ struct ConstraintCompiler {
         return schema
     }()
 
-    private func parse(_ text: String) throws(ConstraintError) -> JSONValue {
+    func parse(_ text: String) throws(ConstraintError) -> JSONValue {
         try checkSize(text.utf8.count)
         do { return try JSONValue.parse(text, exactNumbers: true) } catch let error as SigmaError {
             throw ConstraintError(.invalid, "the schema is not JSON: \(error)")
@@ -30,16 +31,16 @@ struct ConstraintCompiler {
         }
     }
 
-    private func checkSize(_ bytes: Int) throws(ConstraintError) {
+    func checkSize(_ bytes: Int) throws(ConstraintError) {
         guard bytes <= limits.textBytes else {
             throw ConstraintError(.limit, "a constraint of over \(limits.textBytes) bytes")
         }
     }
 
     private func grammar(schema: JSONValue) throws(ConstraintError) -> Grammar {
-        let document = try SchemaDocument(root: schema)
+        let document = try SchemaDocument(roots: [schema])
         let algebra = ValueAlgebra(document: document, limits: limits)
-        return try GrammarBuilder.grammar(of: algebra.schema(SchemaDocument.rootID), in: algebra)
+        return try GrammarBuilder.grammar(of: algebra.schema(document.rootIDs[0]), in: algebra)
     }
 
     private func regex(_ expression: String) throws(ConstraintError) -> Grammar {

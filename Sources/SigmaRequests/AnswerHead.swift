@@ -13,6 +13,12 @@ package struct AnswerHead: Sendable, Equatable {
         self.model = model
     }
 
+    /// What the ids of an answer's parts have in common.
+    var suffix: Substring { id.drop { $0 != "_" && $0 != "-" }.dropFirst() }
+
+    /// The id of a call, which clients give back with its result.
+    func callID(_ prefix: String, choice: Int = 0, _ index: Int) -> String { "\(prefix)_\(suffix)_\(choice)_\(index)" }
+
     /// One object, head first.
     func object(_ kind: String, _ body: (inout JSONWriter) -> Void) -> String {
         var json = JSONWriter()

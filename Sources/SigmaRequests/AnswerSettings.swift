@@ -18,6 +18,10 @@ package struct AnswerSettings: Sendable, Equatable {
     package var logProbabilityCount: Int?
     /// What the answers, never their thinking, must be; nil: anything.
     package var constraint: BodyConstraint?
+    /// The functions that answers may call; nil: there are none.
+    package var tools: ToolSet?
+    /// What the answer will probably repeat; empty: nobody knows. It changes speed only.
+    package var prediction = ""
 
     /// What the bodies of all endpoints say in the same words.
     init(shared fields: inout FieldReader) throws(RequestError) {

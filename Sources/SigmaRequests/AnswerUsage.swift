@@ -7,6 +7,9 @@ package struct AnswerUsage: Sendable, Equatable {
     package var cachedTokens = 0
     package var completionTokens = 0
     package var reasoningTokens = 0
+    /// Of answers whose text was predicted: guessed tokens that held, and those that did not.
+    package var acceptedPredictionTokens = 0
+    package var rejectedPredictionTokens = 0
 
     package init() {}
 
@@ -18,6 +21,10 @@ package struct AnswerUsage: Sendable, Equatable {
         }
         completionTokens += statistics.generatedTokens
         reasoningTokens += statistics.thinkingTokens
+        if statistics.hasPrediction {
+            acceptedPredictionTokens += statistics.acceptedDraftTokens
+            rejectedPredictionTokens += statistics.draftedTokens - statistics.acceptedDraftTokens
+        }
     }
 
     func write(to json: inout JSONWriter) {
@@ -28,9 +35,8 @@ package struct AnswerUsage: Sendable, Equatable {
             json.object("prompt_tokens_details") { $0.field("cached_tokens", cachedTokens) }
             json.object("completion_tokens_details") { json in
                 json.field("reasoning_tokens", reasoningTokens)
-                // There are no predictions: a body that has one is refused.
-                json.field("accepted_prediction_tokens", 0)
-                json.field("rejected_prediction_tokens", 0)
+                json.field("accepted_prediction_tokens", acceptedPredictionTokens)
+                json.field("rejected_prediction_tokens", rejectedPredictionTokens)
             }
         }
     }

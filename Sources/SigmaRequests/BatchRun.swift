@@ -48,11 +48,13 @@ package final class BatchRun {
     /// - Parameters:
     ///   - model: the name that answers have.
     ///   - mostAnswers: side by side.
-    package init(_ engine: Engine, kvType: KVType, model: String, mostAnswers: Int = 64) {
+    package init(
+        _ engine: Engine, kvType: KVType, model: String, mostAnswers: Int = 64, drafts: DraftMode = .auto
+    ) {
         self.engine = engine
         self.kvType = kvType
         self.model = model
-        context = RequestContext(engine, kvType: kvType)
+        context = RequestContext(engine, kvType: kvType, drafts: drafts)
         names = TokenNames(engine.tokenizer)
         tuner = ConcurrencyTuner(most: mostAnswers)
         engine.favorsThroughput = true

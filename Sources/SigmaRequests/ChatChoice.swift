@@ -12,9 +12,20 @@ package enum ReasoningField: String, Sendable, CaseIterable {
 struct ChatDelta: Equatable {
     var reasoning = ""
     var content = ""
+    /// Pieces of calls behind the content.
+    var calls: [CallPiece] = []
     /// Those whose log-probabilities belong to the content.
     var tokens: [AnswerToken] = []
     var finish: FinishReason?
+}
+
+/// A call in an answer.
+struct AnsweredCall: Equatable {
+    var name: String
+    /// JSON.
+    var arguments = ""
+    /// False where the answer ended within it.
+    var isComplete = false
 }
 
 /// One choice of a chat's answer: what its events add up to.
@@ -27,10 +38,35 @@ struct ChatChoice {
     /// Whether its role was sent.
     var hasBegun = false
     private(set) var whole = ChatDelta()
+    private var begunCalls: [AnsweredCall] = []
+    /// Nil where nothing is called: then all of the answer is text.
+    private var parser: CallParser?
+    /// Those whose text may be the content's or a call's.
+    private var undecided: [AnswerToken] = []
 
-    init(_ field: ReasoningField, wantsLogProbabilities: Bool) {
+    init(_ field: ReasoningField, wantsLogProbabilities: Bool, tools: ToolSet?) {
         self.field = field
         self.wantsLogProbabilities = wantsLogProbabilities
+        parser = tools.flatMap { $0.choice == .none ? nil : CallParser() }
+    }
+
+    /// Those that are complete.
+    var calls: [AnsweredCall] { begunCalls.filter(\.isComplete) }
+
+    /// What the pieces of call `index` add up to so far.
+    func call(_ index: Int) -> AnsweredCall { begunCalls[index] }
+
+    var hasBegunCall: Bool { !begunCalls.isEmpty }
+
+    /// Whether it has text, or nothing else: calls need none before them.
+    var hasMessage: Bool { !whole.content.isEmpty || !whole.tokens.isEmpty || !hasBegunCall }
+
+    /// Whether the text is all that the model wanted to say.
+    var isTextComplete: Bool { whole.finish == .stop || hasBegunCall }
+
+    /// Why it finished, in OpenAI's words.
+    var finishName: String? {
+        whole.finish == .stop && !calls.isEmpty ? "tool_calls" : whole.finish?.protocolName
     }
 
     /// What the event adds.
@@ -40,13 +76,20 @@ struct ChatChoice {
         case .prefill, .promptLogProbabilities: break
         case .token(let token):
             add(token.text, of: token.phase, to: &delta)
-            if wantsLogProbabilities, token.phase == .answer || field == .none { delta.tokens.append(token) }
+            if wantsLogProbabilities, token.phase == .answer || field == .none { give(token, to: &delta) }
         case .closing(_, let text):
             add(text, of: .thinking, to: &delta)
             // The end of thinking is among the tokens that were put in.
             add("", of: .answer, to: &delta)
         case .finished(let statistics, let remainder):
             if let remainder { add(remainder.text, of: remainder.phase, to: &delta) }
+            if let parser {
+                let isCut = statistics.reason != .stop || statistics.stopString != nil
+                let rest = self.parser?.finish(isCut: isCut) ?? ""
+                delta.content += rest
+                if !parser.isInCall, !parser.isUndecided || !rest.isEmpty { delta.tokens += undecided }
+            }
+            undecided = []
             delta.finish = statistics.reason
         }
         return delta
@@ -62,8 +105,19 @@ struct ChatChoice {
         case .answer:
             if field == .none, self.phase == .thinking { delta.content += "</think>" }
             self.phase = .answer
-            delta.content += text
+            guard let (content, calls) = parser?.append(text) else { return delta.content += text }
+            delta.content += content
+            delta.calls += calls
         }
+    }
+
+    /// Calls are no content, so their tokens have no log-probabilities.
+    private mutating func give(_ token: AnswerToken, to delta: inout ChatDelta) {
+        guard let parser else { return delta.tokens.append(token) }
+        undecided.append(token)
+        guard !parser.isUndecided || parser.isInCall else { return }
+        if !parser.isInCall { delta.tokens += undecided }
+        undecided = []
     }
 
     /// Keeps what the event adds, for the whole answer.
@@ -72,5 +126,10 @@ struct ChatChoice {
         whole.content += delta.content
         whole.tokens += delta.tokens
         whole.finish = delta.finish ?? whole.finish
+        for piece in delta.calls {
+            if let name = piece.name { begunCalls.append(AnsweredCall(name: name)) }
+            begunCalls[piece.index].arguments += piece.arguments
+            begunCalls[piece.index].isComplete = piece.isEnd
+        }
     }
 }

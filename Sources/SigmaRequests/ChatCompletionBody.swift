@@ -26,6 +26,9 @@ package struct ChatCompletionBody: Sendable, Equatable {
         for (index, message) in list.enumerated() {
             messages.append(try ChatMessage(message, at: "messages[\(index)]"))
         }
+        if messages.last?.calls.isEmpty == false {
+            throw RequestError.invalid("messages[\(messages.count - 1)].tool_calls", "have no results yet")
+        }
         let continuesLast = messages.last?.role == .assistant
         try fields.allow(
             "continue_final_message", only: .bool(continuesLast),
@@ -34,9 +37,26 @@ package struct ChatCompletionBody: Sendable, Equatable {
         try fields.allow("add_generation_prompt", only: .bool(!continuesLast))
         try ThinkingFields(&fields).apply(to: &settings.options)
         try readLogProbabilities(&fields)
-        try Self.refuseTools(&fields)
+        settings.tools = try ToolFields.chat(&fields)
+        try fields.allow("functions", only: .array([]), otherwise: "is now called tools")
+        try fields.allow(
+            "function_call", only: .string("none"), .string("auto"), otherwise: "is now called tool_choice")
+        try readPrediction(&fields)
         try fields.allow("modalities", only: .array([.string("text")]))
         try fields.finish()
+    }
+
+    private mutating func readPrediction(_ fields: inout FieldReader) throws(RequestError) {
+        guard let value = fields.take("prediction") else { return }
+        var prediction = try FieldReader(value, at: "prediction")
+        guard try prediction.string("type") == "content" else {
+            throw RequestError.unsupported(prediction.path("type"), "must be \"content\"")
+        }
+        guard let content = prediction.take("content") else {
+            throw RequestError.invalid(prediction.path("content"), "is missing")
+        }
+        settings.prediction = try ChatMessage.text(content, at: prediction.path("content"))
+        try prediction.finish()
     }
 
     private mutating func readLogProbabilities(_ fields: inout FieldReader) throws(RequestError) {
@@ -46,14 +66,5 @@ package struct ChatCompletionBody: Sendable, Equatable {
             throw RequestError.invalid("top_logprobs", "needs logprobs, which is not true")
         }
         settings.logProbabilityCount = isOn ? count : nil
-    }
-
-    /// Tools, where there are none.
-    private static func refuseTools(_ fields: inout FieldReader) throws(RequestError) {
-        let message = "tools are not supported yet"
-        for key in ["tools", "functions"] { try fields.allow(key, only: .array([]), otherwise: message) }
-        for key in ["tool_choice", "function_call"] {
-            try fields.allow(key, only: .string("none"), .string("auto"), otherwise: message)
-        }
     }
 }

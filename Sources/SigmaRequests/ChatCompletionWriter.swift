@@ -25,7 +25,7 @@ package struct ChatCompletionWriter: Sendable {
         wantsLogProbabilities = settings.logProbabilityCount != nil
         includesUsage = settings.includesUsage
         choices = Array(
-            repeating: ChatChoice(field, wantsLogProbabilities: wantsLogProbabilities),
+            repeating: ChatChoice(field, wantsLogProbabilities: wantsLogProbabilities, tools: settings.tools),
             count: settings.choicesPerPrompt)
         unfinished = settings.choicesPerPrompt
     }
@@ -60,9 +60,10 @@ package struct ChatCompletionWriter: Sendable {
                             json.field("role", "assistant")
                             json.field("content", whole.content)
                             if !whole.reasoning.isEmpty { json.field(field.rawValue, whole.reasoning) }
+                            writeCalls(choice.calls, choice: index, to: &json)
                         }
                         writeLogProbabilities(whole.tokens, to: &json)
-                        json.field("finish_reason", orNull: whole.finish?.protocolName)
+                        json.field("finish_reason", orNull: choice.finishName)
                     }
                 }
             }
@@ -85,6 +86,7 @@ package struct ChatCompletionWriter: Sendable {
                 })
         }
         let delta = delta(event, choice)
+        choices[choice].append(delta)
         if !delta.reasoning.isEmpty || !delta.content.isEmpty || !delta.tokens.isEmpty {
             chunks.append(
                 chunk(choice, tokens: delta.tokens) { json in
@@ -92,8 +94,11 @@ package struct ChatCompletionWriter: Sendable {
                     if !delta.content.isEmpty || !delta.tokens.isEmpty { json.field("content", delta.content) }
                 })
         }
-        if let reason = delta.finish {
-            chunks.append(chunk(choice, finish: reason) { _ in })
+        for piece in delta.calls where piece.name != nil || !piece.arguments.isEmpty {
+            chunks.append(chunk(choice) { write(piece, choice: choice, to: &$0) })
+        }
+        if delta.finish != nil {
+            chunks.append(chunk(choice, finish: choices[choice].finishName) { _ in })
             if isFinished, includesUsage {
                 chunks.append(
                     head.object(Self.chunkKind) { json in
@@ -105,10 +110,42 @@ package struct ChatCompletionWriter: Sendable {
         return chunks
     }
 
+    private func write(_ piece: CallPiece, choice: Int, to json: inout JSONWriter) {
+        json.array("tool_calls") { json in
+            json.object { json in
+                json.field("index", piece.index)
+                if piece.name != nil {
+                    json.field("id", head.callID("call", choice: choice, piece.index))
+                    json.field("type", "function")
+                }
+                json.object("function") { json in
+                    if let name = piece.name { json.field("name", name) }
+                    json.field("arguments", piece.arguments)
+                }
+            }
+        }
+    }
+
+    private func writeCalls(_ calls: [AnsweredCall], choice: Int, to json: inout JSONWriter) {
+        guard !calls.isEmpty else { return }
+        json.array("tool_calls") { json in
+            for (index, call) in calls.enumerated() {
+                json.object { json in
+                    json.field("id", head.callID("call", choice: choice, index))
+                    json.field("type", "function")
+                    json.object("function") { json in
+                        json.field("name", call.name)
+                        json.field("arguments", call.arguments)
+                    }
+                }
+            }
+        }
+    }
+
     private static let chunkKind = "chat.completion.chunk"
 
     private func chunk(
-        _ choice: Int, tokens: [AnswerToken] = [], finish: FinishReason? = nil, _ delta: (inout JSONWriter) -> Void
+        _ choice: Int, tokens: [AnswerToken] = [], finish: String? = nil, _ delta: (inout JSONWriter) -> Void
     ) -> String {
         head.object(Self.chunkKind) { json in
             json.array("choices") { json in
@@ -116,7 +153,7 @@ package struct ChatCompletionWriter: Sendable {
                     json.field("index", choice)
                     json.object("delta", delta)
                     writeLogProbabilities(tokens, orNull: tokens.isEmpty, to: &json)
-                    json.field("finish_reason", orNull: finish?.protocolName)
+                    json.field("finish_reason", orNull: finish)
                 }
             }
             if includesUsage {

@@ -8,11 +8,14 @@ package struct ChatMessage: Sendable, Equatable {
     package var text: String
     /// The thinking before an assistant's message; empty: none.
     package var reasoning = ""
+    /// The functions that an assistant's message calls.
+    package var calls: [FunctionCall] = []
 
-    init(_ role: Role, _ text: String, reasoning: String = "") {
+    init(_ role: Role, _ text: String, reasoning: String = "", calls: [FunctionCall] = []) {
         self.role = role
         self.text = text
         self.reasoning = reasoning
+        self.calls = calls
     }
 
     init(_ value: JSONValue, at path: String) throws(RequestError) {
@@ -42,19 +45,47 @@ package struct ChatMessage: Sendable, Equatable {
                 }
                 reasoning = text
             }
-            try fields.allow("tool_calls", only: .array([]), otherwise: Self.noTools)
+            calls = try Self.calls(&fields)
             // What clients send back from an earlier answer.
             try fields.allow("annotations", only: .array([]))
-        case .tool: _ = try fields.name("tool_call_id")
+            if fields.take("function_call") != nil {
+                throw RequestError.unsupported(fields.path("function_call"), "is now called tool_calls")
+            }
+        // Results stand in the order in which they come; the model sees no ids.
+        case .tool: fields.ignore("tool_call_id", "name")
         case .system, .developer, .user: break
         }
         try fields.finish()
     }
 
-    private static let noTools = "tool calls are not supported yet"
+    private static func calls(_ message: inout FieldReader) throws(RequestError) -> [FunctionCall] {
+        guard let value = message.take("tool_calls") else { return [] }
+        let path = message.path("tool_calls")
+        guard let list = value.array else {
+            throw RequestError.invalid(path, "expected a list of calls, found \(value.kind)")
+        }
+        var calls: [FunctionCall] = []
+        for (index, value) in list.enumerated() {
+            var call = try FieldReader(value, at: "\(path)[\(index)]")
+            let type = try call.string("type")
+            guard type == nil || type == "function" else {
+                throw RequestError.unsupported(
+                    call.path("type"), "expected function, found \(JSONValue.string(type ?? "").kind)")
+            }
+            call.ignore("id", "index")
+            guard let value = call.take("function") else {
+                throw RequestError.invalid(call.path("function"), "is missing")
+            }
+            try call.finish()
+            var function = try FieldReader(value, at: call.path("function"))
+            calls.append(try FunctionCall(&function))
+            try function.finish()
+        }
+        return calls
+    }
 
     /// A string, or text parts, which stand on lines of their own.
-    private static func text(_ value: JSONValue, at path: String) throws(RequestError) -> String {
+    static func text(_ value: JSONValue, at path: String) throws(RequestError) -> String {
         if let text = value.string { return text }
         guard let parts = value.array else {
             throw RequestError.invalid(path, "expected a string or a list of parts, found \(value.kind)")
@@ -77,5 +108,18 @@ package struct ChatMessage: Sendable, Equatable {
             texts.append(text)
         }
         return texts.joined(separator: "\n")
+    }
+}
+
+extension FunctionCall {
+    /// - Parameter fields: `name` and `arguments`, a string of JSON.
+    init(_ fields: inout FieldReader) throws(RequestError) {
+        guard let name = try fields.name("name") else {
+            throw RequestError.invalid(fields.path("name"), "is missing")
+        }
+        guard let arguments = try fields.string("arguments") else {
+            throw RequestError.invalid(fields.path("arguments"), "is missing")
+        }
+        self.init(name: name, arguments: arguments.isEmpty ? "{}" : arguments)
     }
 }

@@ -19,19 +19,24 @@ package struct MessagesBody: Sendable, Equatable {
         settings.options.thinks = false
         try ThinkingFields(&fields).apply(to: &settings.options)
         try Self.readOutput(&fields, &settings)
+        settings.tools = try ToolFields.messages(&fields)
+        try fields.allow("mcp_servers", only: .array([]))
+        try Self.readManagement(&fields)
 
         let system = try fields.take("system").map { value throws(RequestError) in try Self.system(value) } ?? ""
-        guard let list = fields.take("messages") else { throw RequestError.invalid("messages", "is missing") }
+        guard let list = fields.takeExactly("messages") else { throw RequestError.invalid("messages", "is missing") }
         guard let list = list.array, !list.isEmpty else {
             throw RequestError.invalid("messages", "expected a list of at least one message, found \(list.kind)")
         }
         var messages = system.isEmpty ? [] : [ChatMessage(.system, system)]
         for (index, message) in list.enumerated() {
-            messages.append(try Self.message(message, at: "messages[\(index)]"))
+            messages += try MessagesInput.messages(message, at: "messages[\(index)]")
+        }
+        if messages.last?.calls.isEmpty == false {
+            throw RequestError.invalid("messages[\(list.count - 1)]", "ends with calls that have no results yet")
         }
         chat = ChatCompletionBody(settings, messages)
 
-        try Self.refuseTools(&fields)
         fields.ignore("cache_control", "diagnostics", "inference_geo", "speed")
         try fields.finish()
     }
@@ -65,22 +70,12 @@ package struct MessagesBody: Sendable, Equatable {
         try output.finish()
     }
 
-    private static func refuseTools(_ fields: inout FieldReader) throws(RequestError) {
-        let message = "tools are not supported yet"
-        for key in ["tools", "mcp_servers"] { try fields.allow(key, only: .array([]), otherwise: message) }
-        if let value = fields.take("tool_choice") {
-            var choice = try FieldReader(value, at: "tool_choice")
-            let type = try choice.string("type")
-            guard type == "auto" || type == "none" else { throw RequestError.unsupported("tool_choice", message) }
-            choice.ignore("disable_parallel_tool_use")
-            try choice.finish()
-        }
-        // It can only take things out of the conversation, and nothing needs to be.
-        if let value = fields.take("context_management") {
-            var management = try FieldReader(value, at: "context_management")
-            management.ignore("edits")
-            try management.finish()
-        }
+    /// It can only take things out of the conversation, and nothing needs to be.
+    private static func readManagement(_ fields: inout FieldReader) throws(RequestError) {
+        guard let value = fields.take("context_management") else { return }
+        var management = try FieldReader(value, at: "context_management")
+        management.ignore("edits")
+        try management.finish()
     }
 
     /// What some clients put before their instructions. It differs in every request, so no two would have a prefix in common.
@@ -88,77 +83,6 @@ package struct MessagesBody: Sendable, Equatable {
 
     private static func system(_ value: JSONValue) throws(RequestError) -> String {
         if let text = value.string { return text }
-        let texts = try blocks(value, at: "system") { kind throws(RequestError) in
-            guard kind.type == "text" else { throw kind.refusal }
-        }
-        return texts.text.drop { $0.hasPrefix(billingHeader) }.joined(separator: "\n")
-    }
-
-    private static func message(_ value: JSONValue, at path: String) throws(RequestError) -> ChatMessage {
-        var fields = try FieldReader(value, at: path)
-        let roles: [ChatMessage.Role] = [.user, .assistant, .system]
-        guard let word = try fields.string("role") else {
-            throw RequestError.invalid(fields.path("role"), "is missing")
-        }
-        guard let role = roles.first(where: { $0.rawValue == word }) else {
-            throw RequestError.invalid(
-                fields.path("role"), "expected user, assistant or system, found \(JSONValue.string(word).kind)")
-        }
-        guard let content = fields.take("content") else {
-            throw RequestError.invalid(fields.path("content"), "is missing")
-        }
-        try fields.finish()
-        if let text = content.string { return ChatMessage(role, text) }
-        let parts = try blocks(content, at: fields.path("content")) { kind throws(RequestError) in
-            let isThinking = kind.type == "thinking" || kind.type == "redacted_thinking"
-            guard kind.type == "text" || (isThinking && role == .assistant) else { throw kind.refusal }
-        }
-        return ChatMessage(
-            role, parts.text.joined(separator: "\n"), reasoning: parts.thinking.joined(separator: "\n"))
-    }
-
-    /// What a content block says that it is.
-    private struct BlockKind {
-        var type: String
-        var path: String
-
-        var refusal: RequestError {
-            switch type {
-            case "tool_use", "tool_result": .unsupported(path, "tools are not supported yet")
-            default: .unsupported(path, "the model reads text only, and this block is \(JSONValue.string(type).kind)")
-            }
-        }
-    }
-
-    /// - Parameter check: throws for kinds of blocks that may not stand there.
-    private static func blocks(
-        _ value: JSONValue, at path: String, _ check: (BlockKind) throws(RequestError) -> Void
-    ) throws(RequestError) -> (text: [String], thinking: [String]) {
-        guard let blocks = value.array else {
-            throw RequestError.invalid(path, "expected a string or a list of blocks, found \(value.kind)")
-        }
-        var texts: [String] = []
-        var thinking: [String] = []
-        for (index, block) in blocks.enumerated() {
-            var fields = try FieldReader(block, at: "\(path)[\(index)]")
-            guard let type = try fields.string("type") else {
-                throw RequestError.invalid(fields.path("type"), "is missing")
-            }
-            try check(BlockKind(type: type, path: "\(path)[\(index)]"))
-            switch type {
-            case "text", "thinking":
-                guard let text = try fields.string(type) else {
-                    throw RequestError.invalid(fields.path(type), "is missing")
-                }
-                if type == "text" { texts.append(text) } else { thinking.append(text) }
-                // Prefixes are kept without being told to.
-                fields.ignore("cache_control", "citations", "signature")
-            default:
-                // Thinking that only its author can read.
-                fields.ignore("data")
-            }
-            try fields.finish()
-        }
-        return (texts, thinking)
+        return try MessagesInput.texts(value, at: "system").drop { $0.hasPrefix(billingHeader) }.joined(separator: "\n")
     }
 }

@@ -9,6 +9,7 @@ package struct RequestContext: Sendable {
     package var positionLimit: Int
     /// Compiles what answers must be.
     package var constraints: AnswerConstraints
+    package var drafts = DraftMode.auto
 
     package init(
         tokenizer: Tokenizer?, chatFormat: ChatFormat?, vocabularySize: Int, positionLimit: Int,
@@ -21,15 +22,22 @@ package struct RequestContext: Sendable {
         self.constraints = constraints
     }
 
-    package init(_ engine: Engine, kvType: KVType) {
+    package init(_ engine: Engine, kvType: KVType, drafts: DraftMode = .auto) {
         self.init(
             tokenizer: engine.tokenizer, chatFormat: engine.chatFormat, vocabularySize: engine.vocabularySize,
             positionLimit: engine.positionLimit(kvType: kvType), constraints: engine.constraints)
+        self.drafts = drafts
     }
 
     /// What the answers must be, compiled on this thread: a new constraint may take a second.
-    private func constraint(of settings: AnswerSettings) throws(RequestError) -> TokenConstraint? {
-        guard let wanted = settings.constraint else { return nil }
+    ///
+    /// - Parameter knowsCalls: whether there are calls in the conversation, whatever may be called now.
+    private func constraint(of settings: AnswerSettings, knowsCalls: Bool) throws(RequestError) -> TokenConstraint? {
+        if let tools = settings.tools, tools.choice != .none { return try constraint(of: tools, settings.constraint) }
+        guard let wanted = settings.constraint else {
+            guard settings.tools != nil || knowsCalls else { return nil }
+            do { return try constraints.withoutCalls() } catch { throw Self.cannotConstrain("tools") }
+        }
         do {
             return try constraints.compiled(wanted.constraint)
         } catch {
@@ -37,12 +45,30 @@ package struct RequestContext: Sendable {
                 throw RequestError(status: 500, "the constraint could not be compiled", param: wanted.param)
             }
             guard error.kind == .usage else { throw Self.cannotConstrain(wanted.param) }
-            let place = error.item.map { "\($0): " } ?? ""
-            throw RequestError(
-                status: 400, SigmaError.printable("\(wanted.param): \(place)\(error.message)"),
-                code: "invalid_constraint",
-                param: wanted.param)
+            throw Self.cannotCompile(wanted.param, error.item, error.message)
         }
+    }
+
+    /// - Parameter format: what else the body says that answers must be.
+    private func constraint(of tools: ToolSet, _ format: BodyConstraint?) throws(RequestError) -> TokenConstraint {
+        if let format, tools.choice == .auto {
+            throw RequestError.unsupported(
+                format.param,
+                "an answer that may be text or calls cannot be constrained; choose none or required as tool_choice")
+        }
+        do {
+            return try constraints.compiled(tools.calls, reach: tools.choice == .auto ? .calls : .wholeAnswer)
+        } catch {
+            guard let error = error as? ConstraintError else { throw Self.cannotConstrain("tools") }
+            let callable = tools.callable
+            throw Self.cannotCompile(error.function.map { callable[$0].param } ?? "tools", error.place, error.message)
+        }
+    }
+
+    private static func cannotCompile(_ param: String, _ place: String?, _ message: String) -> RequestError {
+        let place = place.map { "\($0): " } ?? ""
+        return RequestError(
+            status: 400, SigmaError.printable("\(param): \(place)\(message)"), code: "invalid_constraint", param: param)
     }
 
     private static func cannotConstrain(_ param: String) -> RequestError {
@@ -57,7 +83,7 @@ package struct RequestContext: Sendable {
     ///   - scoresPrompt: whether log-probabilities, where they are asked for, are also the prompt's.
     ///   - param: the field that the prompt is from.
     fileprivate func requests(
-        for prompt: Prompt, _ settings: AnswerSettings, scoresPrompt: Bool, param: String
+        for prompt: Prompt, _ settings: AnswerSettings, scoresPrompt: Bool, knowsCalls: Bool = false, param: String
     ) throws(RequestError) -> [GenerationRequest] {
         let count = prompt.tokens.count
         guard count > 0 else { throw RequestError.invalid(param, "is empty, so there is nothing to continue") }
@@ -68,17 +94,21 @@ package struct RequestContext: Sendable {
         guard count + (generates ? 1 : 0) <= positionLimit else {
             throw RequestError.overflow(promptTokens: count, contextLength: positionLimit, param: param)
         }
-        let constraint = try constraint(of: settings)
+        let constraint = try constraint(of: settings, knowsCalls: knowsCalls)
         // Where nobody chose a seed, each prompt's is random: a number that readers which hold doubles get exactly.
         let seed = settings.options.seed ?? UInt64.random(in: 0..<1 << 53)
+        let prediction = tokenizer?.encode(settings.prediction, recognizingSpecials: false) ?? []
         return (0..<settings.choicesPerPrompt).map { choice in
             var options = settings.options
             options.seed = seed &+ UInt64(choice)
-            return GenerationRequest(
+            options.drafts = drafts
+            var request = GenerationRequest(
                 tokens: prompt.tokens, start: prompt.start, options: options,
                 logProbabilityCount: generates || scoresPrompt ? settings.logProbabilityCount : nil,
                 scoresPrompt: scoresPrompt && settings.logProbabilityCount != nil,
                 sharing: PrefixSharing(salt: settings.cacheSalt), constraint: constraint)
+            request.prediction = prediction
+            return request
         }
     }
 
@@ -113,22 +143,24 @@ extension ChatCompletionBody {
         guard let format = context.chatFormat else {
             throw RequestContext.cannotRead(param, lacks: "chat format")
         }
-        let (system, turns) = try conversation()
+        let (system, turns) = conversation()
         let prompt: Prompt
         do {
             prompt = try Prompt(
-                turns: turns, system: system, thinks: settings.options.thinks,
+                turns: turns, system: system, tools: settings.tools?.functions.map(\.promptJSON) ?? [],
+                thinks: settings.options.thinks,
                 keepsThinking: settings.options.keepsThinking, continuesLast: turns.last?.role == .assistant,
                 format: format, tokenizer: tokenizer)
         } catch {
             throw (error as? SigmaError).map { RequestError($0) }
                 ?? RequestError(status: 500, "the conversation could not be read")
         }
-        return try context.requests(for: prompt, settings, scoresPrompt: false, param: param)
+        let knowsCalls = messages.contains { $0.role == .tool || !$0.calls.isEmpty }
+        return try context.requests(for: prompt, settings, scoresPrompt: false, knowsCalls: knowsCalls, param: param)
     }
 
     /// The message that a conversation begins with may be its instructions; later ones are turns.
-    private func conversation() throws(RequestError) -> (system: String, turns: [Turn]) {
+    private func conversation() -> (system: String, turns: [Turn]) {
         var system = ""
         var turns: [Turn] = []
         for (index, message) in messages.enumerated() {
@@ -136,9 +168,11 @@ extension ChatCompletionBody {
             case .system, .developer:
                 if index == 0 { system = message.text } else { turns.append(Turn(.system, message.text)) }
             case .user: turns.append(Turn(.user, message.text))
-            case .assistant: turns.append(Turn(.assistant, message.text, reasoning: message.reasoning))
-            case .tool:
-                throw RequestError.unsupported("messages[\(index)].role", "the results of tools are not supported yet")
+            case .assistant:
+                var turn = Turn(.assistant, message.text, reasoning: message.reasoning)
+                turn.calls = message.calls
+                turns.append(turn)
+            case .tool: turns.append(Turn(.tool, message.text))
             }
         }
         return (system, turns)

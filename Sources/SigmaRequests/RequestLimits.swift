@@ -9,6 +9,9 @@ package enum RequestLimits {
     package static let stopStrings = 16
     /// UTF-8 bytes of a stop string.
     package static let stopStringBytes = 1024
+    package static let tools = 512
+    /// Characters of a function's name.
+    package static let functionNameCharacters = 128
     package static let biases = 1024
     /// Likeliest tokens at a position.
     package static let topLogProbabilities = 1024

@@ -6,10 +6,9 @@ struct ResponseObject {
     let body: ResponsesBody
     let names: TokenNames
 
-    /// What the ids of an answer's parts have in common.
-    private var suffix: Substring { head.id.drop { $0 != "_" } }
-    var reasoningID: String { "rs\(suffix)" }
-    var messageID: String { "msg\(suffix)" }
+    var reasoningID: String { "rs_\(head.suffix)" }
+    var messageID: String { "msg_\(head.suffix)" }
+    func callItemID(_ index: Int) -> String { head.callID("fc", index) }
 
     func status(of answer: ChatDelta) -> String {
         switch answer.finish {
@@ -29,10 +28,12 @@ struct ResponseObject {
     }
 
     /// One that has ended.
-    func write(_ answer: ChatDelta, _ usage: AnswerUsage, to json: inout JSONWriter) {
+    func write(_ choice: ChatChoice, _ usage: AnswerUsage, to json: inout JSONWriter) {
+        let answer = choice.whole
         write(status: status(of: answer), usage: usage, to: &json) { json in
             if !answer.reasoning.isEmpty { json.object { writeReasoning(answer.reasoning, to: &$0) } }
-            json.object { writeMessage(answer, to: &$0) }
+            if choice.hasMessage { json.object { writeMessage(choice, to: &$0) } }
+            for (index, call) in choice.calls.enumerated() { json.object { writeCall(index, call, to: &$0) } }
         }
     }
 
@@ -79,8 +80,7 @@ struct ResponseObject {
             json.key("format")
             json.json(body.format?.text ?? #"{"type":"text"}"#)
         }
-        json.field("tool_choice", "auto")
-        json.array("tools") { _ in }
+        writeTools(to: &json)
         json.field("top_logprobs", body.chat.settings.logProbabilityCount ?? 0)
         json.field("top_p", options.topP)
         json.field("truncation", "disabled")
@@ -89,6 +89,32 @@ struct ResponseObject {
         json.field("user", orNull: nil)
         json.key("metadata")
         json.value(body.metadata ?? .object(JSONObject()))
+    }
+
+    private func writeTools(to json: inout JSONWriter) {
+        let tools = body.chat.settings.tools
+        switch tools?.choice {
+        case .named(let name):
+            json.object("tool_choice") { json in
+                json.field("type", "function")
+                json.field("name", name)
+            }
+        case .required: json.field("tool_choice", "required")
+        case ToolSet.Choice.none?: json.field("tool_choice", "none")
+        case .auto, nil: json.field("tool_choice", "auto")
+        }
+        json.array("tools") { json in
+            for function in tools?.functions ?? [] {
+                json.object { json in
+                    json.field("type", "function")
+                    json.field("name", function.name)
+                    json.field("description", orNull: function.description)
+                    json.key("parameters")
+                    if let parameters = function.parameters { json.value(parameters) } else { json.null() }
+                    json.field("strict", function.isStrict)
+                }
+            }
+        }
     }
 
     private func write(_ usage: AnswerUsage, to json: inout JSONWriter) {
@@ -118,15 +144,25 @@ struct ResponseObject {
         json.field("text", text)
     }
 
-    /// - Parameter answer: nil: it has only begun.
-    func writeMessage(_ answer: ChatDelta?, to json: inout JSONWriter) {
+    /// - Parameter choice: nil: it has only begun.
+    func writeMessage(_ choice: ChatChoice?, to json: inout JSONWriter) {
         json.field("id", messageID)
         json.field("type", "message")
         json.field("role", "assistant")
         json.array("content") { json in
-            if let answer { json.object { writeTextPart(answer, to: &$0) } }
+            if let choice { json.object { writeTextPart(choice.whole, to: &$0) } }
         }
-        json.field("status", answer.map { status(of: $0) } ?? "in_progress")
+        json.field("status", choice.map { $0.isTextComplete ? "completed" : "incomplete" } ?? "in_progress")
+    }
+
+    /// - Parameter call: without its arguments, it has only begun.
+    func writeCall(_ index: Int, _ call: AnsweredCall, to json: inout JSONWriter) {
+        json.field("id", callItemID(index))
+        json.field("type", "function_call")
+        json.field("call_id", head.callID("call", index))
+        json.field("name", call.name)
+        json.field("arguments", call.arguments)
+        json.field("status", call.isComplete ? "completed" : "in_progress")
     }
 
     func writeTextPart(_ answer: ChatDelta, to json: inout JSONWriter) {

@@ -46,7 +46,7 @@ package struct ResponsesBody: Sendable, Equatable {
         let system = instructions.flatMap { $0.isEmpty ? nil : [ChatMessage(.system, $0)] } ?? []
         chat = ChatCompletionBody(settings, system + (try ResponsesInput.messages(input)))
 
-        try Self.readTools(&fields)
+        chat.settings.tools = try ToolFields.responses(&fields)
         allowsParallelTools = try fields.bool("parallel_tool_calls") ?? true
         fields.ignore(
             "user", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "client_metadata",
@@ -89,24 +89,5 @@ package struct ResponsesBody: Sendable, Equatable {
             throw RequestError.invalid("top_logprobs", "needs message.output_text.logprobs in include")
         }
         settings.logProbabilityCount = isOn ? count : nil
-    }
-
-    /// Functions would change the answer. Tools that only OpenAI's servers have are skipped: agents always list them.
-    private static func readTools(_ fields: inout FieldReader) throws(RequestError) {
-        if let value = fields.take("tools") {
-            guard let tools = value.array else {
-                throw RequestError.invalid("tools", "expected a list of tools, found \(value.kind)")
-            }
-            for (index, tool) in tools.enumerated() {
-                guard let type = tool["type"]?.string else {
-                    throw RequestError.invalid("tools[\(index)].type", "is missing")
-                }
-                if type == "function" {
-                    throw RequestError.unsupported("tools[\(index)]", "functions are not supported yet")
-                }
-            }
-        }
-        try fields.allow(
-            "tool_choice", only: .string("none"), .string("auto"), otherwise: "functions are not supported yet")
     }
 }

@@ -20,14 +20,37 @@ enum ResponsesInput {
                 messages.append(message)
                 reasoning = ""
             case "reasoning": reasoning = try Self.reasoning(&fields)
-            case "function_call", "function_call_output":
-                throw RequestError.unsupported("input[\(index)]", "functions are not supported yet")
+            case "function_call":
+                fields.ignore("id", "call_id", "status", "namespace")
+                let call = try FunctionCall(&fields)
+                try fields.finish()
+                // Calls that follow each other, or a message, are one answer's.
+                if let last = messages.last, last.role == .assistant, reasoning.isEmpty {
+                    messages[messages.count - 1].calls.append(call)
+                } else {
+                    messages.append(ChatMessage(.assistant, "", reasoning: reasoning, calls: [call]))
+                }
+                reasoning = ""
+            case "function_call_output":
+                fields.ignore("id", "call_id", "status")
+                guard let output = fields.take("output") else {
+                    throw RequestError.invalid(fields.path("output"), "is missing")
+                }
+                try fields.finish()
+                messages.append(
+                    ChatMessage(.tool, try text(output, ["input_text", "output_text"], at: fields.path("output"))))
+                reasoning = ""
             case let type:
                 throw RequestError.unsupported(
-                    "input[\(index)]", "expected a message or reasoning, found \(JSONValue.string(type).kind)")
+                    "input[\(index)]",
+                    "expected a message, reasoning, a function_call or its output, found \(JSONValue.string(type).kind)"
+                )
             }
         }
         guard !messages.isEmpty else { throw RequestError.invalid("input", "expected at least one message") }
+        guard messages.last?.calls.isEmpty != false else {
+            throw RequestError.invalid("input[\(items.count - 1)]", "has no output yet")
+        }
         return messages
     }
 

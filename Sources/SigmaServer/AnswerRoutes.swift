@@ -58,7 +58,8 @@ struct AnswerRoutes: Sendable {
             return (body.chat.settings, try body.resolve(in: host.context))
         }
         return try await answer(
-            settings, requests, host, context, writer: MessagesWriter(head("msg", host, separator: "_"), requests[0]))
+            settings, requests, host, context,
+            writer: MessagesWriter(head("msg", host, separator: "_"), settings, requests[0]))
     }
 
     /// How many tokens a request to `/v1/messages` would have as its prompt.

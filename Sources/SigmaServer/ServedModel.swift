@@ -19,7 +19,7 @@ struct ModelHost: Sendable {
     init(_ engine: Engine, _ configuration: ServerConfiguration) {
         self.engine = engine
         kvType = configuration.kvType
-        context = RequestContext(engine, kvType: configuration.kvType)
+        context = RequestContext(engine, kvType: configuration.kvType, drafts: configuration.drafts)
         let file = engine.modelPath.split(separator: "/").last.map(String.init) ?? ""
         let own = engine.model.name
         name = configuration.alias ?? (own.isEmpty ? file : own)

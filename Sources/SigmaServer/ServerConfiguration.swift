@@ -14,6 +14,7 @@ package struct ServerConfiguration: Sendable {
     package var origins: [String] = []
     package var reasoningField = ReasoningField.reasoningContent
     package var kvType = KVType.f16
+    package var drafts = DraftMode.auto
     /// Answers that are made side by side, where memory has room for them.
     package var parallel = 16
     /// Requests that may wait, and tokens of their prompts.

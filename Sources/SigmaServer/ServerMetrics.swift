@@ -61,6 +61,8 @@ final class ServerMetrics: Sendable {
         count("sigma_prefix_cache_evictions", "Prefixes that were evicted.", prefixes.evictions)
         count("sigma_engine_steps", "Steps of the engine.", engine.steps)
         count("sigma_engine_rows", "Tokens that went through it.", engine.rows)
+        count("sigma_draft_tokens", "Guessed tokens that steps computed.", engine.draftedTokens)
+        count("sigma_draft_tokens_accepted", "Guessed tokens that held.", engine.acceptedDraftTokens)
         set("sigma_engine_work", "Pieces of work in it.", Double(engine.work))
         set("sigma_engine_stalled_seconds", "Seconds without progress.", host.engine.gauge.stalledSeconds)
         count("sigma_expert_requests", "Experts that layers asked for.", engine.experts.requests)

@@ -102,12 +102,18 @@ struct AnswerArguments: ParsableArguments {
         help: ArgumentHelp("End the answer before this text. May be repeated.", valueName: "text"))
     var stop: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Guess the next tokens from the text so far and verify several in one step: auto (where measured costs say that it pays), on or off. It changes speed only.",
+            valueName: "mode"))
+    var drafts: DraftMode = .auto
+
     /// - Throws: `SigmaError` (`.usage`) naming the first value that makes no sense.
     func options() throws -> GenerationOptions {
         let options = GenerationOptions(
             temperature: temperature, topK: topK, topP: topP, minP: minP, seed: seed, thinks: think,
             thinkingBudget: thinkingBudget, maximumTokens: maxTokens ?? 4096, closingPhrase: closingPhrase,
-            stopStrings: stop)
+            stopStrings: stop, drafts: drafts)
         try options.check()
         guard !stop.contains("") else { throw usageError("--stop needs a text that is not empty") }
         return options

@@ -104,6 +104,8 @@ final class JSONLines: Presenter {
         json.field("prompt_tokens_per_second", statistics.promptTokensPerSecond, decimals: 3)
         json.field("generation_time", statistics.generationTime, decimals: 6)
         json.field("generation_steps", statistics.generationSteps)
+        json.field("drafted_tokens", statistics.draftedTokens)
+        json.field("accepted_draft_tokens", statistics.acceptedDraftTokens)
         json.field("generation_tokens_per_second", statistics.generationTokensPerSecond, decimals: 3)
         json.field("generation_bytes", statistics.generationBytes)
         json.field("generation_gigabytes_per_second", statistics.generationGigabytesPerSecond, decimals: 3)

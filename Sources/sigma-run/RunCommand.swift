@@ -32,6 +32,7 @@ struct RunCommand: ParsableCommand {
               sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
               sigma-run --json-schema person.schema.json --prompt "Who wrote Dubliners?"
               sigma-run --choice yes --choice no --prompt "Is 91 a prime number?"
+              sigma-run --drafts on --stats --prompt "Repeat: 12 24 36 48 60 72 84 96"
               sigma-run --json --logprobs 5 --seed 7 --prompt "Name a colour."
               sigma-run --batch questions.jsonl --output answers.jsonl
               sigma-run --json --max-tokens 0 --logprobs 1 --tokens 1,2,3
@@ -119,7 +120,10 @@ struct RunCommand: ParsableCommand {
         try engine.compute.check()
         Interrupt.install(secondEndsProcess: true)
         let engine = try engine.load()
-        try BatchCommand(input: file, output: batch.output, engine: engine, kvType: self.engine.compute.kvType).run()
+        try BatchCommand(
+            input: file, output: batch.output, engine: engine, kvType: self.engine.compute.kvType,
+            drafts: answer.drafts
+        ).run()
     }
 
     private func converse(on device: TerminalDevice, _ options: GenerationOptions) throws {

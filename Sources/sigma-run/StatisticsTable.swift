@@ -17,9 +17,16 @@ func statisticsTable(_ statistics: Statistics, engine: Engine, kvType: KVType) -
     rows.append(
         (
             "memory read", JSONWriter.fixed(statistics.generationGigabytesPerSecond, decimals: 2) + " GB/s",
-            statistics.generationSteps > 0
-                ? ByteSize.text(statistics.generationBytes / statistics.generationSteps) + " per token" : ""
+            statistics.steppedTokens > 0
+                ? ByteSize.text(statistics.generationBytes / statistics.steppedTokens) + " per token" : ""
         ))
+    if statistics.draftedTokens > 0 {
+        rows.append(
+            (
+                "drafts", "\(statistics.acceptedDraftTokens) tokens",
+                "held, of \(statistics.draftedTokens), in \(statistics.generationSteps) steps"
+            ))
+    }
     rows.append(("output head", statistics.engine.head.rawValue, headText(statistics.engine)))
     let report = engine.backend.report
     rows += expertRows(statistics, report, engine.configuration, kvType)

@@ -54,6 +54,12 @@ struct ServerArguments: ParsableArguments {
             valueName: "size"))
     var prefixCache: ByteSize?
 
+    @Option(
+        help: ArgumentHelp(
+            "Guess next tokens from the text so far, and verify several in one step: auto (where measured costs say that it pays), on or off. It changes speed only.",
+            valueName: "mode"))
+    var drafts: DraftMode = .auto
+
     @Option(help: ArgumentHelp("What is logged: trace, debug, info, notice, warning, error.", valueName: "level"))
     var logLevel: Logger.Level = .info
 
@@ -77,6 +83,7 @@ struct ServerArguments: ParsableArguments {
         configuration.origins = corsOrigin
         configuration.reasoningField = reasoningField
         configuration.kvType = kvType
+        configuration.drafts = drafts
         configuration.parallel = parallel
         configuration.queuedRequests = queue
         configuration.drainSeconds = drainTimeout

@@ -30,6 +30,43 @@ import Testing
         #expect(!run.output.isEmpty)
     }
 
+    /// Real tokens on random weights: text goes in and comes out, and constraints hold.
+    @Test func aTokenizerOfAFolder() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().path
+        let path = Scratch.path("real-tokens.gguf")
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let arguments = [
+            "--synthetic", "sigma-moe-tiny", path, "--layers", "1", "--type", "q4_0", "--output-type", "q4_0",
+        ]
+        let result = try Subprocess.run(
+            "sigma-convert", arguments + ["--tokenizer", root + "/Models/demo/checkpoint"])
+        #expect(result.code == 0, "\(result.errors)")
+        let file = try ModelFile(path: path)
+        let (found, wanted) = (
+            try file.tokenizerDefinition(), try ModelFile(path: TestModels.demo).tokenizerDefinition()
+        )
+        let tokenizer = try Tokenizer(try #require(found))
+        let text = "What is 347 + 586? Héllo"
+        let ids = tokenizer.encode(text, recognizingSpecials: false)
+        #expect(ids == (try Tokenizer(try #require(wanted)).encode(text, recognizingSpecials: false)))
+        #expect(
+            tokenizer.decode(ids, specials: .named).elementsEqual(text.utf8)
+                && file.configuration.vocabularySize == 200_064)
+        let run = try Subprocess.run(
+            "sigma-run",
+            ["--model", path, "--raw", "--prompt", text, "--max-tokens", "40", "--regex", "[a-c]{3}-[0-9]{2}"])
+        #expect(run.code == 0, "\(run.errors)")
+        #expect(run.text.trimmingCharacters(in: .newlines).firstMatch(of: /^[a-c]{3}-[0-9]{2}$/) != nil, "\(run.text)")
+        // A folder without a tokenizer is refused, and nothing is written.
+        try FileManager.default.removeItem(atPath: path)
+        for folder in [Scratch.folder + "/nowhere", root + "/docs"] {
+            let refused = try Subprocess.run("sigma-convert", arguments + ["--tokenizer", folder])
+            #expect([65, 66].contains(refused.code), "\(refused.errors)")
+            #expect(!FileManager.default.fileExists(atPath: path))
+        }
+    }
+
     /// SIGINT may be ignored by whoever runs the tests; the command then ignores it too.
     @Test(arguments: [SIGTERM, SIGHUP]) func interruptedInTheMiddle(_ signal: Int32) throws {
         let folder = Scratch.path("interrupted")
@@ -65,6 +102,7 @@ import Testing
         ["--layers", "2", "in", "out.gguf"],
         ["--seed", "2", "in", "out.gguf"],
         ["--predictability", "0.7", "in", "out.gguf"],
+        ["--tokenizer", "folder", "in", "out.gguf"],
     ])
     func wrongUsage(_ arguments: [String]) throws {
         let result = try Subprocess.run("sigma-convert", arguments)

@@ -37,6 +37,15 @@ import Testing
         ["--prompt", "a", "--raw", "--system", "b"],
         ["-", "--system-file", "-"],
         ["--no-such-option"],
+        ["--prompt", "a", "--regex", "a", "--choice", "b"],
+        ["--prompt", "a", "--json-schema", "{}", "--regex", "a"],
+        ["--prompt", "a", "--json-schema", "true", "--choice", "b"],
+        ["--prompt", "a", "--json-schema", "{"],
+        ["--prompt", "a", "--json-schema", "{\"type\":7}"],
+        ["--prompt", "a", "--json-schema", "false"],
+        ["--prompt", "a", "--regex", "("],
+        ["--prompt", "a", "--regex", "(?<=a)b"],
+        ["--prompt", "a", "--regex", "a\\b"],
     ]
 
     @Test(arguments: wrong) func wrongUsage(arguments: [String]) throws {
@@ -55,6 +64,29 @@ import Testing
             #expect(result.code == 64)
             expectShort(result.errors, word)
         }
+    }
+
+    /// A constraint that cannot be honoured is named by its option or file, and a schema's place in it.
+    @Test func constraintsThatCannotBeHonoured() throws {
+        let schema = #"{"properties":{"a":{"type":"array","uniqueItems":true}}}"#
+        let file = try Scratch.file("schema.json", schema)
+        let notSchema = try Scratch.file("number.json", "7")
+        for (arguments, code, words) in [
+            (["--json-schema", schema], 64, ["--json-schema", "#/properties/a/uniqueItems"]),
+            (["--json-schema", file], 64, [file, "#/properties/a/uniqueItems"]),
+            (["--json-schema", notSchema], 64, [notSchema]),
+            (["--json-schema", Scratch.path("missing.json")], 66, ["missing.json"]),
+            (["--regex", "a("], 64, ["--regex"]),
+            (["--regex", "a", "--choice", "b"], 64, ["--json-schema, --regex and --choice"]),
+        ] as [([String], Int32, [String])] {
+            let result = try Subprocess.run("sigma-run", ["--prompt", "a", "--model", TestModels.demo] + arguments)
+            #expect(result.code == code && result.output.isEmpty, "\(result.errors)")
+            for word in words { expectShort(result.errors, word) }
+        }
+        // A model without tokenizer has nothing to constrain.
+        let bare = try Subprocess.run("sigma-run", ["--tokens", "1", "--choice", "a", "--model", TestModels.bare])
+        #expect(bare.code == 65)
+        expectShort(bare.errors, "no tokenizer")
     }
 
     @Test func argumentsThatAreNotUTF8() throws {

@@ -14,11 +14,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 from check_page import check_page
 from check_streams import check_streams
+from check_tools import check_agents, check_anthropic_tools, check_openai_tools
 from serving import ROOT, serving
 
 QUESTION = [{"role": "user", "content": "What is 347 + 586?"}]
@@ -159,7 +161,7 @@ def check_anthropic(server):
     assert count.input_tokens == whole.usage.input_tokens + whole.usage.cache_read_input_tokens
     image = [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}]}]
     for change, error in [({"model": "claude-9"}, anthropic.NotFoundError), ({"messages": image}, anthropic.BadRequestError),
-                          ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, anthropic.BadRequestError)]:
+                          ({"tools": [{"name": "f g", "input_schema": {"type": "object"}}]}, anthropic.BadRequestError)]:
         refusal = expect(error, lambda: client.messages.create(**{"messages": QUESTION, **ask, **change}))
         assert refusal.body["type"] == "error" and refusal.body["error"]["message"], refusal.body
 
@@ -170,6 +172,21 @@ def check_anthropic(server):
 
     asyncio.run(asynchronous())
     return f"{version('anthropic')}: messages, thinking and counts, whole and streamed, sync and async"
+
+
+def check_tools(server):
+    def post(path, body):
+        request = urllib.request.Request(server.url + path, json.dumps(body).encode(), {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from None
+
+    check_openai_tools(server.url)
+    check_anthropic_tools(server.url)
+    check_agents(post)
+    return f"functions: {version('openai')} and {version('anthropic')} with their helpers, whole and streamed; turns of agents"
 
 
 def check_litellm(server):
@@ -297,7 +314,7 @@ def check_lm_eval(server):
 
 
 CLIENTS = {
-    "openai": check_openai, "openai-responses": check_openai_responses, "anthropic": check_anthropic, "litellm": check_litellm,
+    "openai": check_openai, "openai-responses": check_openai_responses, "anthropic": check_anthropic, "tools": check_tools, "litellm": check_litellm,
     "langchain": check_langchain, "llm": check_llm, "lm-eval": check_lm_eval, "schemathesis": check_schemathesis,
     "streams": check_all_streams, "page": check_the_page, "prometheus": check_prometheus,
 }

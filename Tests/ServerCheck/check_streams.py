@@ -20,6 +20,28 @@ def question(source):
     return source.choice([f"What is {a} + {b}?", f"Is {a} more than {b}? 🙂", f"{a} é \u2028 {b}", f"How many are {a} and {b}?\n\"Why\"?"])
 
 
+SCHEMA = {"type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 99}, "note": {"type": "string", "maxLength": 4}},
+          "required": ["sum"], "additionalProperties": False}
+
+
+def random_tools(protocol, source):
+    """Functions, and which of them may or must be called."""
+    choice = source.choice(["auto", "required", "none", "named"])
+    functions = [{"name": "add", "description": "Adds.", "parameters": SCHEMA}, {"name": "now", "parameters": {"type": "object", "maxProperties": 0}}]
+    match protocol:
+        case "chat":
+            named = {"type": "function", "function": {"name": "add"}}
+            tools = [{"type": "function", "function": function} for function in functions]
+        case "responses":
+            named = {"type": "function", "name": "add"}
+            tools = [{"type": "web_search"}, *({"type": "function", "strict": True, **function} for function in functions)]
+        case "messages":
+            words = {"auto": {"type": "auto"}, "required": {"type": "any", "disable_parallel_tool_use": True}, "none": {"type": "none"}}
+            return {"tools": [{"input_schema": function.pop("parameters"), **function} for function in functions],
+                    "tool_choice": words.get(choice, {"type": "tool", "name": "add"})}
+    return {"tools": tools, "tool_choice": named if choice == "named" else choice, "parallel_tool_calls": source.random() < 0.3}
+
+
 def random_request(protocol, source):
     """A body with a seed, so that the same answer comes twice."""
     body = {"seed": source.randrange(1 << 31), "temperature": source.choice([0, 0.6, 1.2]), "top_p": source.choice([0.5, 0.95, 1])}
@@ -50,6 +72,7 @@ def random_request(protocol, source):
             if thinks: body["thinking"] = {"type": "enabled", "budget_tokens": budget}
             if system: body["system"] = [{"type": "text", "text": system}]
             if stops: body["stop_sequences"] = stops
+    if protocol != "completion" and source.random() < 0.4: body |= random_tools(protocol, source)
     return body
 
 
@@ -97,12 +120,20 @@ def joined_chunks(events, whole):
             add(total, choice | {"index": choice["index"]})
     for index, choice in choices.items():
         choice["index"] = index
+        calls = {}
+        for piece in choice.get("message", {}).pop("tool_calls", []):
+            if "id" in piece: calls[piece["index"]] = {"type": piece["type"], "function": piece["function"]}
+            else: calls[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
+        kept = len(whole["choices"][index].get("message", {}).get("tool_calls", []))
+        # A call within which the answer ends is in the stream only.
+        assert list(calls) == list(range(len(calls))) and len(calls) <= kept + (choice["finish_reason"] != "tool_calls"), calls
+        if kept: choice["message"]["tool_calls"] = [calls[place] for place in range(kept)]
     return {**whole, "choices": [choices[index] for index in sorted(choices)], "usage": usage}
 
 
 def joined_response(events):
     """From the deltas alone, checked against what the events of ends say."""
-    output, number = {}, 0
+    output, number, ended = {}, 0, set()
     for name, data in events:
         event = json.loads(data)
         assert event["type"] == name and event["sequence_number"] == number, (name, event)
@@ -116,17 +147,20 @@ def joined_response(events):
                 if "logprobs" in event: part["logprobs"] = part["logprobs"] + event["logprobs"]
             case "response.output_text.done" | "response.reasoning_text.done":
                 assert event["text"] == output[event["output_index"]]["content"][event["content_index"]]["text"]
+            case "response.function_call_arguments.delta": output[event["output_index"]]["arguments"] += event["delta"]
+            case "response.function_call_arguments.done": assert event["arguments"] == output[event["output_index"]]["arguments"]
             case "response.output_item.done":
+                ended.add(event["output_index"])
                 output[event["output_index"]]["status"] = event["item"]["status"]
                 assert output[event["output_index"]] == event["item"], (output, event)
     assert name in ("response.completed", "response.incomplete"), name
     response = event["response"]
-    assert response["output"] == [output[index] for index in sorted(output)]
+    assert response["output"] == [output[index] for index in sorted(ended)] and len(output) <= len(ended) + (response["status"] == "incomplete")
     return response
 
 
-def joined_message(events):
-    message = None
+def joined_message(events, whole):
+    message, json_text = None, ""
     for name, data in events:
         event = json.loads(data)
         assert event["type"] == name
@@ -137,9 +171,16 @@ def joined_message(events):
                 message["content"].append(event["content_block"])
             case "content_block_delta":
                 _, (key, text) = event["delta"].items()
-                message["content"][event["index"]][key] += text
+                if key == "partial_json": json_text += text
+                else: message["content"][event["index"]][key] += text
+            case "content_block_stop" if json_text:
+                # A call within which the answer ends is in the stream only.
+                if event["index"] < len(whole["content"]): message["content"][event["index"]]["input"] = json.loads(json_text)
+                json_text = ""
             case "message_delta": message |= event["delta"] | {"usage": event["usage"]}
     assert name == "message_stop", (name, data)
+    assert len(message["content"]) <= len(whole["content"]) + (message["stop_reason"] != "tool_use")
+    message["content"] = message["content"][:len(whole["content"])]
     return message
 
 
@@ -155,7 +196,10 @@ def without_chance(answer):
     # Where there is no token a whole answer has empty lists, and a stream no chunk.
     answer["choices"] = [{**choice, "logprobs": choice["logprobs"] if any((choice["logprobs"] or {}).values()) else None}
                          for choice in answer.get("choices", [])]
-    answer["output"] = [{key: value for key, value in item.items() if key != "id"} for item in answer.get("output", [])]
+    for choice in answer["choices"]:
+        for call in choice.get("message", {}).get("tool_calls", []): call.pop("id", None)
+    for parts in ("output", "content"):
+        answer[parts] = [{key: value for key, value in item.items() if key not in ("id", "call_id")} for item in answer.get(parts, [])]
     return answer
 
 
@@ -168,7 +212,7 @@ async def compare(port, protocol, body):
     events = await stream(port, path, streamed)
     match protocol:
         case "responses": joined = joined_response(events)
-        case "messages": joined = joined_message(events)
+        case "messages": joined = joined_message(events, whole)
         case _: joined = joined_chunks(events, whole)
     assert without_chance(joined) == without_chance(whole), (body, whole, joined)
 

@@ -47,6 +47,19 @@ import Testing
         #expect(body.messages.map(\.reasoning) == ["", "", "", "d", "", "g"])
     }
 
+    @Test func aPredictionIsATextOrItsParts() throws {
+        #expect(try ChatCompletionBody.asking().settings.prediction == "")
+        #expect(try ChatCompletionBody.asking(#""prediction":null"#).settings.prediction == "")
+        #expect(
+            try ChatCompletionBody.asking(#""prediction":{"type":"content","content":"let a = 1\n"}"#).settings
+                .prediction
+                == "let a = 1\n")
+        #expect(
+            try ChatCompletionBody.asking(
+                #""prediction":{"type":"content","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#
+            ).settings.prediction == "a\nb")
+    }
+
     /// Members, and whether the model thinks and for how long.
     static let thinking: [(String, Bool, Int)] = [
         (#""chat_template_kwargs":{"enable_thinking":false}"#, false, 32768),
@@ -126,9 +139,13 @@ import Testing
         (#""guided_grammar":"x""#, "guided_grammar"),
         (#""structured_outputs":{"grammar":"x"}"#, "structured_outputs.grammar"),
         (#""structured_outputs":{"json":{},"regex":"a"}"#, "structured_outputs.regex"),
-        (#""tools":[{"type":"function"}]"#, "tools"), (#""tool_choice":"required""#, "tool_choice"),
+        (#""tool_choice":"required""#, "tool_choice"), (#""function_call":{"name":"f"}"#, "function_call"),
         (#""functions":[{}]"#, "functions"), (#""modalities":["text","audio"]"#, "modalities"),
-        (#""prediction":{"type":"content"}"#, "prediction"), (#""echo":true"#, "echo"), (#""nonsense":0"#, "nonsense"),
+        (#""prediction":{"type":"content"}"#, "prediction.content"), (#""prediction":"a""#, "prediction"),
+        (#""prediction":{"content":"a"}"#, "prediction.type"),
+        (#""prediction":{"type":"content","content":[{"type":"image_url"}]}"#, "prediction.content[0]"),
+        (#""prediction":{"type":"content","content":"a","x":1}"#, "prediction.x"), (#""echo":true"#, "echo"),
+        (#""nonsense":0"#, "nonsense"),
         (#""verbosity":"low""#, "verbosity"), (#""continue_final_message":true"#, "continue_final_message"),
     ]
 
@@ -159,7 +176,11 @@ import Testing
             "messages[0].content[0].cache_control"
         ),
         (#"[{"role":"user","content":"a","name":"Ann"}]"#, "messages[0].name"),
-        (#"[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]"#, "messages[0].tool_calls"),
+        (#"[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]"#, "messages[0].tool_calls[0].function"),
+        (
+            #"[{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}]"#,
+            "messages[0].tool_calls"
+        ),
         (#"[{"role":"assistant","reasoning":"a","reasoning_content":"b"}]"#, "messages[0].reasoning"),
     ]
 

@@ -65,6 +65,32 @@ import Testing
         #expect(raw.tokens == (try engine.rawPrompt("What is")).tokens && raw.start == .answer)
     }
 
+    /// A prediction is a source of drafts: the same answer, and the usage says how many of its tokens held.
+    @Test func aPredictedChat() throws {
+        let plain = try chat(Self.question + #","enable_thinking":false}"#)
+        let content = try #require(plain["choices"]?.array?[0]["message"]?["content"]?.string)
+        var prediction = JSONWriter()
+        prediction.value(content)
+        let body =
+            Self.question
+            + #","enable_thinking":false,"prediction":{"type":"content","content":\#(prediction.text)}}"#
+        var drafting = context
+        drafting.drafts = .on
+        let request = try ChatCompletionBody(text: body).resolve(in: drafting)[0]
+        #expect(request.options.drafts == .on)
+        #expect(request.prediction == engine.tokenizer?.encode(content, recognizingSpecials: false))
+        var writer = ChatCompletionWriter(
+            AnswerHead(id: "c", created: 1, model: "demo"), try ChatCompletionBody(text: body).settings,
+            TokenNames(context.tokenizer))
+        for event in try events(request) { writer.take(event, choice: 0) }
+        let predicted = try JSONValue.parse(writer.answer())
+        #expect(predicted["choices"] == plain["choices"])
+        let details = predicted["usage"]?["completion_tokens_details"]
+        let accepted = try #require(details?["accepted_prediction_tokens"]?.integer)
+        #expect(accepted > 5 && details?["rejected_prediction_tokens"]?.integer != nil)
+        #expect(plain["usage"]?["completion_tokens_details"]?["accepted_prediction_tokens"]?.integer == 0)
+    }
+
     @Test func aChat() throws {
         let answer = try chat(Self.question + "}")
         let message = answer["choices"]?.array?[0]["message"]

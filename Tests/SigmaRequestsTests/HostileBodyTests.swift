@@ -11,6 +11,9 @@ import Testing
         #"{"prompt":["a","He llo"],"n":3,"stop":"x","frequency_penalty":0.5,"min_p":0.1,"top_p":0.9,"cache_salt":"s"}"#,
         #"{"input":[{"role":"user","content":[{"type":"input_text","text":"Hi"}]},{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"a"}]},{"role":"assistant","content":"b"}],"instructions":"s","max_output_tokens":4,"include":["message.output_text.logprobs"],"top_logprobs":2,"reasoning":{"effort":"low"},"metadata":{"a":"b"},"tools":[{"type":"web_search"}]}"#,
         #"{"max_tokens":4,"system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"thinking","thinking":"b","signature":"x"},{"type":"text","text":"c"}]}],"thinking":{"type":"enabled","budget_tokens":9},"stop_sequences":["x"],"top_k":5,"stream":true}"#,
+        #"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"r"}],"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{"a":{"type":"integer","maximum":9}},"required":["a"]},"strict":true}},{"type":"function","function":{"name":"g"}}],"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false}"#,
+        ##"{"input":[{"role":"user","content":"a"},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"r"}],"tools":[{"type":"function","name":"f","parameters":{"type":"object","$defs":{"x":{"$ref":"#/$defs/x"}}},"strict":false}],"tool_choice":"required"}"##,
+        #"{"max_tokens":4,"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{"a":1.5}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"r","is_error":true}]}],"tools":[{"name":"f","input_schema":{"type":"object","additionalProperties":false}}],"tool_choice":{"type":"tool","name":"f","disable_parallel_tool_use":true}}"#,
         #"{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"prompt":"x","max_tokens":2}}"#,
         #"{"custom_id":"b","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":"x"}]}}"#,
     ]
@@ -88,16 +91,16 @@ import Testing
             bytes.withUnsafeBytes { bytes in
                 do {
                     switch count % seeds.count {
-                    case 0, 1:
+                    case 0, 1, 6:
                         let body = try ChatCompletionBody(bytes: bytes)
                         try check(try body.resolve(in: context), body.settings, context)
                     case 2, 3:
                         let body = try CompletionBody(bytes: bytes)
                         try check(try body.resolve(in: context), body.settings, context)
-                    case 4:
+                    case 4, 7:
                         let body = try ResponsesBody(bytes: bytes)
                         try check(try body.resolve(in: context), body.chat.settings, context)
-                    case 5:
+                    case 5, 8:
                         let body = try MessagesBody(bytes: bytes)
                         try check(try body.resolve(in: context), body.chat.settings, context)
                     default:

@@ -49,7 +49,8 @@ import Testing
     /// Members that are refused, and the field that is blamed.
     static let refused: [(String, String)] = [
         (#""max_tokens":-1"#, "max_tokens"), (#""stop_sequences":[""]"#, "stop_sequences"), (#""stop":["a"]"#, "stop"),
-        (#""tools":[{"name":"f","input_schema":{}}]"#, "tools"), (#""tool_choice":{"type":"any"}"#, "tool_choice"),
+        (#""tool_choice":{"type":"any"}"#, "tool_choice"),
+        (#""tools":[{"type":"bash_20250124","name":"bash"}]"#, "tools[0].type"),
         (#""mcp_servers":[{"url":"x"}]"#, "mcp_servers"), (#""container":"c""#, "container"),
         (#""thinking":{"type":"much"}"#, "thinking.type"), (#""n":2"#, "n"),
         (#""output_config":{"format":{"type":"json_schema"}}"#, "output_config.format.schema"),
@@ -70,9 +71,15 @@ import Testing
         (#"[{"role":"user"}]"#, "messages[0].content"),
         (#"[{"role":"user","content":"a","name":"b"}]"#, "messages[0].name"),
         (#"[{"role":"user","content":[{"type":"image","source":{}}]}]"#, "messages[0].content[0]"),
-        (#"[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a"}]}]"#, "messages[0].content[0]"),
+        (#"[{"role":"assistant","content":[{"type":"tool_result","tool_use_id":"a"}]}]"#, "messages[0].content[0]"),
+        (#"[{"role":"user","content":[{"type":"tool_use","id":"a","name":"f"}]}]"#, "messages[0].content[0]"),
+        (
+            #"[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[{"type":"image","source":{}}]}]}]"#,
+            "messages[0].content[0].content[0]"
+        ),
         (#"[{"role":"user","content":[{"type":"thinking","thinking":"a"}]}]"#, "messages[0].content[0]"),
-        (#"[{"role":"assistant","content":[{"type":"tool_use","id":"a"}]}]"#, "messages[0].content[0]"),
+        (#"[{"role":"assistant","content":[{"type":"tool_use","id":"a"}]}]"#, "messages[0].content[0].name"),
+        (#"[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]}]"#, "messages[0]"),
     ]
 
     @Test(arguments: refusedMessages.indices) func refusedMessagesByName(_ index: Int) throws {

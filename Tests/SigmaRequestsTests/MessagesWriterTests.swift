@@ -3,9 +3,9 @@ import SigmaRequests
 import Testing
 
 @Suite struct MessagesWriterTests {
-    private func writer(promptTokens: Int = 5) -> MessagesWriter {
+    private func writer(promptTokens: Int = 5) throws -> MessagesWriter {
         MessagesWriter(
-            AnswerHead(id: "msg_1", created: 7, model: "m"),
+            AnswerHead(id: "msg_1", created: 7, model: "m"), try MessagesBody.asking().chat.settings,
             GenerationRequest(
                 tokens: Array(repeating: 1, count: promptTokens), start: .answer, options: GenerationOptions()))
     }
@@ -14,13 +14,13 @@ import Testing
         #"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"a","signature":"unsigned"},{"type":"text","text":"He!"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":3,"cache_creation_input_tokens":0,"cache_read_input_tokens":2,"output_tokens":3}}"#
 
     @Test func aWholeAnswer() throws {
-        var writer = writer()
+        var writer = try writer()
         for event in ChatWriterTests.events { writer.take(event) }
         #expect(writer.isFinished && writer.answer() == Self.message)
     }
 
     @Test func aStream() throws {
-        var writer = writer()
+        var writer = try writer()
         let events = writer.opening() + ChatWriterTests.events.flatMap { writer.events(for: $0) }
         for event in events { #expect(try JSONValue.parse(event.data)["type"]?.string == event.name) }
         func block(_ index: Int, _ members: String) -> String {
@@ -50,7 +50,7 @@ import Testing
             (Statistics.ended(.stop), "end_turn", nil), (atStopString, "stop_sequence", "\n"),
             (.ended(.length), "max_tokens", nil), (.ended(.context), "max_tokens", nil),
         ] as [(Statistics, String, String?)] {
-            var writer = writer()
+            var writer = try writer()
             writer.take(.finished(statistics, remainder: nil))
             let message = try JSONValue.parse(writer.answer())
             #expect(message["stop_reason"]?.string == reason && message["stop_sequence"]?.string == stop)
@@ -62,8 +62,8 @@ import Testing
         for seed in 0..<200 as Range<UInt64> {
             var source = RandomEvents(seed: seed, logProbabilityCount: nil)
             let events = source.events(thinks: Bool.random(using: &source.random))
-            var whole = writer(promptTokens: 99)
-            var stream = writer(promptTokens: 99)
+            var whole = try writer(promptTokens: 99)
+            var stream = try writer(promptTokens: 99)
             for event in events { whole.take(event) }
             let data = try (stream.opening() + events.flatMap { stream.events(for: $0) }).map {
                 try JSONValue.parse($0.data)

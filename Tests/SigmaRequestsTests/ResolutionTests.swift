@@ -71,12 +71,6 @@ import Testing
         #expect(try thinks.resolve(in: Vocabulary.context(opensThinking: true))[0].start == .answer)
     }
 
-    @Test func toolTurnsAreRefused() throws {
-        let body = try chat(#"[{"role":"user","content":"A"},{"role":"tool","tool_call_id":"t","content":"B"}]"#)
-        let error = try #require(refusal { _ = try body.resolve(in: Vocabulary.context()) })
-        #expect(error.param == "messages[1].role" && error.status == 400)
-    }
-
     @Test func seedsOfChoices() throws {
         let context = try Vocabulary.context()
         let given = try ChatCompletionBody.asking(#""n":3,"seed":-2"#).resolve(in: context)

@@ -50,7 +50,7 @@ import Testing
         (#""input":"a","conversation":"c""#, "conversation"), (#""input":"a","background":true"#, "background"),
         (#""input":"a","truncation":"auto""#, "truncation"), (#""input":"a","max_tokens":5"#, "max_tokens"),
         (#""input":"a","max_output_tokens":-1"#, "max_output_tokens"), (#""input":"a","n":2"#, "n"),
-        (#""input":"a","tools":[{"type":"web_search"},{"type":"function","name":"f"}]"#, "tools[1]"),
+        (#""input":"a","tools":[{"type":"web_search"},{"type":"function"}]"#, "tools[1].name"),
         (#""input":"a","tools":[{}]"#, "tools[0].type"), (#""input":"a","tool_choice":"required""#, "tool_choice"),
         (#""input":"a","text":{"format":{"type":"xml"}}"#, "text.format.type"),
         (#""input":"a","metadata":7"#, "metadata"), (#""input":"a","include":"x""#, "include"),
@@ -60,7 +60,8 @@ import Testing
         (#""input":[{"role":"tool","content":"a"}]"#, "input[0].role"),
         (#""input":[{"role":"user"}]"#, "input[0].content"),
         (#""input":[{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}]"#, "input[0]"),
-        (#""input":[{"type":"function_call_output","call_id":"c","output":"a"}]"#, "input[0]"),
+        (#""input":[{"type":"function_call","call_id":"c","name":"f"}]"#, "input[0].arguments"),
+        (#""input":[{"type":"function_call_output","call_id":"c"}]"#, "input[0].output"),
         (#""input":[{"type":"item_reference","id":"x"}]"#, "input[0]"),
         (#""input":[{"type":"reasoning","summary":[]}]"#, "input"),
         (

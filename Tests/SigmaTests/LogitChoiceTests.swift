@@ -92,6 +92,7 @@ import Testing
                 let all = logits.withUnsafeBufferPointer {
                     samplers.0.sample(.all($0), mask: mask, additions: additions)
                 }
+                samplers.0.advance(by: 1)
                 #expect(all == expected)
                 guard case .largest(let count) = wish else { continue }
                 fromFew += 1
@@ -99,6 +100,7 @@ import Testing
                 let chosen = few.withUnsafeBufferPointer {
                     samplers.1.sample(.largest($0), mask: mask, additions: additions)
                 }
+                samplers.1.advance(by: 1)
                 #expect(chosen == expected, "\(count) of \(size), \(options), \(additions)")
             }
         }

@@ -20,7 +20,7 @@ import Testing
         let session = model.makeSession(options: GenerationOptions(temperature: 0), routing: monitor)
         let first = try #require(try await Answer(session, "What is 12 + 35?").statistics)
         // The token that ends the answer is never computed.
-        let computed = first.promptTokens + first.generationSteps
+        let computed = first.promptTokens + first.steppedTokens
         #expect(monitor.report.tokens == computed)
         let tokens = seen.tokens.withLock { $0 }
         #expect(tokens.map(\.position) == Array(0..<computed))
@@ -42,7 +42,7 @@ import Testing
         #expect(second.reusedPromptTokens > 0)
         #expect(
             monitor.report.tokens
-                == computed + second.promptTokens - second.reusedPromptTokens + second.generationSteps)
+                == computed + second.promptTokens - second.reusedPromptTokens + second.steppedTokens)
         monitor.reset()
         #expect(monitor.report.tokens == 0 && monitor.report.cache.accesses == 0)
     }

@@ -8,7 +8,8 @@ import Testing
         var sampler = Sampler(options: options, seed: seed)
         let mask = mask ?? TokenMask(all: logits.count)
         return (0..<draws).map { _ in
-            logits.withUnsafeBufferPointer { sampler.sample(.all($0), mask: mask, additions: LogitAdditions()) }
+            defer { sampler.advance(by: 1) }
+            return logits.withUnsafeBufferPointer { sampler.sample(.all($0), mask: mask, additions: LogitAdditions()) }
         }
     }
 

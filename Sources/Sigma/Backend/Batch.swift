@@ -9,6 +9,8 @@ package final class Batch {
         package let count: Int
         /// Position of the first token: the sequence's length before the step.
         package let position: Int
+        /// Of its rows, the last so many may turn out not to stay.
+        package let drafts: Int
         /// Of its rows, the first so many become part of the sequence when the step ends: the others were drafts that did not hold.
         package fileprivate(set) var kept: Int
 
@@ -27,12 +29,23 @@ package final class Batch {
         segments.removeAll(keepingCapacity: true)
     }
 
+    /// Whether rows may turn out not to stay.
+    package var hasDrafts: Bool { segments.contains { $0.drafts > 0 } }
+
+    /// The kept rows, a bit for each: of a batch of at most 64.
+    package var keptRows: RowSet {
+        segments.reduce(into: RowSet()) { set, segment in
+            for row in segment.firstRow..<segment.firstRow + segment.kept { set.insert(row) }
+        }
+    }
+
     /// Appends tokens to follow what `sequence` holds. A sequence appears at most once in a batch.
-    package func append(_ newTokens: ArraySlice<Int32>, to sequence: SequenceState) {
+    /// - Parameter drafts: so many of them, the last ones, are guesses. A batch with guesses has at most 64 rows.
+    package func append(_ newTokens: ArraySlice<Int32>, to sequence: SequenceState, drafts: Int = 0) {
         segments.append(
             Segment(
                 sequence: sequence, firstRow: tokens.count, count: newTokens.count, position: sequence.length,
-                kept: newTokens.count))
+                drafts: drafts, kept: newTokens.count))
         tokens.append(contentsOf: newTokens)
     }
 

@@ -7,8 +7,9 @@ struct FeedForwardWave {
     var isFirst = false
     var isLast = false
     var failure: (any Error)?
-    /// The experts that rows chose, in ascending order.
+    /// The experts that rows chose, in ascending order; in a step with drafts also the rows of each.
     var chosen: [Expert] = []
+    var rows: [RowSet] = []
 }
 
 /// A layer whose experts are not all in memory: they are computed in waves, each when its records are there, while others are read. One operation
@@ -28,11 +29,14 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
     }
 
     func beginStep() {
-        cache.beginStep(rows: context.rowCount)
+        cache.beginStep(rows: context.rowCount, hasDrafts: context.batch.hasDrafts)
         prefetcher.beginStep(rows: context.rowCount)
     }
 
-    func endStep() { prefetcher.endStep() }
+    func endStep() {
+        prefetcher.endStep()
+        if context.batch.hasDrafts { cache.endDrafts(kept: context.batch.keptRows) }
+    }
 
     /// - Throws: `SigmaError` as `ExpertCache.take` and `confirm`.
     func compute(layer index: Int) throws {
@@ -79,10 +83,13 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
     /// waited for yet.
     private func requestExperts(_ plan: FeedForwardPlan, _ layer: CPULayer) {
         wave.chosen.removeAll(keepingCapacity: true)
+        wave.rows.removeAll(keepingCapacity: true)
+        let hasDrafts = context.batch.hasDrafts
         for expert in 0..<layer.experts!.count where plan.isChosen(expert) {
             wave.chosen.append(Expert(expert))
+            if hasDrafts { wave.rows.append(plan.rows(of: expert)) }
         }
-        cache.request(wave.chosen, layer: feedForward.layerIndex)
+        cache.request(wave.chosen, of: wave.rows, layer: feedForward.layerIndex)
         prefetcher.prefetch(after: feedForward.layerIndex, chosen: wave.chosen)
         wave.isFirst = true
         if let mlp = layer.alwaysOn { context.stepBytes += mlp.gate.byteCount + mlp.up.byteCount + mlp.down.byteCount }

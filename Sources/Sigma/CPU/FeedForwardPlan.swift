@@ -45,6 +45,13 @@ struct FeedForwardPlan {
     /// Whether some row chose the expert; after `sort`.
     func isChosen(_ expert: Int) -> Bool { offsets[expert + 1] > offsets[expert] }
 
+    /// The rows that chose the expert; after `sort`.
+    func rows(of expert: Int) -> RowSet {
+        var rows = RowSet()
+        for slot in offsets[expert]..<offsets[expert + 1] { rows.insert(Int(slotRows[Int(slot)])) }
+        return rows
+    }
+
     mutating func removeGroups() {
         groupCount = 0
         gateItems = 0

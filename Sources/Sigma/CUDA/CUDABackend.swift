@@ -272,7 +272,8 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         attempt { if isBusy { try settle() } }
         if let failure { throw fail(failure) }
         do {
-            let expertBytes = try experts.end { layer in chosen(layer: layer) }
+            let kept = (batch?.segments ?? []).map { $0.firstRow..<$0.firstRow + $0.kept }
+            let expertBytes = try experts.end(kept: kept) { layer in chosen(layer: layer) }
             stepBytes += denseStepBytes() + expertBytes
         } catch {
             throw fail(error)

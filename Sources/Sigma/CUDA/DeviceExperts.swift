@@ -213,29 +213,44 @@ final class DeviceExperts {
         offsets[record] - offsets[places.record(layer: layer, expert: Expert(0))]
     }
 
-    /// Takes note of what a completed step used, and has what was missing come into slots.
+    /// Takes note of what a completed step's kept rows used, and has what was missing come into slots.
     ///
-    /// - Parameter chosen: of each layer, the experts of all rows.
+    /// - Parameters:
+    ///   - kept: rows that stay, in ascending order. The others read experts and leave no trace but bytes.
+    ///   - chosen: of each layer, the experts of all rows.
     /// - Returns: bytes that the step read of different records.
     @discardableResult
-    func end(chosen: (_ layer: Int) -> UnsafeBufferPointer<Int32>) throws(CUDAStatus) -> Int {
+    func end(kept: [Range<Int>], chosen: (_ layer: Int) -> UnsafeBufferPointer<Int32>) throws(CUDAStatus) -> Int {
         var bytes = 0
         var missed: [Record] = []
         for layer in mixtureLayers {
+            let choices = places.choices[layer]
+            for rows in kept {
+                for expert in chosen(layer)[(rows.lowerBound * choices)..<(rows.upperBound * choices)] {
+                    let record = places.record(layer: layer, expert: Expert(Int(expert)))
+                    guard !isUsed[record] else { continue }
+                    isUsed[record] = true
+                    bytes += recordBytes[layer]
+                    counts.requests += 1
+                    if isResident || slotOfRecord[record] != nil {
+                        counts.hits += 1
+                        if !isStaged {
+                            policy?.remove(record)
+                            policy?.add(record, after: .hit)
+                        }
+                    } else if !isStaged {
+                        missed.append(record)
+                    }
+                }
+            }
             for expert in chosen(layer) {
                 let record = places.record(layer: layer, expert: Expert(Int(expert)))
                 guard !isUsed[record] else { continue }
                 isUsed[record] = true
                 bytes += recordBytes[layer]
-                counts.requests += 1
-                if isResident || slotOfRecord[record] != nil {
-                    counts.hits += 1
-                    if !isStaged {
-                        policy?.remove(record)
-                        policy?.add(record, after: .hit)
-                    }
-                } else if !isStaged {
-                    missed.append(record)
+                if !isResident, !isStaged, slotOfRecord[record] == nil {
+                    counts.bytesRead += places.places[record]?.byteCount ?? 0
+                    counts.reads += 1
                 }
             }
             for expert in chosen(layer) {

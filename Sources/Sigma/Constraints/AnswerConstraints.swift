@@ -43,6 +43,20 @@ package final class AnswerConstraints: @unchecked Sendable {
         }
     }
 
+    /// Calls of functions, compiled on the calling thread.
+    ///
+    /// - Parameter reach: whether the answer is calls and nothing else, or text that calls may follow.
+    /// - Throws: `ConstraintError`; `SigmaError(.damaged)` for a model without tokenizer.
+    package func compiled(_ calls: FunctionCalls, reach: TokenConstraint.Reach) throws -> TokenConstraint {
+        let prepared = try prepare()
+        return TokenConstraint(try prepared.cache.compiled(.calls(calls)), prepared.tokens, reach: reach)
+    }
+
+    /// Text in which no call begins.
+    ///
+    /// - Throws: `SigmaError(.damaged)` for a model without tokenizer.
+    package func withoutCalls() throws -> TokenConstraint { TokenConstraint(withoutCalls: try prepare().tokens) }
+
     /// The same on a thread of its own, one constraint after the other: `body` is called once, on that thread, or on the caller's where there is no
     /// thread.
     package func compile(

@@ -1,7 +1,8 @@
 /// Where one answer stands under its constraint, its thinking included: which tokens may come next.
 ///
 /// Thinking is free, but for its end: a token that completes `</think>` may come only if the constraint takes what follows the tag in it, and the
-/// answer may not end before it has begun. Behind the tag a few line ends may come, which are no part of the answer.
+/// answer may not end before it has begun. Behind the tag a few line ends may come, which are no part of the answer. Text that calls may follow is
+/// free in the same way: a token that completes `<tool_call>` may come only if a call can go on with what follows the tag in it.
 package struct AnswerGuide {
     /// Where the text begins.
     package enum Start { case undetermined, thinking, answer }
@@ -13,6 +14,8 @@ package struct AnswerGuide {
         case thinking(matched: Int)
         /// Behind the tag, and so many line ends.
         case separators(Int)
+        /// Free text of the answer; so many bytes of `<tool_call>` are there.
+        case text(matched: Int)
         case answer
     }
 
@@ -23,23 +26,25 @@ package struct AnswerGuide {
     private var tokens: AnswerVocabulary { constraint.tokens }
     private var phase: Phase
     /// Of the answer; in an undetermined beginning, as if it were one.
-    private var state: ConstraintState
+    private var state: ConstraintState?
     /// Whether an undetermined beginning can be an answer.
     private var canAnswer = true
     private let pool: MaskPool
     private var current: TokenMask?
     /// Of thinking in which no part of the tag is there: nearly always.
     private var free: TokenMask?
+    /// Of text in which no part of the tag is there: nearly always.
+    private var freeText: TokenMask?
 
     package init(_ constraint: TokenConstraint, start: Start) {
         self.constraint = constraint
-        state = constraint.compiled.begin()
+        state = constraint.compiled?.begin()
         pool = MaskPool(vocabularySize: constraint.tokens.thinking.vocabularySize)
         phase =
             switch start {
             case .undetermined: .undetermined(matched: 0, isBehindSpace: false)
             case .thinking: .thinking(matched: 0)
-            case .answer: .answer
+            case .answer: constraint.reach == .calls ? .text(matched: 0) : .answer
             }
     }
 
@@ -48,13 +53,15 @@ package struct AnswerGuide {
     /// Takes in a token that the mask allows.
     package mutating func append(_ id: Int32) {
         current = nil
-        append(tokens.text(of: id)[...])
+        let isTaken = take(tokens.text(of: id)[...])
+        precondition(isTaken, "a token was chosen that the constraint does not take")
     }
 
-    private mutating func append(_ bytes: Slice<UnsafeBufferPointer<UInt8>>) {
+    /// False, and the guide is of no more use, where the constraint does not take the bytes.
+    private mutating func take(_ bytes: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
         switch phase {
         case .undetermined(var matched, var isBehindSpace):
-            canAnswer = canAnswer && state.advance(bytes)
+            if constraint.reach == .wholeAnswer { canAnswer = canAnswer && state?.advance(bytes) == true }
             for (index, byte) in zip(bytes.indices, bytes) {
                 if matched == 0, byte.isSpace {
                     isBehindSpace = true
@@ -62,58 +69,92 @@ package struct AnswerGuide {
                     matched += 1
                     guard matched == AnswerVocabulary.openTag.count else { continue }
                     // It was thinking: the answer is still to begin.
-                    state = constraint.compiled.begin()
+                    state = constraint.compiled?.begin()
                     canAnswer = true
                     phase = .thinking(matched: 0)
-                    return append(bytes[(index + 1)...])
+                    return take(bytes[(index + 1)...])
                 } else {
-                    return beginAnswer()
+                    phase = .undetermined(matched: matched, isBehindSpace: isBehindSpace)
+                    beginAnswer()
+                    return constraint.reach == .wholeAnswer ? canAnswer : take(bytes[index...])
                 }
             }
             phase = .undetermined(matched: matched, isBehindSpace: isBehindSpace)
+            return true
         case .thinking(var matched):
             for (index, byte) in zip(bytes.indices, bytes)
             where AnswerVocabulary.closeTag.match(byte, &matched) {
                 endThinking()
-                return append(bytes[(index + 1)...])
+                return take(bytes[(index + 1)...])
             }
             phase = .thinking(matched: matched)
+            return true
         case .separators(let count):
             let lineEnds = bytes.prefix { $0.isLineEnd }
+            guard count + lineEnds.count <= Self.mostSeparators else { return false }
             phase = .separators(count + lineEnds.count)
-            guard lineEnds.count < bytes.count else { return }
+            guard lineEnds.count < bytes.count else { return true }
             phase = .answer
-            append(bytes[lineEnds.endIndex...])
-        case .answer:
-            guard !bytes.isEmpty else { return }
-            let isTaken = state.advance(bytes)
-            precondition(isTaken, "a token was chosen that the constraint does not take")
+            return take(bytes[lineEnds.endIndex...])
+        case .text(var matched):
+            for (index, byte) in zip(bytes.indices, bytes)
+            where AnswerVocabulary.callTag.match(byte, &matched) {
+                phase = .answer
+                return state?.advance(AnswerVocabulary.callTag) == true && take(bytes[(index + 1)...])
+            }
+            phase = .text(matched: matched)
+            return true
+        case .answer: return bytes.isEmpty || state?.advance(bytes) == true
         }
+    }
+
+    /// Whether the token's bytes may come next.
+    private func takes(_ id: Int32) -> Bool {
+        var draft = self
+        return draft.take(tokens.text(of: id)[...])
     }
 
     /// The thinking has ended: with its tag, or by decision.
     package mutating func endThinking() {
         current = nil
-        phase = constraint.dropsFirstLineEnds ? .separators(0) : .answer
+        phase =
+            constraint.reach == .calls
+            ? .text(matched: 0) : constraint.dropsFirstLineEnds ? .separators(0) : .answer
     }
 
     /// An undetermined beginning was the answer's.
     package mutating func beginAnswer() {
-        guard case .undetermined = phase else { return }
+        guard case .undetermined(let matched, _) = phase else { return }
         current = nil
-        phase = .answer
+        phase = constraint.reach == .calls ? .text(matched: Self.callTagBytes(matched)) : .answer
+    }
+
+    /// How many bytes of `<tool_call>` are there where so many of `<think>` are.
+    private static func callTagBytes(_ matched: Int) -> Int {
+        let begin = AnswerVocabulary.openTag.prefix(matched)
+        return AnswerVocabulary.callTag.starts(with: begin) ? matched : 0
     }
 
     /// Whether the answer may end here.
     package var allowsEnd: Bool {
-        if case .thinking = phase { return false }
-        return canAnswer && state.allowsEnd
+        switch phase {
+        case .thinking: false
+        case .text: true
+        case .undetermined where constraint.reach == .calls: true
+        default: canAnswer && state?.allowsEnd == true
+        }
     }
 
     /// Whether the answer is complete, and nothing may follow.
     package mutating func mustEnd() -> Bool {
         guard phase == .answer, allowsEnd else { return false }
         return mask().count == tokens.stopTokens.count
+    }
+
+    /// Bytes of the answer that must come next, with the blanks that the answer had before in such places: a guess, and mostly right.
+    package func forcedBytes(limit: Int) -> [UInt8] {
+        guard phase == .answer else { return [] }
+        return state.forcedBytes(limit: limit)
     }
 
     // MARK: - Masks
@@ -123,9 +164,11 @@ package struct AnswerGuide {
         if let current { return current }
         let mask =
             switch phase {
-            case .undetermined(let matched, let isBehindSpace): beginningMask(matched, isBehindSpace)
+            case .undetermined(let matched, let isBehindSpace):
+                constraint.reach == .calls ? freeBeginningMask(matched) : beginningMask(matched, isBehindSpace)
             case .thinking(let matched): thinkingMask(matched)
-            case .separators(let count): separatorMask(count)
+            case .separators: separatorMask()
+            case .text(let matched): textMask(matched)
             case .answer: pool.mask { fill($0) }
             }
         current = mask
@@ -134,8 +177,9 @@ package struct AnswerGuide {
 
     /// What the constraint allows in the answer.
     private mutating func fill(_ words: UnsafeMutableBufferPointer<UInt64>) {
-        state.mask(into: words)
-        if state.allowsEnd { for id in tokens.stopTokens { words.set(id) } }
+        guard state != nil else { return words.update(repeating: 0) }
+        state?.mask(into: words)
+        if state?.allowsEnd == true { for id in tokens.stopTokens { words.set(id) } }
     }
 
     /// The answer, or a part of `<think>` where nothing stands before it.
@@ -150,40 +194,43 @@ package struct AnswerGuide {
         }
     }
 
+    /// Free text, or thinking.
+    private mutating func freeBeginningMask(_ matched: Int) -> TokenMask {
+        mask(of: tokens.choosable, but: tokens.tagBeginnings[matched] + tokens.callTagEnds[Self.callTagBytes(matched)])
+    }
+
     /// All but the tokens that end the thinking in a way that the constraint does not take.
     private mutating func thinkingMask(_ matched: Int) -> TokenMask {
         if matched == 0, let free { return free }
-        let refused = tokens.tagEnds[matched].filter { !takes(tokens.text(of: $0.id)[$0.rest...]) }
-        let base = tokens.thinking
-        let mask =
-            refused.isEmpty
-            ? base
-            : pool.mask { words in
-                for index in words.indices { words[index] = base.words[index] }
-                for end in refused { words.clear(end.id) }
-            }
+        let mask = mask(of: tokens.thinking, but: tokens.tagEnds[matched])
         if matched == 0 { free = mask }
         return mask
     }
 
-    private mutating func separatorMask(_ count: Int) -> TokenMask {
-        let more = tokens.lineEndTokens.filter { takes(tokens.text(of: $0)[...], behind: count) }
+    /// All but the tokens that begin a call in a way in which none can go on.
+    private mutating func textMask(_ matched: Int) -> TokenMask {
+        if matched == 0, let freeText { return freeText }
+        let mask = mask(of: tokens.choosable, but: tokens.callTagEnds[matched])
+        if matched == 0 { freeText = mask }
+        return mask
+    }
+
+    /// All tokens of `base` but those of the suspects that may not come.
+    private func mask(of base: TokenMask, but suspects: [Int32]) -> TokenMask {
+        let refused = suspects.filter { !takes($0) }
+        guard !refused.isEmpty else { return base }
+        return pool.mask { words in
+            for index in words.indices { words[index] = base.words[index] }
+            for id in refused { words.clear(id) }
+        }
+    }
+
+    private mutating func separatorMask() -> TokenMask {
+        let more = tokens.lineEndTokens.filter { takes($0) }
         return pool.mask { words in
             fill(words)
             for id in more { words.set(id) }
         }
-    }
-
-    /// Whether bytes behind `</think>` can be the answer's first: line ends, and what the constraint takes.
-    private func takes(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, behind count: Int = 0) -> Bool {
-        var rest = bytes
-        if constraint.dropsFirstLineEnds {
-            rest = bytes.drop { $0.isLineEnd }
-            guard count + bytes.count - rest.count <= Self.mostSeparators else { return false }
-        }
-        guard !rest.isEmpty else { return true }
-        var state = constraint.compiled.begin()
-        return state.advance(rest)
     }
 }
 

@@ -1,24 +1,24 @@
 /// A model's tokens as constraints see them: their bytes, which of them end an answer, and which complete a tag. Immutable, and shared by all
 /// constraints on the model's answers.
 package final class AnswerVocabulary: Sendable {
-    /// A token, and where what follows the tag in it begins.
-    struct TagEnd: Sendable {
-        var id: Int32
-        var rest: Int
-    }
-
     /// Begins and ends thinking.
     static let openTag = Array("<think>".utf8)
     static let closeTag = Array("</think>".utf8)
+    /// Begins a call of a function.
+    static let callTag = Array(FunctionCalls.openTag.utf8)
 
     let tokenizer: Tokenizer
     package let vocabulary: Vocabulary
     /// Tokens that end an answer, ascending.
     let stopTokens: [Int32]
+    /// What may be chosen where nothing is constrained.
+    let choosable: TokenMask
     /// What may be chosen in thinking: all but the end of the answer.
     let thinking: TokenMask
     /// [8]: by so many bytes of `</think>` that are there already, the tokens that complete it.
-    let tagEnds: [[TagEnd]]
+    let tagEnds: [[Int32]]
+    /// [11]: by so many bytes of `<tool_call>` that are there already, the tokens that complete it.
+    let callTagEnds: [[Int32]]
     /// [7]: by so many bytes of `<think>` that are there already, the tokens that are its next bytes, or begin with all that are missing.
     let tagBeginnings: [[Int32]]
     /// Tokens that begin with a line end.
@@ -32,12 +32,14 @@ package final class AnswerVocabulary: Sendable {
         let size = choosable.vocabularySize
         let stops = stopTokens.filter { (0..<Int32(size)).contains($0) && choosable.allows(Int($0)) }.sorted()
         self.stopTokens = stops
+        self.choosable = choosable
         thinking = TokenMask(vocabularySize: size) { words in
             for index in words.indices { words[index] = choosable.words[index] }
             for id in stops { words.clear(id) }
         }
         var tokens = [[UInt8]?](repeating: nil, count: size)
-        var tagEnds = [[TagEnd]](repeating: [], count: Self.closeTag.count)
+        var tagEnds = [[Int32]](repeating: [], count: Self.closeTag.count)
+        var callTagEnds = [[Int32]](repeating: [], count: Self.callTag.count)
         var tagBeginnings = [[Int32]](repeating: [], count: Self.openTag.count)
         var lineEndTokens: [Int32] = []
         // Control tokens are no text, and stop tokens are none of the answer's.
@@ -50,16 +52,18 @@ package final class AnswerVocabulary: Sendable {
                 let missing = Self.openTag[start...]
                 if missing.starts(with: bytes) || bytes.starts(with: missing) { tagBeginnings[start].append(id) }
             }
-            guard bytes.contains(Self.closeTag.last!) else { continue }
-            for start in Self.closeTag.indices {
-                var matched = start
-                if let end = bytes.firstIndex(where: { Self.closeTag.match($0, &matched) }) {
-                    tagEnds[start].append(TagEnd(id: id, rest: end + 1))
-                }
+            // Both tags end so.
+            guard bytes.contains(UInt8(ascii: ">")) else { continue }
+            for start in Self.closeTag.indices where Self.closeTag.isCompleted(by: bytes, behind: start) {
+                tagEnds[start].append(id)
+            }
+            for start in Self.callTag.indices where Self.callTag.isCompleted(by: bytes, behind: start) {
+                callTagEnds[start].append(id)
             }
         }
         vocabulary = Vocabulary(tokens: tokens)
         self.tagEnds = tagEnds
+        self.callTagEnds = callTagEnds
         self.tagBeginnings = tagBeginnings
         self.lineEndTokens = lineEndTokens
     }
@@ -71,6 +75,12 @@ package final class AnswerVocabulary: Sendable {
 }
 
 extension [UInt8] {
+    /// Whether the tag, of which so many bytes end a text, is complete somewhere in the bytes that follow.
+    fileprivate func isCompleted(by bytes: UnsafeBufferPointer<UInt8>, behind count: Int) -> Bool {
+        var matched = count
+        return bytes.contains { match($0, &matched) }
+    }
+
     /// Takes a byte of a text in which a tag is looked for; a tag's first byte is nowhere else in it.
     /// - Parameter matched: so many of the tag's bytes end the text.
     /// - Returns: whether the tag is complete.

@@ -69,10 +69,19 @@ package final class ExpertCache: @unchecked Sendable {
     // MARK: - The computing thread
 
     /// A step begins: nothing is wanted from the one before, however it ended.
-    package func beginStep(rows: Int) { lock.with { state.beginStep(rows: rows) } }
+    /// - Parameter hasDrafts: whether rows may turn out not to stay: `endDrafts` then ends the step.
+    package func beginStep(rows: Int, hasDrafts: Bool = false) {
+        lock.with { state.beginStep(rows: rows, hasDrafts: hasDrafts) }
+    }
+
+    /// After `confirm`, in a step with drafts: what only other rows asked for is forgotten.
+    package func endDrafts(kept: RowSet) { lock.with { state.endDrafts(kept: kept) } }
 
     /// Asks for experts of a layer, in ascending order.
-    package func request(_ experts: [Expert], layer: Int) { wake(lock.with { state.request(experts, layer: layer) }) }
+    /// - Parameter rows: [experts], in a step with drafts: those that chose each.
+    package func request(_ experts: [Expert], of rows: [RowSet] = [], layer: Int) {
+        wake(lock.with { state.request(experts, of: rows, layer: layer) })
+    }
 
     /// Reads records of a layer to come, which it will probably ask for, while nothing else is to be read. A newer
     /// prediction for a layer replaces an older one.

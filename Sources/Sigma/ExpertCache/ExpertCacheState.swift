@@ -43,6 +43,8 @@ package struct ExpertCacheState: Sendable {
     /// Of this step: records that were prefetched, and those of them that no layer asked for.
     var prefetchesRead = 0
     var prefetchesWasted = 0
+    /// In a step whose rows may not all stay.
+    var drafted: DraftedRequests?
 
     /// Choices per expert of a layer from which on a step is a sweep: uniform choices then leave out 2 % of the
     /// experts.
@@ -70,10 +72,11 @@ package struct ExpertCacheState: Sendable {
     // MARK: - The computing thread
 
     /// A step begins. Nothing is wanted or held any more from the one before, however it ended.
-    package mutating func beginStep(rows: Int) {
+    package mutating func beginStep(rows: Int, hasDrafts: Bool = false) {
         endStep()
+        drafted = hasDrafts ? DraftedRequests(policy: policy, records: records) : nil
         // So many rows meet nearly all experts of a layer: each is used once, in the order of the file.
-        isSweep = rows * (table.choices.max() ?? 0) >= Self.sweepShare * table.expertCount
+        isSweep = !hasDrafts && rows * (table.choices.max() ?? 0) >= Self.sweepShare * table.expertCount
         prefetchesRead = 0
         prefetchesWasted = 0
     }
@@ -89,9 +92,16 @@ package struct ExpertCacheState: Sendable {
 
     /// Asks for experts of a layer, each once, in ascending order. All records of the request before have been
     /// released.
-    package mutating func request(_ experts: [Expert], layer: Int) -> Wakeups {
-        precondition(requested.isEmpty)
-        for expert in experts { request(table.record(layer: layer, expert: expert)) }
+    package mutating func request(_ experts: [Expert], of rows: [RowSet] = [], layer: Int) -> Wakeups {
+        precondition(requested.isEmpty && (drafted == nil || rows.count == experts.count))
+        for (index, expert) in experts.enumerated() {
+            let record = table.record(layer: layer, expert: expert)
+            let (before, isHit) = (statistics, records[record].isIdle)
+            request(record)
+            drafted?.note(
+                DraftedRequests.Request(
+                    record: record, rows: rows[index], use: isHit ? .hit : .missed, counted: statistics - before))
+        }
         outstanding = experts.count
         giveUpPrefetches(of: layer)
         if isSweep { prefetchSweep(after: layer) }

@@ -15,6 +15,8 @@ package final class Engine: Sendable {
     private let timelines = TimelineRegistry()
     /// Beginnings that requests share.
     package let prefixes: PrefixCache
+    /// What drafts cost and gain. The engine's thread alone uses it.
+    let draftPlanner = DraftPlanner()
     /// What the engine does now, and did, for whoever watches it.
     package let gauge: EngineGauge
     private let scheduler: Scheduler
@@ -55,7 +57,8 @@ package final class Engine: Sendable {
         prefixes = PrefixCache(byteLimit: try prefixCacheBytes ?? Self.defaultPrefixCacheBytes(backend))
         gauge = EngineGauge(backend)
         scheduler = Scheduler(
-            forwardPass, memory: backend, model.configuration, timelines: timelines, prefixes: prefixes, gauge: gauge)
+            forwardPass, memory: backend, model.configuration, timelines: timelines, prefixes: prefixes,
+            drafts: draftPlanner, gauge: gauge)
         try scheduler.startThread()
     }
 

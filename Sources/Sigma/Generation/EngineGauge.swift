@@ -5,6 +5,9 @@ package final class EngineGauge: Sendable {
     package struct Reading: Sendable {
         package var steps = 0
         package var rows = 0
+        /// Rows that were guesses, and those of them that held.
+        package var draftedTokens = 0
+        package var acceptedDraftTokens = 0
         /// Pieces of work that have not ended.
         package var work = 0
         package var experts = ExpertStatistics()
@@ -43,12 +46,16 @@ package final class EngineGauge: Sendable {
         state.withLock { $0.work = work }
     }
 
-    func stepEnded(rows: Int) {
+    func stepEnded(_ batch: Batch) {
         makesProgress()
         let (experts, head) = (reporter.expertStatistics, reporter.headStatistics)
         state.withLock { state in
             state.steps += 1
-            state.rows += rows
+            state.rows += batch.tokens.count
+            for segment in batch.segments {
+                state.draftedTokens += segment.drafts
+                state.acceptedDraftTokens += segment.kept - (segment.count - segment.drafts)
+            }
             state.experts = experts
             state.head = head
         }

@@ -18,6 +18,10 @@ package struct GenerationRequest: Sendable {
     package var routingObserver: (any RoutingObserver)?
     /// What the answer, behind its thinking, must be; nil: anything.
     package var constraint: TokenConstraint?
+    /// What the answer will probably repeat: a source of drafts.
+    package var prediction: [Int32] = []
+    /// Guesses instead of what the engine finds; nil: those.
+    package var draftSource: (any DraftSource)?
 
     package init(
         tokens: [Int32], start: ThinkingSplitter.State, options: GenerationOptions, logProbabilityCount: Int? = nil,
@@ -49,16 +53,19 @@ package final class Generation: StepWork, @unchecked Sendable {
 
     // From here on the engine thread's.
     private var sampler: Sampler
-    private var text: AnswerText
-    private var guide: AnswerGuide?
-    private var additions = LogitAdditions()
-    /// Generated tokens and how often, where penalties want to know.
-    private var counts: [Int32: Int] = [:]
+    private var course: AnswerCourse
+    private var draft: AnswerDraft
     /// Tokens of the sequence that have no keys and values yet.
     private var pending: ArraySlice<Int32> = []
-    /// What the current step processes of `pending`, and the token that it chose.
+    /// What the current step processes of `pending`, with the guesses behind it.
     private var piece: ArraySlice<Int32> = []
-    private var next: AnswerToken?
+    /// A row from which a token is chosen: the last of `pending`, then those of the guesses.
+    private struct Choice {
+        var mask: TokenMask
+        var additions: LogitAdditions
+        var token: AnswerToken?
+    }
+    private var choices: [Choice] = []
     private var hasStarted = false
     private var hasChosen = false
     private var hasEnded = false
@@ -93,10 +100,10 @@ package final class Generation: StepWork, @unchecked Sendable {
         self.hasReader = hasReader
         // A number that JSON readers which hold doubles get exactly.
         statistics.seed = request.options.seed ?? UInt64.random(in: 0..<1 << 53)
+        statistics.hasPrediction = !request.prediction.isEmpty
         sampler = Sampler(options: request.options, seed: statistics.seed)
-        text = AnswerText(request, engine.tokenizer)
-        guide = request.constraint.map { AnswerGuide($0, start: request.start.forGuide) }
-        for (id, bias) in request.options.logitBias { additions.add(Float(bias), to: id) }
+        course = AnswerCourse(request, engine, positionLimit: positionLimit)
+        draft = AnswerDraft(request, engine)
     }
 
     /// Ends the generation before its next step, with reason `interrupted`. From any thread.
@@ -118,7 +125,34 @@ package final class Generation: StepWork, @unchecked Sendable {
 
     func takePiece(_ count: Int) -> ArraySlice<Int32> {
         piece = pending.prefix(count)
-        next = nil
+        choices.removeAll(keepingCapacity: true)
+        draft.removeGuess()
+        if count == pending.count, request.options.maximumTokens > 0 {
+            choices.append(Choice(mask: course.mask(), additions: course.additions))
+        }
+        return piece
+    }
+
+    func proposeDraft() -> DraftPlanner.Candidate? {
+        guard hasChosen, pending.count == 1, let newest = pending.first else { return nil }
+        return draft.propose(after: timeline.tokens, newest: newest, course)
+    }
+
+    /// Guesses up to the first that may not be chosen, or behind which the answer would not simply go on: what ends an answer, or its thinking, is
+    /// never computed ahead.
+    func takeDraft(_ count: Int) -> ArraySlice<Int32> {
+        var walk = course
+        for token in draft.guess.tokens.prefix(count) {
+            guard token >= 0, token < engine.vocabularySize, choices[choices.count - 1].mask.allows(Int(token)) else {
+                break
+            }
+            let next = walk.append(
+                AnswerToken(id: token, phase: .answer, text: ""), position: timeline.tokens.count + choices.count
+            ) { _ in }
+            guard next == .token else { break }
+            choices.append(Choice(mask: walk.mask(), additions: walk.additions))
+        }
+        piece = (pending + draft.guess.tokens.prefix(choices.count - 1))[...]
         return piece
     }
 
@@ -128,38 +162,38 @@ package final class Generation: StepWork, @unchecked Sendable {
             && (request.scoresPrompt || request.options.maximumTokens == 0)
     }
 
-    /// All rows where every prompt position is asked for, else the last one, once it has all tokens before it.
+    /// Row of the first choice.
+    private var firstChoice: Int { pending.count - 1 }
+
+    /// All rows where every prompt position is asked for, else those from which a token is chosen.
     var wishedRows: Range<Int> {
         if wantsPromptPositions { return 0..<piece.count }
-        guard piece.count == pending.count, request.options.maximumTokens > 0 else { return 0..<0 }
-        return piece.count - 1..<piece.count
+        return choices.isEmpty ? 0..<0 : firstChoice..<firstChoice + choices.count
     }
 
     func wish(row: Int) -> (wish: LogitRequest.Wish, mask: TokenMask) {
-        if wantsPromptPositions, !isChosenFrom(row) { return (.all, engine.choosable) }
-        let mask = mask
-        return (sampler.wish(additions, mask: mask, showsAll: request.logProbabilityCount != nil), mask)
+        guard !choices.isEmpty, row >= firstChoice else { return (.all, engine.choosable) }
+        let choice = choices[row - firstChoice]
+        return (
+            sampler.wish(choice.additions, mask: choice.mask, showsAll: request.logProbabilityCount != nil), choice.mask
+        )
     }
-
-    /// What may be chosen next.
-    private var mask: TokenMask { guide?.mask() ?? engine.choosable }
 
     func take(row: Int, _ logits: RowLogits) {
         if wantsPromptPositions { takePromptPosition(row, logits) }
-        guard isChosenFrom(row) else { return }
-        guard let id = sampler.sample(logits, mask: mask, additions: additions) else { return }
+        guard !choices.isEmpty, row >= firstChoice else { return }
+        let index = row - firstChoice
+        guard
+            let id = sampler.sample(
+                logits, mask: choices[index].mask, additions: choices[index].additions, ahead: index)
+        else { return }
         var token = AnswerToken(id: id, phase: .answer, text: "")
         if let count = request.logProbabilityCount, case .all(let all) = logits {
             let logProbabilities = LogProbabilities(all)
             token.logProbability = logProbabilities[id]
             token.top = logProbabilities.top(count)
         }
-        next = token
-    }
-
-    /// Whether a token is chosen from the row of the piece: it has all tokens before it.
-    private func isChosenFrom(_ row: Int) -> Bool {
-        request.options.maximumTokens > 0 && row == pending.count - 1
+        choices[index].token = token
     }
 
     /// Reads the distribution of what follows a row of the prompt.
@@ -176,7 +210,14 @@ package final class Generation: StepWork, @unchecked Sendable {
             top: distribution.top(request.logProbabilityCount ?? 0))
     }
 
-    var keptRows: Int { piece.count }
+    /// Guesses that the step computes, and those of them that equal what was chosen in their place.
+    private var guessCount: Int { max(0, choices.count - 1) }
+    private var rightGuesses: Int {
+        let guesses = piece.suffix(guessCount)
+        return zip(guesses, choices).prefix { $0 == $1.token?.id }.count
+    }
+
+    var keptRows: Int { piece.count - guessCount + rightGuesses }
 
     func showProgress(share: Double) {
         guard !hasChosen else { return }
@@ -187,8 +228,9 @@ package final class Generation: StepWork, @unchecked Sendable {
     /// - Throws: `SigmaError(.damaged)` if no token could be chosen.
     func finishStep(_ cost: StepCost) throws -> Bool {
         let isPrompt = !hasChosen
-        let isLast = piece.count == pending.count
-        pending = pending.dropFirst(piece.count)
+        let right = rightGuesses
+        let isLast = piece.count - guessCount == pending.count
+        pending = pending.dropFirst(piece.count - guessCount)
         if isPrompt {
             statistics.promptTime += cost.seconds
             statistics.promptPieces += 1
@@ -198,6 +240,7 @@ package final class Generation: StepWork, @unchecked Sendable {
             statistics.generationTime += cost.seconds
             statistics.generationSteps += 1
             statistics.generationBytes += cost.bytes
+            statistics.draftedTokens += guessCount
         }
         guard isLast else { return true }
         if isPrompt {
@@ -210,14 +253,34 @@ package final class Generation: StepWork, @unchecked Sendable {
             promptPositions = []
         }
         if request.options.maximumTokens == 0 { return finish(.length) }
-        if timeline.tokens.count >= positionLimit { return finish(.context) }
-        guard let next else {
-            if mask.count == 0, guide != nil { throw Self.deadEnd }
-            throw SigmaError(
-                .damaged, "no token can be chosen: the logits are not finite numbers, or no row has a token",
-                path: engine.modelPath, remedy: "Check the model file with: sigma-convert --inspect FILE --verify")
+        draft.note(choices.prefix(right + 1).lazy.compactMap { $0.token?.id })
+        return try accept(choices.prefix(right + 1), from: timeline.tokens.count - right)
+    }
+
+    /// Takes the chosen tokens in, one by one as if each had had its own step.
+    /// - Parameter position: of the first in the sequence. The sequence has all of them but the last.
+    private func accept(_ chosen: ArraySlice<Choice>, from position: Int) throws -> Bool {
+        for (index, choice) in chosen.enumerated() {
+            if index > 0 {
+                if isCancelled {
+                    timeline.truncate(to: position + index - 1)
+                    return true
+                }
+                statistics.acceptedDraftTokens += 1
+            }
+            if position + index >= positionLimit { return finish(.context) }
+            guard let token = choice.token else {
+                if choice.mask.count == 0, course.guide != nil { throw Self.deadEnd }
+                throw SigmaError(
+                    .damaged, "no token can be chosen: the logits are not finite numbers, or no row has a token",
+                    path: engine.modelPath,
+                    remedy: "Check the model file with: sigma-convert --inspect FILE --verify")
+            }
+            let goesOn = accept(token, position: position + index)
+            precondition(goesOn || index == chosen.count - 1, "a draft ended an answer")
+            if !goesOn { return false }
         }
-        return accept(next)
+        return true
     }
 
     /// An intersection or complement of expressions whose emptiness was too hard to find out.
@@ -251,7 +314,7 @@ package final class Generation: StepWork, @unchecked Sendable {
         statistics.reusedPromptTokens = timeline.sequence.length
         onEvent(.prefill(done: timeline.sequence.length, total: request.tokens.count))
         pending = request.tokens[common...]
-        if text.isThinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
+        if course.text.isThinking && request.options.thinkingBudget == 0 && request.options.maximumTokens > 0 {
             if !closeThinking() { _ = finish(.context) }
         }
     }
@@ -287,39 +350,16 @@ package final class Generation: StepWork, @unchecked Sendable {
     // MARK: - Tokens
 
     /// Takes the chosen token into the sequence and decides how it goes on.
-    private func accept(_ chosen: AnswerToken) -> Bool {
+    private func accept(_ chosen: AnswerToken, position: Int) -> Bool {
         hasChosen = true
-        if engine.stopTokens.contains(chosen.id) {
-            statistics.stopToken = chosen
-            return finish(.stop)
+        sampler.advance(by: 1)
+        let next = course.append(chosen, position: position) { onEvent(.token($0)) }
+        if engine.stopTokens.contains(chosen.id) { statistics.stopToken = chosen } else { pending = [chosen.id] }
+        switch next {
+        case .token: return true
+        case .closing: return closeThinking() || finish(.context)
+        case .end(let reason, let atStopString): return finish(reason, atStopString: atStopString)
         }
-        penalize(chosen.id)
-        let isStopped = text.append(chosen) { give($0) }
-        pending = [chosen.id]
-        guide?.append(chosen.id)
-        if text.isAnswer { guide?.beginAnswer() }
-
-        if isStopped { return finish(.stop, atStopString: true) }
-        if guide?.mustEnd() == true { return finish(.stop) }
-        if statistics.answerTokens >= request.options.maximumTokens { return finish(.length) }
-        if timeline.tokens.count + 1 >= positionLimit { return finish(.context) }
-        if text.isThinking && statistics.thinkingTokens >= request.options.thinkingBudget {
-            return closeThinking() || finish(.context)
-        }
-        return true
-    }
-
-    private func give(_ token: AnswerToken) {
-        if token.phase == .answer { statistics.answerTokens += 1 } else { statistics.thinkingTokens += 1 }
-        onEvent(.token(token))
-    }
-
-    private func penalize(_ id: Int32) {
-        let options = request.options
-        guard options.frequencyPenalty != 0 || options.presencePenalty != 0 else { return }
-        let before = counts[id, default: 0]
-        counts[id] = before + 1
-        additions.add(Float(-options.frequencyPenalty - (before == 0 ? options.presencePenalty : 0)), to: id)
     }
 
     /// Puts the closing phrase and `</think>` (paper, 4.3) behind what is pending, as one text.
@@ -331,8 +371,7 @@ package final class Generation: StepWork, @unchecked Sendable {
         guard timeline.tokens.count + pending.count + ids.count < positionLimit else { return false }
         statistics.thinkingWasCut = true
         pending += ids
-        guide?.endThinking()
-        onEvent(.closing(ids: ids, text: text.closeThinking() + phrase))
+        onEvent(.closing(ids: ids, text: course.closeThinking() + phrase))
         return true
     }
 
@@ -342,21 +381,12 @@ package final class Generation: StepWork, @unchecked Sendable {
         if hasChosen, request.keeping == .promptAndAnswer { keepPrefix() }
         endedAtStopString = atStopString
         statistics.reason = reason
-        let remainder = text.finish(atStopString: atStopString) { give($0) }
-        if atStopString { statistics.stopString = text.stopString }
+        let remainder = course.finish(atStopString: atStopString) { onEvent(.token($0)) }
+        if atStopString { statistics.stopString = course.text.stopString }
+        statistics.thinkingTokens = course.thinkingTokens
+        statistics.answerTokens = course.answerTokens
         if let meter { statistics.engine = meter.activity(promptExpertReads: promptExpertReads) }
         onEvent(.finished(statistics, remainder: remainder))
         return false
-    }
-}
-
-extension ThinkingSplitter.State {
-    /// The same in a constraint's words.
-    fileprivate var forGuide: AnswerGuide.Start {
-        switch self {
-        case .undetermined: .undetermined
-        case .thinking: .thinking
-        case .answer: .answer
-        }
     }
 }

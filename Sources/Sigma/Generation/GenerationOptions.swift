@@ -27,12 +27,14 @@ public struct GenerationOptions: Sendable, Equatable {
     /// Taken off a token's logit for each time that it was generated before, and once if it was at all.
     public var frequencyPenalty: Double
     public var presencePenalty: Double
+    /// Whether likely next tokens are guessed and verified several at a time: faster where text repeats, and never another answer.
+    public var drafts: DraftMode
 
     public init(
         temperature: Double = 0.6, topK: Int = 20, topP: Double = 0.95, minP: Double = 0, seed: UInt64? = nil,
         thinks: Bool = true, keepsThinking: Bool = false, thinkingBudget: Int = 32768, maximumTokens: Int = 4096,
         closingPhrase: String? = nil, stopStrings: [String] = [], logitBias: [Int32: Double] = [:],
-        frequencyPenalty: Double = 0, presencePenalty: Double = 0
+        frequencyPenalty: Double = 0, presencePenalty: Double = 0, drafts: DraftMode = .auto
     ) {
         self.temperature = temperature
         self.topK = topK
@@ -48,6 +50,7 @@ public struct GenerationOptions: Sendable, Equatable {
         self.logitBias = logitBias
         self.frequencyPenalty = frequencyPenalty
         self.presencePenalty = presencePenalty
+        self.drafts = drafts
     }
 
     /// - Throws: `SigmaError(.usage)` naming the first option that makes no sense.

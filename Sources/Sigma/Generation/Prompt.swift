@@ -34,13 +34,15 @@ package struct Prompt: Sendable, Equatable {
     package var opening: [Int32]? { answerStart.map { Array(tokens[$0...]) } }
 
     /// - Parameters:
-    ///   - keepsThinking: whether earlier thinking stays in the history.
+    ///   - tools: the functions that may be called, each as its JSON.
+    ///   - keepsThinking: whether earlier thinking stays in the history. That behind the last question always does: of one answer, with calls and
+    ///     their results in it.
     ///   - asksForAnswer: whether the assistant's header follows the turns; without it the tokens are the history alone.
     ///   - continuesLast: whether the last turn is an answer that generation continues: its end is left out.
     /// - Throws: `SigmaError(.damaged)` if the tokenizer lacks one of the format's special tokens.
     package init(
-        turns: [Turn], system: String, thinks: Bool, keepsThinking: Bool = false, asksForAnswer: Bool = true,
-        continuesLast: Bool = false, format: ChatFormat, tokenizer: Tokenizer
+        turns: [Turn], system: String, tools: [String] = [], thinks: Bool, keepsThinking: Bool = false,
+        asksForAnswer: Bool = true, continuesLast: Bool = false, format: ChatFormat, tokenizer: Tokenizer
     ) throws {
         let continued = continuesLast ? turns.last : nil
         precondition(!continuesLast || continued?.role == .assistant, "only an answer can be continued")
@@ -51,24 +53,51 @@ package struct Prompt: Sendable, Equatable {
         let instructions = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }.joined(separator: " ")
         start = thinks && !continuesLast ? (format.opensThinking ? .thinking : .undetermined) : .answer
         if tokenizer.addsBos || style.beginsText, let bos = tokenizer.bos { builder.add(id: bos) }
+        var systemText = ""
         if !instructions.isEmpty {
-            try builder.add(.system, format.systemPrefix + format.trimmed(instructions), style)
-        } else if !format.defaultSystem.isEmpty, turns.first?.role != .system {
-            try builder.add(.system, format.defaultSystem, style)
+            systemText = format.systemPrefix + format.trimmed(instructions)
+        } else if !tools.isEmpty || turns.first?.role != .system {
+            systemText = format.defaultSystem
+        }
+        if !systemText.isEmpty || !tools.isEmpty {
+            try builder.add(marks: style.turnStart(.system))
+            builder.add(text: systemText)
+            if !tools.isEmpty {
+                builder.add(text: systemText.isEmpty ? "" : "\n\n")
+                builder.add(pieces: ToolMarkup.description(of: tools))
+            }
+            try builder.add(marks: style.turnEnd(.system))
         }
         // The history of an answer in Sigma's format is the same whether it was thought about or not.
         let isSigma = style == .sigma
         let noThinking = isSigma && format.thinks ? Self.noThinking : ""
         let opening = tokenizer.encode(noThinking, recognizingSpecials: false)
-        for turn in turns {
+        let lastQuestion = turns.lastIndex { $0.role == .user } ?? turns.endIndex
+        for (index, turn) in zip(turns.indices, turns) {
             let role = turn.role.inMarkup
+            let keepsThinking = keepsThinking || (format.thinks && index > lastQuestion)
             if let ids = turn.tokens(opening: opening, keepsThinking: keepsThinking) {
                 try builder.add(marks: style.turnStart(role))
                 builder.add(ids: ids)
                 try builder.add(marks: style.turnEnd(role))
             } else if turn.role == .assistant {
-                let thinking = turn.thinking(keepsThinking, style) ?? noThinking
-                try builder.add(role, thinking + format.trimmed(turn.answer), style)
+                let answer = format.trimmed(turn.answer)
+                try builder.add(marks: style.turnStart(role))
+                if isSigma {
+                    builder.add(text: turn.taggedThinking(keepsThinking) ?? noThinking)
+                } else if keepsThinking, !turn.reasoning.isEmpty {
+                    builder.addThinking(turn.reasoningLines)
+                }
+                builder.add(text: answer)
+                builder.add(pieces: ToolMarkup.calls(turn.calls, behind: answer))
+                try builder.add(marks: style.turnEnd(role))
+            } else if turn.role == .tool {
+                // Results that follow each other are one turn.
+                let isFirst = index == turns.startIndex || turns[index - 1].role != .tool
+                if isFirst { try builder.add(marks: style.turnStart(role)) }
+                builder.add(pieces: ToolMarkup.result(turn.text, isFirst: isFirst))
+                let isLast = index + 1 == turns.endIndex || turns[index + 1].role != .tool
+                if isLast { try builder.add(marks: style.turnEnd(role)) }
             } else {
                 try builder.add(role, format.trimmed(turn.text), style)
             }
@@ -77,9 +106,9 @@ package struct Prompt: Sendable, Equatable {
             try builder.add(marks: style.turnStart(.assistant))
             if let continued {
                 if isSigma {
-                    builder.add(text: format.thinks ? continued.thinking(true, style) ?? noThinking : "")
+                    builder.add(text: format.thinks ? continued.taggedThinking(true) ?? noThinking : "")
                 } else if format.thinks {
-                    try builder.addThinking(continued.reasoningLines)
+                    builder.addThinking(continued.reasoningLines)
                 }
                 builder.add(text: continued.answer)
             } else {
@@ -94,9 +123,9 @@ package struct Prompt: Sendable, Equatable {
                 if isSigma {
                     builder.add(text: !thinks ? noThinking : format.opensThinking ? "<think>" : "")
                 } else if !thinks && format.thinks {
-                    try builder.addThinking("")
+                    builder.addThinking("")
                 } else if thinks && format.opensThinking {
-                    try builder.addTag("<think>")
+                    builder.addTag("<think>")
                     builder.add(text: style.thinkingGap)
                 }
             }
@@ -147,8 +176,17 @@ package struct Prompt: Sendable, Equatable {
         }
 
         /// A tag that some tokenizers have as a token and others write as text.
-        mutating func addTag(_ name: String) throws {
+        mutating func addTag(_ name: String) {
             if let id = tokenizer.idOfSpecial(named: name) { add(id: id) } else { add(text: name) }
+        }
+
+        mutating func add(pieces: [ToolMarkup.Piece]) {
+            for piece in pieces {
+                switch piece {
+                case .tag(let name): addTag(name)
+                case .text(let text): add(text: text)
+                }
+            }
         }
 
         mutating func add(marks: [ChatFormat.Style.Mark]) throws {
@@ -167,11 +205,11 @@ package struct Prompt: Sendable, Equatable {
             try add(marks: style.turnEnd(role))
         }
 
-        /// Thinking that is over, on lines of its own: perhaps before it began.
-        mutating func addThinking(_ lines: String) throws {
-            try addTag("<think>")
+        /// Thinking that is over, on lines of its own, as Qwen's templates write it: perhaps before it began.
+        mutating func addThinking(_ lines: String) {
+            addTag("<think>")
             add(text: lines.isEmpty ? "\n\n" : "\n\(lines)\n")
-            try addTag("</think>")
+            addTag("</think>")
             add(text: "\n\n")
         }
 
@@ -215,10 +253,9 @@ extension Turn {
         return String(thinking)
     }
 
-    /// The thinking with its tags, if it is there and to be kept: as Qwen's templates write it, on lines of its own, except in Sigma's format.
-    fileprivate func thinking(_ isKept: Bool, _ style: ChatFormat.Style) -> String? {
-        guard isKept, !reasoning.isEmpty, role == .assistant else { return nil }
-        return style == .sigma ? "<think>\(reasoning)</think>" : "<think>\n\(reasoningLines)\n</think>\n\n"
+    /// The thinking with its tags, as Sigma's format has it, if it is there and to be kept.
+    fileprivate func taggedThinking(_ isKept: Bool) -> String? {
+        isKept && !reasoning.isEmpty ? "<think>\(reasoning)</think>" : nil
     }
 }
 
@@ -228,6 +265,7 @@ extension Turn.Role {
         case .user: .user
         case .assistant: .assistant
         case .system: .system
+        case .tool: .user
         }
     }
 }

@@ -2,7 +2,8 @@ import SystemLibrary
 
 /// Chooses the next token: temperature, then top-k, then top-p, then min-p, then one draw.
 ///
-/// Reproducible: the same logits, options and seed give the same tokens. Candidates are ordered by logit, ties by id.
+/// Reproducible: the same logits, options and seed give the same tokens. Candidates are ordered by logit, ties by id. Every choice that counts has its own
+/// random number, whether it needs one or not, and whatever was tried for it before.
 package struct Sampler: Sendable {
     private let options: GenerationOptions
     private var random: SplitMix64
@@ -43,8 +44,11 @@ package struct Sampler: Sendable {
     /// - Parameters:
     ///   - mask: which ids may be chosen. Others take no part, nor do logits that are not finite.
     ///   - additions: what is added before temperature and cuts.
+    ///   - ahead: choices that come before this one, since the last that counted.
     /// - Returns: a token id, or nil if no id is allowed or none has a finite logit.
-    package mutating func sample(_ logits: RowLogits, mask: TokenMask, additions: LogitAdditions) -> Int32? {
+    package mutating func sample(
+        _ logits: RowLogits, mask: TokenMask, additions: LogitAdditions, ahead: Int = 0
+    ) -> Int32? {
         switch logits {
         case .largest(let sorted): candidates.copy(sorted)
         case .all(let logits):
@@ -57,10 +61,15 @@ package struct Sampler: Sendable {
             }
         }
         if !additions.isEmpty { candidates.add(additions) }
-        return choose()
+        return choose(ahead)
     }
 
-    private mutating func choose() -> Int32? {
+    /// So many choices count: those after them have other random numbers.
+    package mutating func advance(by count: Int) {
+        for _ in 0..<count { _ = random.next() }
+    }
+
+    private func choose(_ ahead: Int) -> Int32? {
         if options.temperature <= 0 { return candidates.list.first?.id }
         var candidates = candidates.list[...]
         if options.topK > 0 { candidates = candidates.prefix(options.topK) }
@@ -86,6 +95,8 @@ package struct Sampler: Sendable {
             }
             total = candidates.reduce(0) { $0 + mass($1.logit) }
         }
+        var random = random
+        for _ in 0..<ahead { _ = random.next() }
         var remaining = random.nextUnit() * total
         for candidate in candidates {
             remaining -= mass(candidate.logit)

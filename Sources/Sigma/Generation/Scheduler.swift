@@ -39,6 +39,9 @@ final class Scheduler: @unchecked Sendable {
     private let timelines: TimelineRegistry
     private let prefixes: PrefixCache
     private let batch = Batch()
+    /// What the members of a step but one have in it.
+    private let others = Batch()
+    private let drafts: DraftPlanner
     private let routing: RoutingRecord
     /// In the order in which they get a place in the next step.
     private var live: [Job] = []
@@ -54,12 +57,14 @@ final class Scheduler: @unchecked Sendable {
 
     init(
         _ forwardPass: ForwardPass, memory: any StepMemory, _ configuration: ModelConfiguration,
-        timelines: TimelineRegistry, prefixes: PrefixCache, gauge: EngineGauge
+        timelines: TimelineRegistry, prefixes: PrefixCache, drafts: DraftPlanner,
+        gauge: EngineGauge
     ) {
         self.forwardPass = forwardPass
         self.memory = memory
         self.timelines = timelines
         self.prefixes = prefixes
+        self.drafts = drafts
         self.gauge = gauge
         routing = RoutingRecord(configuration)
         hasNews = Condition(lock)
@@ -183,7 +188,9 @@ final class Scheduler: @unchecked Sendable {
     /// A piece of work's part of a step.
     private struct Member {
         let job: Job
-        let piece: ArraySlice<Int32>
+        var piece: ArraySlice<Int32>
+        /// Of the piece, the last so many are guesses.
+        var drafts = 0
         /// Tokens of the timeline whose keys and values were given up: nobody wants anything of them.
         let isRecomputed: Bool
         /// Whether it reads a prompt, or computes again: more than the next token.
@@ -237,15 +244,47 @@ final class Scheduler: @unchecked Sendable {
         }
         // Rows whose logits are wanted lie side by side, so that the head is read once for all of them.
         members.sort { ($0.piece.count, $0.job.arrival) < ($1.piece.count, $1.job.arrival) }
+        if !members.contains(where: \.isReading) { addDrafts() }
         fillBatch()
     }
 
     private func fillBatch() {
         batch.removeAll()
         for index in members.indices {
+            let member = members[index]
             members[index].firstRow = batch.tokens.count
-            batch.append(members[index].piece, to: members[index].job.sequence)
+            batch.append(member.piece, to: member.job.sequence, drafts: member.drafts)
         }
+    }
+
+    /// Puts guesses behind the members' pieces, as many as pay, where there is room for them that nobody else wants.
+    private func addDrafts() {
+        let rows = batch.tokens.count
+        let limit = min(memory.sharedRowLimit, RowSet.capacity)
+        guard rows < limit else { return }
+        var drafting: [Int] = []
+        var candidates: [DraftPlanner.Candidate] = []
+        for (index, member) in members.enumerated() {
+            guard let candidate = member.work.proposeDraft() else { continue }
+            drafting.append(index)
+            candidates.append(candidate)
+        }
+        if candidates.isEmpty { return }
+        drafts.plan(rows: rows, sequences: members.count, limit: limit, &candidates)
+        for (index, candidate) in zip(drafting, candidates) where candidate.count > 0 {
+            others.removeAll()
+            for (other, member) in members.enumerated() where other != index {
+                others.append(member.piece, to: member.job.sequence)
+            }
+            let member = members[index]
+            let wanted = member.piece.count + candidate.count
+            let room = memory.room(for: member.job.sequence, limit: wanted, beside: others) - member.piece.count
+            guard room > 0 else { continue }
+            let piece = member.work.takeDraft(room)
+            members[index].drafts = piece.count - member.piece.count
+            members[index].piece = piece
+        }
+        others.removeAll()
     }
 
     private func endForWantOfMemory(_ job: Job) {
@@ -277,7 +316,8 @@ final class Scheduler: @unchecked Sendable {
         let cost = StepCost(seconds: monotonicTime() - before, bytes: forwardPass.backend.stepBytes)
         let promptRows = members.reduce(0) { $0 + ($1.isReading ? $1.piece.count : 0) }
         pacing.record(seconds: cost.seconds, promptRows: promptRows, isShared: isShared)
-        gauge.stepEnded(rows: batch.tokens.count)
+        if promptRows == 0 { drafts.costs.note(rows: batch.tokens.count, seconds: cost.seconds) }
+        gauge.stepEnded(batch)
         if batch.routing != nil { showRouting() }
         for (index, member) in members.enumerated() where !member.isRecomputed {
             member.work.timeline.tokens += member.piece.prefix(batch.segments[index].kept)
@@ -287,10 +327,17 @@ final class Scheduler: @unchecked Sendable {
         }
     }
 
-    /// What fails together may succeed alone, where memory ended for one of them.
+    /// What fails together may succeed alone and without drafts, where memory ended for one of them.
     private func runApart(after error: any Error) {
-        guard members.count > 1 else { return end(members[0].job, .failure(error)) }
-        for member in members {
+        let isForWantOfMemory = (error as? SigmaError)?.kind == .unavailable
+        guard members.count > 1 || (isForWantOfMemory && members[0].drafts > 0) else {
+            return end(members[0].job, .failure(error))
+        }
+        for var member in members {
+            if member.drafts > 0 {
+                member.piece = member.work.takePiece(member.piece.count - member.drafts)
+                member.drafts = 0
+            }
             members = [member]
             fillBatch()
             run()

@@ -35,6 +35,11 @@ public struct Statistics: Sendable, Equatable {
     public var promptPieces = 0
     /// Steps of generation: the first token comes with the prompt.
     public var generationSteps = 0
+    /// Guessed tokens that steps of generation computed, and those of them that were right.
+    public var draftedTokens = 0
+    public var acceptedDraftTokens = 0
+    /// Whether the request predicted a text.
+    package var hasPrediction = false
     /// Bytes of weights and cache that the generation's steps read, from memory.
     public var generationBytes = 0
     /// What the engine did meanwhile, for whatever request.
@@ -47,9 +52,11 @@ public struct Statistics: Sendable, Equatable {
     public var promptTokensPerSecond: Double {
         promptTime > 0 ? Double(promptTokens - reusedPromptTokens) / promptTime : 0
     }
+    /// Tokens that the steps of generation made.
+    public var steppedTokens: Int { generationSteps + acceptedDraftTokens }
     /// Generated tokens per second, the first not counted.
     public var generationTokensPerSecond: Double {
-        generationTime > 0 ? Double(generationSteps) / generationTime : 0
+        generationTime > 0 ? Double(steppedTokens) / generationTime : 0
     }
     /// Bytes per second that generation read, in 10^9.
     public var generationGigabytesPerSecond: Double {

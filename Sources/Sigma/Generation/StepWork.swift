@@ -12,6 +12,10 @@ protocol StepWork: AnyObject, Sendable {
     func pendingCount() -> Int
     /// The first of them: the piece of the next step.
     func takePiece(_ count: Int) -> ArraySlice<Int32>
+    /// Guesses for the tokens behind the piece, which is all that is pending; nil: none. Asked before a step in which no prompt is read.
+    func proposeDraft() -> DraftPlanner.Candidate?
+    /// The piece with at most `count` of them behind it.
+    func takeDraft(_ count: Int) -> ArraySlice<Int32>
     /// Of the piece, the rows whose logits are wanted.
     var wishedRows: Range<Int> { get }
     /// What one of them wants; `row` counts from the piece's first.
@@ -31,6 +35,11 @@ protocol StepWork: AnyObject, Sendable {
     /// The end of work whose next token has no room in the engine's memory, though it has all of it.
     /// - Throws: `SigmaError(.unavailable)` where nothing has been made of it.
     func endForWantOfMemory() throws
+}
+
+extension StepWork {
+    func proposeDraft() -> DraftPlanner.Candidate? { nil }
+    func takeDraft(_ count: Int) -> ArraySlice<Int32> { preconditionFailure("there is no draft") }
 }
 
 /// What a step cost.

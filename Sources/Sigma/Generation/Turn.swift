@@ -4,6 +4,8 @@ public struct Turn: Sendable, Equatable {
         case user, assistant
         /// Instructions in the middle of a conversation. A session has none: its instructions stand before its turns.
         case system
+        /// The result of a function that the assistant called. A session has none.
+        case tool
     }
 
     public var role: Role
@@ -11,6 +13,8 @@ public struct Turn: Sendable, Equatable {
     public var text: String { didSet { written = nil } }
     /// The thinking before an answer; empty if there was none.
     public var reasoning: String { didSet { written = nil } }
+    /// The functions that an answer calls behind its text.
+    package var calls: [FunctionCall] = []
 
     /// The answer as it lies in the key-value cache.
     package struct Written: Sendable, Equatable {

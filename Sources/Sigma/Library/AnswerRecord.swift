@@ -1,12 +1,12 @@
 import Synchronization
 
-/// Collects an answer on the engine's thread, for the turn that it becomes.
+/// Collects an answer on the engine's thread, for the turn or the whole answer that it becomes.
 final class AnswerRecord: Sendable {
     private struct State {
         var text = ""
         var reasoning = ""
         var tokens: [Int32] = []
-        var reason: FinishReason?
+        var statistics: Statistics?
 
         mutating func add(_ token: AnswerToken) {
             switch token.phase {
@@ -30,8 +30,15 @@ final class AnswerRecord: Sendable {
                 state.add(token)
             case .finished(let statistics, let remainder):
                 if let remainder { state.add(remainder) }
-                state.reason = statistics.reason
+                state.statistics = statistics
             }
+        }
+    }
+
+    /// The whole; nil while it is being made.
+    var whole: AnswerBatch.Whole? {
+        state.withLock { state in
+            state.statistics.map { AnswerBatch.Whole(text: state.text, reasoning: state.reasoning, statistics: $0) }
         }
     }
 
@@ -42,7 +49,7 @@ final class AnswerRecord: Sendable {
     ///   - endedAtStopString: the text ends before its tokens.
     func turn(_ prompt: Prompt, _ options: GenerationOptions, isStopped: Bool, endedAtStopString: Bool) -> Turn? {
         state.withLock { state in
-            guard let reason = state.reason else { return nil }
+            guard let reason = state.statistics?.reason else { return nil }
             switch reason {
             case .stop, .length: if options.maximumTokens == 0 { return nil }
             case .context: if state.text.isEmpty { return nil }

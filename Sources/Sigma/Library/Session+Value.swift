@@ -33,12 +33,15 @@ extension Session {
     public func respond<Value: AnswerValue>(
         to message: String, as type: Value.Type, options: GenerationOptions? = nil
     ) async throws -> Value {
-        let (text, reason) = try await wholeAnswer(
+        let (text, statistics) = try await wholeAnswer(
             to: message, options: options, constraint: .jsonSchema(type.jsonSchema))
-        if reason == .length {
+        if statistics?.reason == .length {
             throw SigmaError(
                 .usage, "the answer was cut by its limit of tokens before its value was complete",
                 remedy: "Raise GenerationOptions.maximumTokens, or bound the schema's texts and lists.")
+        }
+        if let stopString = statistics?.stopString {
+            throw SigmaError(.usage, "the answer was cut by the stop string '\(SigmaError.printable(stopString))'")
         }
         return try JSONDecoder().decode(type, from: Data(text.utf8))
     }

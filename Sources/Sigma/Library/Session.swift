@@ -75,9 +75,9 @@ public final class Session: Sendable {
 
     func wholeAnswer(
         to message: String, options: GenerationOptions?, constraint: Constraint?
-    ) async throws -> (text: String, reason: FinishReason?) {
+    ) async throws -> (text: String, statistics: Statistics?) {
         var answer = ""
-        var reason: FinishReason?
+        var end: Statistics?
         for try await update in stream(to: message, options: options, constraint: constraint) {
             switch update {
             case .text(let text): answer += text
@@ -89,12 +89,12 @@ public final class Session: Sendable {
                         ? "the conversation reached what the memory budget has room for: \(room) tokens"
                         : "the conversation reached the context limit of \(room) tokens",
                     remedy: .anyOf(["Take back turns with rewind(to:).", .raise(.contextLength, least: nil)]))
-            case .finished(let statistics): reason = statistics.reason
+            case .finished(let statistics): end = statistics
             case .prefill, .reasoning: break
             }
         }
         try Task.checkCancellation()
-        return (answer, reason)
+        return (answer, end)
     }
 
     /// Ends the answer that is being made before its next step, with the reason `.interrupted`. What was answered until then becomes part of

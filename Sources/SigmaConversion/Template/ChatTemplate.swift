@@ -17,7 +17,7 @@ package struct ChatTemplate {
     /// Whether it drops white space around messages.
     package private(set) var trimsMessages = false
     /// What it does that prompts here don't.
-    package private(set) var differences: [String] = []
+    package internal(set) var differences: [String] = []
     /// Why it cannot be evaluated.
     package private(set) var obstacle: String?
     /// The markup that it names, whatever it does with it.
@@ -107,7 +107,10 @@ package struct ChatTemplate {
         }
         systemPrefix = String(text.dropLast(instructions.count))
         // Sigma's prompts have the paper's words, whatever a template says.
-        if style != .sigma, differences.isEmpty { try compare(style, switchesThinking: off != opening, render) }
+        if style != .sigma, differences.isEmpty {
+            try compare(style, switchesThinking: off != opening, render)
+            if differences.isEmpty { try compareTools(nodes, bos) }
+        }
     }
 
     /// Writes sample conversations as prompts here do, and notes the first that the template writes otherwise.
@@ -116,13 +119,7 @@ package struct ChatTemplate {
         _ render: (_ turns: [SampleTurn], _ thinks: Bool) throws -> String
     ) throws {
         guard let format else { return }
-        let bytes = (0..<256).map { [UInt8($0)] }
-        let specials = style.controlTokens.map { Array($0.utf8) }
-        let tokenizer = try Tokenizer(
-            TokenizerDefinition(
-                tokens: TokenTable(bytes + specials),
-                kinds: Array(repeating: .normal, count: bytes.count) + specials.map { _ in .control },
-                mergeRule: .byRank, pattern: .gpt2, normalizer: .none, bos: nil, eos: nil, addsBos: false))
+        let tokenizer = try Self.tokenizer(of: style)
         for turns in Self.samples {
             for isThinking in switchesThinking ? [true, false] : [true] {
                 let system = turns.first?.role == "system" ? turns[0].text : ""
@@ -131,15 +128,31 @@ package struct ChatTemplate {
                     turns: others.map { Turn(Turn.Role(rawValue: $0.role)!, $0.text) }, system: system,
                     thinks: isThinking, format: format, tokenizer: tokenizer)
                 let ours = String(decoding: tokenizer.decode(prompt.tokens, specials: .named), as: UTF8.self)
-                let theirs = try render(turns, isThinking)
-                guard ours != theirs else { continue }
-                let common = zip(ours.unicodeScalars, theirs.unicodeScalars).prefix { $0 == $1 }.count
-                func rest(_ text: String) -> String { String(String(text.unicodeScalars.dropFirst(common)).prefix(40)) }
-                let place = String(String(theirs.unicodeScalars.prefix(common)).suffix(24))
-                differences.append("behind '\(place)' it writes '\(rest(theirs))', and prompts here '\(rest(ours))'")
+                guard let difference = Self.difference(ours, try render(turns, isThinking)) else { continue }
+                differences.append(difference)
                 return
             }
         }
+    }
+
+    /// The bytes and the markup's own tokens.
+    static func tokenizer(of style: ChatFormat.Style) throws -> Tokenizer {
+        let bytes = (0..<256).map { [UInt8($0)] }
+        let specials = style.controlTokens.map { Array($0.utf8) }
+        return try Tokenizer(
+            TokenizerDefinition(
+                tokens: TokenTable(bytes + specials),
+                kinds: Array(repeating: .normal, count: bytes.count) + specials.map { _ in .control },
+                mergeRule: .byRank, pattern: .gpt2, normalizer: .none, bos: nil, eos: nil, addsBos: false))
+    }
+
+    /// Where two prompts begin to differ; nil: they are the same.
+    static func difference(_ ours: String, _ theirs: String) -> String? {
+        guard ours != theirs else { return nil }
+        let common = zip(ours.unicodeScalars, theirs.unicodeScalars).prefix { $0 == $1 }.count
+        func rest(_ text: String) -> String { String(String(text.unicodeScalars.dropFirst(common)).prefix(40)) }
+        let place = String(String(theirs.unicodeScalars.prefix(common)).suffix(24))
+        return "behind '\(place)' it writes '\(rest(theirs))', and prompts here '\(rest(ours))'"
     }
 
     /// Conversations whose prompts are compared. Line ends and spaces show what is trimmed.
@@ -165,9 +178,15 @@ package struct ChatTemplate {
         let messages = turns.map { turn -> TemplateValue in
             .map([("role", .string(turn.role)), ("content", .string(turn.text))])
         }
+        return try render(nodes, messages, bos: bos, thinks: thinks)
+    }
+
+    static func render(
+        _ nodes: [TemplateNode], _ messages: [TemplateValue], tools: [TemplateValue] = [], bos: String, thinks: Bool?
+    ) throws -> String {
         var variables: [String: TemplateValue] = [
             "messages": .list(messages), "add_generation_prompt": .bool(true), "bos_token": .string(bos),
-            "eos_token": .string(""), "tools": .none, "documents": .none,
+            "eos_token": .string(""), "tools": tools.isEmpty ? .none : .list(tools), "documents": .none,
         ]
         // Families call the switch differently.
         for name in ["enable_thinking", "thinking"] { variables[name] = thinks.map { .bool($0) } }

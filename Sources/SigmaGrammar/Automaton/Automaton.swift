@@ -24,6 +24,8 @@ final class Automaton {
         switch grammar.root {
         case .text(let expression): thread = .text(.rawText, expression, .raw)
         case .value(let value): thread = Thread(.rootValue, operand: value)
+        // The first call has none before it to be separated from.
+        case .calls(let call, _): thread = Thread(.callOpening, operand: 1, value: call)
         }
         start = table.number([TaggedThread(thread: thread, tags: 0)])
     }
@@ -54,7 +56,7 @@ final class Automaton {
     /// What the threads expect, and how each goes on behind it.
     private func expectations(of thread: Thread) -> [(value: Int32, next: Thread)] {
         switch thread.kind {
-        case .rootValue: [(thread.operand, Thread(.rootEnd))]
+        case .rootValue: [(thread.operand, behindRoot(thread.operand))]
         case .memberValue: [(thread.operand, Thread(.memberEnd, site: thread.site))]
         case .arrayOpen, .itemStart:
             sites.choices(ofArray: thread.site, in: grammar.arrays).items.map {
@@ -62,6 +64,10 @@ final class Automaton {
             }
         default: []
         }
+    }
+
+    private func behindRoot(_ value: Int32) -> Thread {
+        if case .calls = grammar.root { Thread(.callClosing, value: value) } else { Thread(.rootEnd) }
     }
 
     private func expectedValues(_ state: Int32) -> [Int32] {
@@ -96,6 +102,7 @@ final class Automaton {
             let frame = table.frames[Int(state)]
             switch frame.threads[0].thread.kind {
             case .rootEnd: return true
+            case .callClosing: return frame.threads[0].thread.operand == FunctionCalls.closing.count
             case .rawText:
                 return frame.threads.contains {
                     $0.thread.pending == .none && arena.isNullable($0.thread.operand)

@@ -17,7 +17,7 @@ extension Automaton {
 
     private func step(_ state: Int32, _ frame: Frame, _ byte: UInt8) -> Int32 {
         let kind = frame.threads[0].thread.kind
-        if kind != .rawText, byte == 0x20 || byte == 0x0A || byte == 0x09, let code = space(frame, kind, byte) {
+        if !kind.isPlainText, byte == 0x20 || byte == 0x0A || byte == 0x09, let code = space(frame, kind, byte) {
             return code
         }
         if expectsValue(kind) {
@@ -143,9 +143,30 @@ extension Automaton {
             {
                 yield(Thread(.itemStart, site: thread.site))
             }
+        case .callOpening: if let next = callOpening(thread, byte) { yield(next) }
+        case .callClosing: if let next = callClosing(thread, byte) { yield(next) }
         case .rootValue, .rootEnd, .memberValue, .itemStart: break
         }
         return false
+    }
+
+    // MARK: Around calls
+
+    private func callOpening(_ thread: Thread, _ byte: UInt8) -> Thread? {
+        guard FunctionCalls.opening[Int(thread.operand)] == byte else { return nil }
+        var next = thread
+        next.operand += 1
+        return Int(next.operand) < FunctionCalls.opening.count ? next : Thread(.rootValue, operand: thread.value)
+    }
+
+    private func callClosing(_ thread: Thread, _ byte: UInt8) -> Thread? {
+        var next = thread
+        next.operand += 1
+        guard Int(thread.operand) == FunctionCalls.closing.count else {
+            return FunctionCalls.closing[Int(thread.operand)] == byte ? next : nil
+        }
+        guard case .calls(_, several: true) = grammar.root else { return nil }
+        return callOpening(Thread(.callOpening, value: thread.value), byte)
     }
 
     private static let literals = ["null", "true", "false"].map { Array($0.utf8) }

@@ -23,6 +23,8 @@ struct Grammar {
         /// The whole answer is a match, byte by byte.
         case text(RegexID)
         case value(Int32)
+        /// One call, which is the value, between its tags, or several.
+        case calls(Int32, several: Bool)
     }
 
     var arena: RegexArena

@@ -2,12 +2,17 @@
 enum ThreadKind: UInt8 {
     // The answer's outside.
     case rootValue, rootEnd, rawText
+    // What stands around calls: `operand` is the place in it, `value` the call's value.
+    case callOpening, callClosing
     // A value's first byte, and scalars.
     case value, literal, number, string
     // Objects, in the order of their text.
     case objectOpen, keyStart, name, key, colon, memberValue, memberEnd, objectClosing
     // Arrays.
     case arrayOpen, itemStart, itemEnd, arrayClosing
+
+    /// Whether it reads text outside of JSON, where white space is like any other character.
+    var isPlainText: Bool { self == .rawText || self == .callOpening || self == .callClosing }
 }
 
 /// How a text's scalars are spelled.

@@ -38,35 +38,42 @@ struct SchemaNode {
     /// What relative references are relative to, without fragment.
     let base: String
     let draft: SchemaDraft
+    /// The place of the root that it belongs to.
+    let root: Int
 }
 
-/// The document that a constraint's schemas are parts of, and what its references refer to.
+/// The documents that a constraint's schemas are parts of, and what their references refer to. No reference leads from one to another.
 final class SchemaDocument {
     private(set) var schemas: [SchemaNode] = []
-    private var numbers: [ByteKey: SchemaID] = [:]
-    private let root: JSONValue
-    private var index: ReferenceIndex?
+    /// By root: what is at a pointer.
+    private var numbers: [[ByteKey: SchemaID]]
+    private var indices: [ReferenceIndex?]
+    private(set) var rootIDs: [SchemaID] = []
 
-    init(root: JSONValue) throws(ConstraintError) {
-        self.root = root
-        switch root {
-        case .bool, .object: break
-        default: throw ConstraintError(.invalid, "a schema is an object or a boolean, found \(root.kind)")
+    /// - Throws: `ConstraintError` with the root's place as its function.
+    init(roots: [JSONValue]) throws(ConstraintError) {
+        numbers = Array(repeating: [:], count: roots.count)
+        indices = Array(repeating: nil, count: roots.count)
+        for (place, root) in roots.enumerated() {
+            switch root {
+            case .bool, .object: break
+            default:
+                throw ConstraintError(.invalid, "a schema is an object or a boolean, found \(root.kind)").with(
+                    function: place)
+            }
+            rootIDs.append(add(root, pointer: "", base: "", draft: .unstated, root: place))
         }
-        _ = add(root, pointer: "", base: "", draft: .unstated)
     }
-
-    static let rootID: SchemaID = 0
 
     subscript(id: SchemaID) -> SchemaNode { schemas[Int(id)] }
 
-    private func add(_ value: JSONValue, pointer: String, base: String, draft: SchemaDraft) -> SchemaID {
-        if let known = numbers[ByteKey(text: pointer)] { return known }
+    private func add(_ value: JSONValue, pointer: String, base: String, draft: SchemaDraft, root: Int) -> SchemaID {
+        if let known = numbers[root][ByteKey(text: pointer)] { return known }
         let id = SchemaID(schemas.count)
         let draft = value["$schema"]?.string.flatMap { SchemaDraft(uri: $0) } ?? draft
         let base = Self.base(of: value, outer: base, draft: draft)
-        schemas.append(SchemaNode(value: value, pointer: pointer, base: base, draft: draft))
-        numbers[ByteKey(text: pointer)] = id
+        schemas.append(SchemaNode(value: value, pointer: pointer, base: base, draft: draft, root: root))
+        numbers[root][ByteKey(text: pointer)] = id
         return id
     }
 
@@ -88,7 +95,8 @@ final class SchemaDocument {
             throw ConstraintError(
                 .invalid, pointer: pointer, "a schema is an object or a boolean, found \(value.kind)")
         }
-        return add(value, pointer: pointer, base: self[parent].base, draft: self[parent].draft)
+        let parent = self[parent]
+        return add(value, pointer: pointer, base: parent.base, draft: parent.draft, root: parent.root)
     }
 
     /// The schema that `reference`, found in `source`, points to.
@@ -101,8 +109,10 @@ final class SchemaDocument {
         }
         let target = URIReference.resolve(reference, against: node.base)
         var place: ReferenceIndex.Place?
-        if target.resource == schemas[0].base {
-            place = ReferenceIndex.Place(value: root, pointer: "", base: schemas[0].base, draft: schemas[0].draft)
+        let root = self[rootIDs[node.root]]
+        lazy var references = self.references(of: node.root)
+        if target.resource == root.base {
+            place = ReferenceIndex.Place(value: root.value, pointer: "", base: root.base, draft: root.draft)
         } else {
             place = references.resources[ByteKey(text: target.resource)]
         }
@@ -126,13 +136,15 @@ final class SchemaDocument {
         case .bool, .object: break
         default: throw failure("'\(reference)' points to \(place.value.kind), not to a schema")
         }
-        return add(place.value, pointer: place.pointer, base: place.outerBase ?? place.base, draft: place.draft)
+        return add(
+            place.value, pointer: place.pointer, base: place.outerBase ?? place.base, draft: place.draft,
+            root: node.root)
     }
 
-    private var references: ReferenceIndex {
-        if let index { return index }
-        let made = ReferenceIndex(root: root, base: "", draft: .unstated)
-        index = made
+    private func references(of root: Int) -> ReferenceIndex {
+        if let index = indices[root] { return index }
+        let made = ReferenceIndex(root: self[rootIDs[root]].value, base: "", draft: .unstated)
+        indices[root] = made
         return made
     }
 }

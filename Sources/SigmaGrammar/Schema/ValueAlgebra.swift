@@ -50,7 +50,7 @@ final class ValueAlgebra {
     func checkLimits() throws(ConstraintError) {
         ticks += 1
         if arena.isOutOfTime || ticks & 15 == 0 && ContinuousClock.now > deadline {
-            throw ConstraintError(.limit, "compiling takes over \(limits.compileSeconds) s")
+            throw ConstraintError(time: limits.compileSeconds)
         }
         if expressions.count > limits.values || arena.count > limits.expressions {
             throw ConstraintError(.limit, "the constraint is too large")

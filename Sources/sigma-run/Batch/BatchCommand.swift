@@ -24,6 +24,7 @@ struct BatchCommand {
     let output: String?
     let engine: Engine
     let kvType: KVType
+    let drafts: DraftMode
 
     private final class Lines {
         private(set) var all: [BatchRun.Line] = []
@@ -70,7 +71,7 @@ struct BatchCommand {
             note("\(results.ids.count) results are there already; \(total) lines are left.")
         }
         let name = engine.model.name
-        let run = BatchRun(engine, kvType: kvType, model: name.isEmpty ? "sigma" : name)
+        let run = BatchRun(engine, kvType: kvType, model: name.isEmpty ? "sigma" : name, drafts: drafts)
         let begin = monotonicTime()
         var bar = ProgressBar("batch")
         try run.answer(lines: lines.take, isStopped: { Interrupt.isRequested }) { progress in

@@ -1,6 +1,6 @@
 """Replicas of sigma-serve on a Ray cluster.
 
-    serve run serve_app:build model=/srv/sigma/model.gguf min_replicas=3 max_replicas=8 arguments="--memory 6GiB"
+    serve run --working-dir . serve_app:build model=/srv/sigma/model.gguf min_replicas=3 max_replicas=8 arguments="--memory 6GiB"
 
 A request goes from Ray's proxy to a `Front`, which keeps it until a replica has begun to answer, and from there to an
 `Engine`, which is one sigma-serve. The session in `x-session-id` decides the engine. Ray itself does not send a request

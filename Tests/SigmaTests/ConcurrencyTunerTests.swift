@@ -1,4 +1,4 @@
-import SigmaRequests
+import Sigma
 import Testing
 
 @Suite struct ConcurrencyTunerTests {
