@@ -39,8 +39,11 @@ def gsm8k(**_):
 
 def bbh(**_):
     """One question a row; all rows of a task have its three worked examples."""
+    path = local("bbh.jsonl.gz")
+    if path is None:
+        raise FileNotFoundError("bbh.jsonl.gz is not in the folder that --data names")
     rows = [{"subject": task["task"], "examples": task["cot_prompt"].strip(), **example}
-            for task in lines(local("bbh.jsonl.gz")) for example in task["examples"]]
+            for task in lines(path) for example in task["examples"]]
     return {"test": Dataset.from_list(rows)}
 
 
@@ -70,7 +73,7 @@ def mmlu_redux(**_):
 
 
 # Procedural kinds whose answers are short and judged to the letter by the package itself.
-REASONING_GYM = ["basic_arithmetic", "chain_sum", "count_primes", "gcd", "letter_counting", "number_sorting", "propositional_logic",
+REASONING_GYM = ["basic_arithmetic", "chain_sum", "count_primes", "gcd", "leg_counting", "letter_counting", "number_sorting",
                  "simple_equations", "spell_backward", "word_sorting"]
 
 
