@@ -206,7 +206,8 @@ private struct Unpacker {
 
     private static let lengths: [(base: Int, bits: Int)] = {
         let bases = [
-            3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227,
+            3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195,
+            227,
         ]
         return bases.enumerated().map { place, base in (base, place < 8 ? 0 : place / 4 - 1) } + [(258, 0)]
     }()

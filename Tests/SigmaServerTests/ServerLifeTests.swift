@@ -28,8 +28,9 @@ import Testing
                 #expect(reply.status == 404 && reply.error?["message"]?.string != nil, "\(path): \(reply.text)")
             }
             for (method, path, allowed) in [
-                ("GET", "/v1/chat/completions", "POST"), ("GET", "/v1/messages", "POST"), ("PUT", "/health", "GET, HEAD"),
-                ("DELETE", "/v1/models/demo", "GET, HEAD"), ("PATCH", "/", "GET, HEAD"),
+                ("GET", "/v1/chat/completions", "POST"), ("GET", "/v1/messages", "POST"),
+                ("PUT", "/health", "GET, HEAD"), ("DELETE", "/v1/models/demo", "GET, HEAD"),
+                ("PATCH", "/", "GET, HEAD"),
             ] {
                 let reply = try await server.send(method, path, headers: [:], body: nil)
                 #expect(reply.status == 405 && reply.headers["allow"] == allowed, "\(path): \(reply.text)")

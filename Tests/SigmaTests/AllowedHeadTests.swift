@@ -31,7 +31,8 @@ import Testing
                     let counts = backend.headStatistics - before
                     // Where the allowed tokens lie in many groups, the screen can be cheaper for few of the largest.
                     let mayBeScreened = index == 1 && count < 400
-                    #expect(counts.allowedRows == tokens.count || mayBeScreened, "mask \(index), \(count) of the largest")
+                    #expect(
+                        counts.allowedRows == tokens.count || mayBeScreened, "mask \(index), \(count) of the largest")
                 }
             }
         }
@@ -55,7 +56,8 @@ import Testing
         let backend = try CPUBackend(model: ScreenedHeadTests.model(.q8_0), threadCount: 2)
         for step in [1, 2, 9] {
             let mask = TokenMask(vocabularySize: Self.size) { Int($0) % step == 0 }
-            let (found, full) = try ScreenedHeadTests.largest(backend, ScreenedHeadTests.tokens(4), count: 20, mask: mask)
+            let (found, full) = try ScreenedHeadTests.largest(
+                backend, ScreenedHeadTests.tokens(4), count: 20, mask: mask)
             #expect(found == full)
         }
         #expect(backend.headStatistics.allowedRows == 0)

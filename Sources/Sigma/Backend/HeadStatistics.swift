@@ -21,7 +21,8 @@ package struct HeadStatistics: Equatable, Sendable {
 
     private static var counts: [WritableKeyPath<HeadStatistics, Int>] {
         [
-            \.allowedRows, \.screenedRows, \.fallbackRows, \.fullRows, \.comparedRows, \.misses, \.fineRows, \.exactRows,
+            \.allowedRows, \.screenedRows, \.fallbackRows, \.fullRows, \.comparedRows, \.misses, \.fineRows,
+            \.exactRows,
             \.bytes,
         ]
     }

@@ -154,7 +154,7 @@ package struct AnswerGuide {
     /// Bytes of the answer that must come next, with the blanks that the answer had before in such places: a guess, and mostly right.
     package func forcedBytes(limit: Int) -> [UInt8] {
         guard phase == .answer else { return [] }
-        return state.forcedBytes(limit: limit)
+        return state?.forcedBytes(limit: limit) ?? []
     }
 
     // MARK: - Masks

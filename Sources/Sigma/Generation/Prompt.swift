@@ -72,7 +72,8 @@ package struct Prompt: Sendable, Equatable {
         let isSigma = style == .sigma
         let noThinking = isSigma && format.thinks ? Self.noThinking : ""
         let opening = tokenizer.encode(noThinking, recognizingSpecials: false)
-        let lastQuestion = turns.lastIndex { $0.role == .user } ?? turns.endIndex
+        // A history alone is what stands before the next question.
+        let lastQuestion = (asksForAnswer ? turns.lastIndex { $0.role == .user } : nil) ?? turns.endIndex
         for (index, turn) in zip(turns.indices, turns) {
             let role = turn.role.inMarkup
             let keepsThinking = keepsThinking || (format.thinks && index > lastQuestion)
