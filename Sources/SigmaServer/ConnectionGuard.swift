@@ -30,10 +30,14 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     }
 
     private let limits: Limits
+    private let connections: OpenConnections
     private let state = Mutex(State())
     private let deadline = Mutex<Scheduled<Void>?>(nil)
 
-    init(_ limits: Limits) { self.limits = limits }
+    init(_ limits: Limits, _ connections: OpenConnections) {
+        self.limits = limits
+        self.connections = connections
+    }
 
     // MARK: - Who works for the connection
 
@@ -76,10 +80,12 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     // MARK: - Events
 
     func handlerAdded(context: ChannelHandlerContext) {
+        connections.add(context.channel)
         if context.channel.isActive { allow(limits.head, context) }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
+        connections.remove(context.channel)
         allow(nil, context)
         clientHasGone()
     }
@@ -118,5 +124,18 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         if case .end = unwrapOutboundIn(data) { allow(limits.idle, context) }
         context.write(data, promise: promise)
+    }
+}
+
+/// A server's connections, for its end.
+final class OpenConnections: Sendable {
+    private let channels = Mutex<[ObjectIdentifier: any Channel]>([:])
+
+    func add(_ channel: any Channel) { channels.withLock { $0[ObjectIdentifier(channel)] = channel } }
+    func remove(_ channel: any Channel) { channels.withLock { $0[ObjectIdentifier(channel)] = nil } }
+
+    /// Cuts off all that are open.
+    func close() {
+        for channel in channels.withLock({ Array($0.values) }) { channel.close(promise: nil) }
     }
 }

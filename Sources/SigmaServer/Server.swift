@@ -14,6 +14,7 @@ package final class Server: Sendable {
     private let model = ServedModel()
     private let metrics = ServerMetrics()
     private let tasks = RunningTasks()
+    private let connections = OpenConnections()
     private let shutdown = AsyncStream<Void>.makeStream()
 
     package init(_ configuration: ServerConfiguration, logger: Logger) {
@@ -60,8 +61,10 @@ package final class Server: Sendable {
                 if Task.isCancelled { return }
                 await drain()
                 await services.triggerGracefulShutdown()
-                // Connections close by themselves; those that do not are cut off.
-                try? await Task.sleep(for: .seconds(2))
+                // Connections close by themselves; those that do not are cut off. Then the services end.
+                try await Task.sleep(for: .seconds(configuration.closeSeconds))
+                connections.close()
+                try await Task.sleep(for: .seconds(1 << 40))
             }
             do {
                 // The first to end is an error, or the end of the services.
@@ -80,11 +83,12 @@ package final class Server: Sendable {
         router.add(middleware: RequestGuard(configuration))
         Routes(configuration: configuration, model: model, metrics: metrics, tasks: tasks).add(to: router)
         let limits = ConnectionGuard.Limits(configuration)
+        let connections = connections
         return Application(
             router: router,
             server: .http1(
                 configuration: .init(
-                    additionalChannelHandlers: [ConnectionGuard(limits)],
+                    additionalChannelHandlers: [ConnectionGuard(limits, connections)],
                     httpDecoderConfiguration: .init(
                         maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))),
             configuration: .init(

@@ -22,6 +22,8 @@ package struct ServerConfiguration: Sendable {
     package var queuedTokens = 1 << 20
     /// Seconds that running requests have when the server shuts down.
     package var drainSeconds = 30.0
+    /// Seconds after which connections that have not closed by then are cut off.
+    package var closeSeconds = 2.0
     package var connections = 1024
     /// Seconds in which a request's head and its body must have come, and that a connection may be idle.
     package var headSeconds = 10.0

@@ -38,7 +38,8 @@ final class LiveServer: Sendable {
         var configuration = ServerConfiguration()
         configuration.port = 0
         configuration.alias = "demo"
-        configuration.drainSeconds = 5
+        // Beside hundreds of other tests everything takes long.
+        configuration.drainSeconds = 600
         change(&configuration)
         let log = ErrorLog()
         let server = Server(configuration, logger: log.logger())

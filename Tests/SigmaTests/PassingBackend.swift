@@ -10,6 +10,9 @@ class PassingBackend: Backend, StepMemory, BackendReporting, @unchecked Sendable
 
     var headRowLimit: Int { backend.headRowLimit }
     var rowsAreIndependent: Bool { backend.rowsAreIndependent }
+    var canSuspend: Bool { backend.canSuspend }
+    func suspend() { backend.suspend() }
+    func resume() { backend.resume() }
     var stepBytes: Int { backend.stepBytes }
     func makeSequence(kvType: KVType) throws -> SequenceState { try backend.makeSequence(kvType: kvType) }
     func begin(_ batch: Batch) throws { try backend.begin(batch) }

@@ -1,3 +1,4 @@
+import Foundation
 import Sigma
 import Synchronization
 import Testing
@@ -137,6 +138,97 @@ import Testing
             let first = try #require(rows.firstIndex(of: 1))
             let last = try #require(rows.lastIndex(of: 1))
             for index in first..<last { #expect(rows[index] > 0 || rows[index + 1] > 0) }
+        }
+    }
+
+    /// While a long step is under way, answers go on between its layers, and a short prompt that comes meanwhile is answered; all as alone.
+    @Test func longStepsMakeWayBetweenLayers() async throws {
+        let model = try DemoModel.file()
+        let backend = SlowBackend(try CPUBackend(model: model, threadCount: 2))
+        let engine = try Engine(model: model, backend: backend)
+        let (reference, _) = try Self.engine()
+        let long = (0..<150).map { "\($0)" }.joined(separator: " ")
+        let questions = ["What is 347 + 586?", long, "What is 5 + 6?"]
+        var alone: [String] = []
+        for question in questions {
+            alone.append(try await Self.text(reference, reference.makeTimeline(kvType: .f16), question))
+        }
+        backend.isSlow.withLock { $0 = true }
+        let timelines = try questions.map { _ in try engine.makeTimeline(kvType: .f16) }
+        async let first = Self.text(engine, timelines[0], questions[0])
+        while engine.gauge.reading.steps < 2 { try await Task.sleep(for: .milliseconds(1)) }
+        async let second = Self.text(engine, timelines[1], questions[1])
+        while backend.suspensions.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(1)) }
+        async let third = Self.text(engine, timelines[2], questions[2])
+        let answers = try await [first, second, third]
+        #expect(answers == alone)
+        #expect(backend.stepsWithin.withLock { $0 } > 2)
+        #expect(backend.promptsWithin.withLock { $0 } > 0)
+        for timeline in timelines { #expect(timeline.tokens.count == timeline.sequence.length) }
+    }
+
+    /// Whose step has ended while it was laid aside is given up before its next layer.
+    @Test func aLongStepIsCancelledWhileOthersRun() async throws {
+        let model = try DemoModel.file()
+        let backend = SlowBackend(try CPUBackend(model: model, threadCount: 2))
+        let engine = try Engine(model: model, backend: backend)
+        backend.isSlow.withLock { $0 = true }
+        let long = (0..<150).map { "\($0)" }.joined(separator: " ")
+        let prompt = try engine.prompt(turns: [Turn(.user, long)], system: "", thinks: true)
+        let timeline = try engine.makeTimeline(kvType: .f16)
+        async let other = Self.text(engine, engine.makeTimeline(kvType: .f16), "What is 347 + 586?")
+        while engine.gauge.reading.steps < 2 { try await Task.sleep(for: .milliseconds(1)) }
+        let cancelled = try Generation(
+            GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: GenerationOptions(temperature: 0)),
+            on: timeline, engine: engine
+        ) { _ in }
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            engine.run(cancelled) { continuation.resume(with: $0) }
+            Task {
+                while backend.suspensions.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(1)) }
+                cancelled.cancel()
+            }
+        }
+        #expect(timeline.tokens.count == timeline.sequence.length)
+        let (reference, _) = try Self.engine()
+        let alone = try await Self.text(reference, reference.makeTimeline(kvType: .f16), "What is 347 + 586?")
+        #expect(try await other == alone)
+    }
+
+    /// Layers of many rows take longer than answers may wait.
+    final class SlowBackend: PassingBackend, @unchecked Sendable {
+        let isSlow = Mutex(false)
+        let suspensions = Mutex(0)
+        let stepsWithin = Mutex(0)
+        let promptsWithin = Mutex(0)
+        // The engine thread's own.
+        private var rows = 0
+        private var outerRows: Int?
+
+        override func begin(_ batch: Batch) throws {
+            rows = batch.tokens.count
+            if outerRows != nil {
+                stepsWithin.withLock { $0 += 1 }
+                if batch.segments.contains(where: { $0.count > 1 }) { promptsWithin.withLock { $0 += 1 } }
+            }
+            try super.begin(batch)
+        }
+
+        override func attend(layer: Int) {
+            if isSlow.withLock({ $0 }), rows > 4 { Thread.sleep(forTimeInterval: 0.002 * Double(rows)) }
+            super.attend(layer: layer)
+        }
+
+        override func suspend() {
+            suspensions.withLock { $0 += 1 }
+            outerRows = rows
+            super.suspend()
+        }
+
+        override func resume() {
+            super.resume()
+            rows = outerRows ?? 0
+            outerRows = nil
         }
     }
 }

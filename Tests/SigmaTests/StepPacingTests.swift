@@ -55,4 +55,52 @@ import Testing
         pacing.record(seconds: 100, promptRows: 1, isShared: false)
         #expect(pacing.promptRows == StepPacing.leastRows)
     }
+
+    /// Steps that make way between eight layers: pieces are as short, and the prompt keeps more of its speed, since each layer is read for many rows.
+    @Test func longStepsMakeWayInTime() {
+        var pacing = StepPacing()
+        var (prompt, generation, wait, longest, rows) = (0.0, 0.0, 0.0, 0.0, 0)
+        func generate(_ pacing: inout StepPacing) {
+            while pacing.owesGeneration {
+                generation += 0.007
+                longest = max(longest, wait)
+                wait = 0
+                pacing.record(seconds: 0.007, promptRows: 0, isShared: true)
+            }
+        }
+        while prompt + generation < 60 {
+            let count = min(256, pacing.longStepRows(layerCount: 8))
+            guard count > 0 else {
+                generate(&pacing)
+                continue
+            }
+            let layer = (0.007 + 0.001 * Double(count)) / 8
+            for index in 0..<8 {
+                prompt += layer
+                wait += layer
+                guard index < 7 else { break }
+                pacing.recordLayer(seconds: layer, isAwaited: true)
+                if pacing.isDue {
+                    generate(&pacing)
+                    pacing.settle()
+                }
+            }
+            rows += count
+            pacing.recordLongStep(seconds: 8 * layer, promptRows: count, isShared: true)
+        }
+        #expect(longest < 0.15)
+        #expect(generation / 60 > 0.4 && prompt / 60 > 0.5)
+        #expect(Double(rows) / 60_000 > 0.5)
+    }
+
+    /// A step that nobody waits for goes on; who comes in the middle of it is seen before the next layer.
+    @Test func longStepsOweNothingToNobody() {
+        var pacing = StepPacing()
+        for _ in 0..<9 { pacing.recordLayer(seconds: 0.3, isAwaited: false) }
+        #expect(pacing.isDue && !pacing.owesGeneration)
+        pacing.recordLayer(seconds: 0.3, isAwaited: true)
+        #expect(pacing.isDue && pacing.owesGeneration)
+        pacing.settle()
+        #expect(!pacing.owesGeneration)
+    }
 }

@@ -1,7 +1,7 @@
 /// What computes: a small table of transformer-level operations on a residual stream that the back end owns.
 ///
 /// A step is `begin`, `embed`, every layer's `attend` and `feedForward`, `readLogits` or `head` as often as wanted, and `end`; `ForwardPass` is
-/// the only caller. One thread calls; a back end runs one step at a time.
+/// the only caller. One thread calls; a back end runs one step at a time, and one more while that is suspended.
 package protocol Backend: AnyObject, Sendable {
     /// The largest number of rows that `head` takes at once.
     var headRowLimit: Int { get }
@@ -28,6 +28,12 @@ package protocol Backend: AnyObject, Sendable {
     func head(rows: Range<Int>) -> UnsafeBufferPointer<Float>
     /// Calls `body` once for each request, with its index; requests of one kind of wish in their order. The requests' rows ascend.
     func readLogits(_ requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void)
+    /// Whether a step can be laid aside between two layers.
+    var canSuspend: Bool { get }
+    /// Lays the step aside: others can be run, each from its begin to its end, until `resume`. They must not have the suspended one's sequences.
+    func suspend()
+    /// Goes on with the suspended step as if nothing had been between.
+    func resume()
     /// Bytes of weights and cache that the current or last step read.
     var stepBytes: Int { get }
     /// Makes the tokens that the batch keeps part of their sequences.
@@ -39,6 +45,10 @@ package protocol Backend: AnyObject, Sendable {
 package typealias EngineBackend = Backend & StepMemory & BackendReporting
 
 extension Backend {
+    package var canSuspend: Bool { false }
+    package func suspend() { preconditionFailure("this back end's steps run to their end") }
+    package func resume() { preconditionFailure("no step is suspended") }
+
     /// Calls `body` with the logits [vocabulary] of each row, valid during the call; as many rows at a time as `head` takes.
     package func forEachRow(
         of rows: Range<Int>, _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) throws -> Void

@@ -10,6 +10,8 @@ package final class CPUBackend: @unchecked Sendable {
     /// Where not all experts stay in memory: the matrices that do, and what computes with the others.
     private var ownedWeights: OwnedWeights?
     private var expertWaves: CPUExpertWaves?
+    /// The step that was laid aside, and the bytes that it had read.
+    private var suspended: (batch: Batch, stepBytes: Int)?
 
     var attention: CPUAttention { parts.attention }
     var feedForward: CPUFeedForward { parts.feedForward }
@@ -100,14 +102,37 @@ extension CPUBackend: Backend {
     }
 
     package func begin(_ batch: Batch) throws {
-        context.batch = batch
-        context.rowCount = batch.tokens.count
+        context.use(batch)
         context.stepBytes = context.rowCount * context.weights.embedding.type.rowBytes(configuration.hiddenSize)
         try memory.grant(batch, cache: expertWaves?.cache)
         for segment in batch.segments { try segment.sequence.reserve(segment.position + segment.count) }
+        planStep()
+        expertWaves?.beginStep()
+    }
+
+    private func planStep() {
         attention.begin()
         feedForward.begin()
-        expertWaves?.beginStep()
+    }
+
+    /// Where experts are read from the disk, a step's reads are under way between its layers.
+    package var canSuspend: Bool { memoryPlan.isResident }
+
+    package func suspend() {
+        precondition(suspended == nil)
+        suspended = (context.batch, context.stepBytes)
+        memory.keepStep(context.batch)
+        context.activations.layAside()
+    }
+
+    package func resume() {
+        guard let step = suspended else { preconditionFailure("no step is suspended") }
+        suspended = nil
+        memory.keepStep(nil)
+        context.activations.layAside()
+        context.use(step.batch)
+        context.stepBytes = step.stepBytes
+        planStep()
     }
 
     package func embed() {

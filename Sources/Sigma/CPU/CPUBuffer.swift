@@ -37,6 +37,16 @@ struct StepShape: Equatable {
     /// Of rows that are split over positions: softmax states, and merges of them.
     var splitStates = 0
     var merges = 0
+    /// Rows of the step that is suspended meanwhile.
+    var suspendedRows = 0
+
+    /// With room for a step that is suspended: it goes on with the same buffers.
+    func keeping(_ suspended: StepShape?) -> StepShape {
+        guard let suspended else { return self }
+        return StepShape(
+            rows: max(rows, suspended.rows), splitStates: max(splitStates, suspended.splitStates),
+            merges: max(merges, suspended.merges), suspendedRows: suspended.rows)
+    }
 }
 
 /// A part's buffers, listed once: the list serves to take their memory, to count it and to give it back.

@@ -47,6 +47,12 @@ final class CPUContext: @unchecked Sendable {
         activations.scratchLength = scratchLength
     }
 
+    /// The batch of the step that is computed now.
+    func use(_ batch: Batch) {
+        self.batch = batch
+        rowCount = batch.tokens.count
+    }
+
     /// The same weights elsewhere: before the first step.
     func use(_ moved: ModelWeights) {
         weights = moved
@@ -134,6 +140,8 @@ final class CPUContext: @unchecked Sendable {
 struct SharedActivations: CPUBuffers {
     /// [rows, hidden]: the residual stream.
     var residual = CPUBuffer<Float>()
+    /// Of the step that is suspended.
+    private var suspendedResidual = CPUBuffer<Float>()
     /// [rows, hidden]: after the norm; input of attention, feed-forward or head. With very few rows: of each member.
     var normed = CPUBuffer<Float>()
     /// [rows, hidden / 32]: the same in 8 bits.
@@ -145,10 +153,14 @@ struct SharedActivations: CPUBuffers {
     var members = 0
     var scratchLength = 0
 
+    /// Lays the residual stream aside, or takes it up again. All else lives within a layer.
+    mutating func layAside() { swap(&residual, &suspendedResidual) }
+
     mutating func visit(_ shape: StepShape, _ visitor: inout some BufferVisitor) throws {
         let own = shape.rows <= StepPath.rowsNormalizedAlone ? shape.rows * members : 0
         let normedRows = max(shape.rows, StepPath.headRows, own)
         try visitor.visit(&residual, shape.rows * hidden)
+        try visitor.visit(&suspendedResidual, shape.suspendedRows * hidden)
         try visitor.visit(&normed, normedRows * hidden)
         try visitor.visit(&normedQuantized, normedRows * (hidden / 32))
         try visitor.visit(&scratch, scratchLength * members)

@@ -5,6 +5,8 @@ final class CPUMemory: @unchecked Sendable {
     private let context: CPUContext
     private let parts: CPUParts
     private let residentRowLimit: Int
+    /// Of the step that is suspended.
+    private var suspended: StepShape?
 
     /// Rows of the largest step under a budget: what a prompt's sweep over the experts is good for.
     private static let rowCapacity = 16384
@@ -40,6 +42,13 @@ final class CPUMemory: @unchecked Sendable {
         }
     }
 
+    /// Keeps the room of a suspended step's activations; nil: no step is suspended any more.
+    func keepStep(_ batch: Batch?) { suspended = batch.map { need($0.segments).shape } }
+
+    private func byteCount(_ shape: StepShape) -> BufferCounter { parts.byteCount(shape.keeping(suspended)) }
+
+    private func reserve(_ shape: StepShape) throws { try parts.reserve(shape.keeping(suspended)) }
+
     private func need(_ segments: [Batch.Segment]) -> Need {
         var need = Need()
         for segment in segments {
@@ -61,7 +70,7 @@ final class CPUMemory: @unchecked Sendable {
             need.add(
                 sequence, count: count, position: sequence.length, kvHeadCount: context.configuration.kvHeadCount)
             return budget.grants(
-                kvGrowth: need.growth, activations: parts.byteCount(need.shape).needed, slots: slots)
+                kvGrowth: need.growth, activations: byteCount(need.shape).needed, slots: slots)
         }
         for slots in [plan.sweepSlots, plan.leastSlots] {
             if fits(limit, slots: slots) { return limit }
@@ -84,7 +93,7 @@ final class CPUMemory: @unchecked Sendable {
         AttentionPlan.add(
             count: 1, position: max(0, positions - 1), kvHeadCount: context.configuration.kvHeadCount, to: &shape)
         return budget.grants(
-            kvGrowth: sequence.growth(to: positions), activations: parts.byteCount(shape).needed,
+            kvGrowth: sequence.growth(to: positions), activations: byteCount(shape).needed,
             slots: plan.leastSlots)
     }
 
@@ -93,14 +102,14 @@ final class CPUMemory: @unchecked Sendable {
     /// - Throws: `SigmaError(.unavailable)` if fewer slots than a token needs would remain.
     func grant(_ batch: Batch, cache: ExpertCache?) throws {
         let need = need(batch.segments)
-        guard budget != nil || !plan.isResident else { return try parts.reserve(need.shape) }
-        var bytes = parts.byteCount(need.shape)
+        guard budget != nil || !plan.isResident else { return try reserve(need.shape) }
+        var bytes = byteCount(need.shape)
         let isIdle = bytes.held > 2 * bytes.needed + Self.idleActivationBytes
         let isInTheWay =
             budget.map { !$0.grants(kvGrowth: need.growth, activations: bytes.kept, slots: plan.sweepSlots) } ?? false
-        if isIdle || isInTheWay {
+        if suspended == nil, isIdle || isInTheWay {
             parts.release()
-            bytes = parts.byteCount(need.shape)
+            bytes = byteCount(need.shape)
         }
         if let budget {
             guard budget.grants(kvGrowth: need.growth, activations: bytes.kept, slots: plan.leastSlots) else {
@@ -114,7 +123,7 @@ final class CPUMemory: @unchecked Sendable {
             }
             cache?.setSlotLimit(budget.slots(kvGrowth: need.growth, activations: bytes.kept))
         }
-        try parts.reserve(need.shape)
+        try reserve(need.shape)
     }
 }
 

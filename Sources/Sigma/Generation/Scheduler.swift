@@ -4,27 +4,12 @@ import Synchronization
 ///
 /// A step is one batch: a token of every answer that is past its prompt, and pieces of prompts, as far as the row limit and the time that answers
 /// may wait (`StepPacing`) go. Work that found no place goes first in the next step. Where rows are not independent of what is beside them, a step
-/// has one piece of work.
+/// has one piece of work. Where the back end can lay a step aside, prompts are read in long steps instead, and between the layers of such a step
+/// the answers have steps of their own, as have prompts that one piece can read.
 ///
 /// When memory ends, kept prefixes and what idle timelines hold are given up first, then work is parked, the youngest first: it gives up its keys
 /// and values, waits until there is room for them, and computes them again. So work that fits alone ends as if it were alone.
 final class Scheduler: @unchecked Sendable {
-    final class Job: @unchecked Sendable {
-        let work: any StepWork
-        let onEnd: @Sendable (Result<Void, any Error>) -> Void
-        // The thread's own.
-        fileprivate var arrival = 0
-        fileprivate var isParked = false
-
-        init(work: any StepWork, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
-            self.work = work
-            self.onEnd = onEnd
-        }
-
-        fileprivate var sequence: SequenceState { work.timeline.sequence }
-        fileprivate var isReading: Bool { !work.timeline.missing.isEmpty || !work.isGenerating }
-    }
-
     private let lock = ConditionLock()
     private let hasNews: Condition
     // Under the lock.
@@ -38,20 +23,17 @@ final class Scheduler: @unchecked Sendable {
     private let memory: any StepMemory
     private let timelines: TimelineRegistry
     private let prefixes: PrefixCache
-    private let batch = Batch()
-    /// What the members of a step but one have in it.
-    private let others = Batch()
     private let drafts: DraftPlanner
-    private let routing: RoutingRecord
     /// In the order in which they get a place in the next step.
     private var live: [Job] = []
-    private var members: [Member] = []
-    private var requests: [LogitRequest] = []
-    private var requesters: [(member: Int, row: Int)] = []
+    /// The round's step, and those that run between its layers.
+    private let mainStep: ComposedStep
+    private let innerStep: ComposedStep
     private var arrivals = 0
     private var pacing = StepPacing()
-    /// Whether the step that is composed has answers that wait for prompts.
-    private var isShared = false
+    /// When the main step last went on, and the seconds that others had between its layers.
+    private var layerStart = 0.0
+    private var interludeSeconds = 0.0
     /// What others may know of it at any time.
     let gauge: EngineGauge
 
@@ -66,7 +48,8 @@ final class Scheduler: @unchecked Sendable {
         self.prefixes = prefixes
         self.drafts = drafts
         self.gauge = gauge
-        routing = RoutingRecord(configuration)
+        mainStep = ComposedStep(configuration)
+        innerStep = ComposedStep(configuration)
         hasNews = Condition(lock)
     }
 
@@ -109,11 +92,8 @@ final class Scheduler: @unchecked Sendable {
         while receive() {
             endCancelled()
             unpark()
-            compose()
-            if !members.isEmpty {
-                gauge.stepBegins(work: live.count)
-                run()
-            }
+            compose(mainStep)
+            run(mainStep)
         }
     }
 
@@ -127,6 +107,12 @@ final class Scheduler: @unchecked Sendable {
         defer { lock.unlock() }
         while incoming.isEmpty, !isWoken, !isClosed, !canGoOn { hasNews.wait() }
         if isClosed, incoming.isEmpty, live.isEmpty { return false }
+        takeNews()
+        return true
+    }
+
+    /// Under the lock.
+    private func takeNews() {
         isWoken = false
         for job in incoming {
             job.arrival = arrivals
@@ -134,7 +120,6 @@ final class Scheduler: @unchecked Sendable {
             live.append(job)
         }
         incoming.removeAll(keepingCapacity: true)
-        return true
     }
 
     private func end(_ job: Job, _ result: Result<Void, any Error> = .success(())) {
@@ -144,7 +129,8 @@ final class Scheduler: @unchecked Sendable {
     }
 
     private func endCancelled() {
-        for job in live where job.work.isCancelled {
+        // Those in a step that is under way are noticed there.
+        for job in live where job.work.isCancelled && !mainStep.contains(job) {
             job.work.endInterrupted()
             end(job)
         }
@@ -155,7 +141,7 @@ final class Scheduler: @unchecked Sendable {
     /// Parked work goes on, the oldest first, where there is room for all its keys and values and one block more; or where nobody else runs.
     private func unpark() {
         for job in live.filter({ $0.isParked && !$0.work.isPaused }).sorted(by: { $0.arrival < $1.arrival }) {
-            let isAlone = !live.contains { !$0.isParked && !$0.work.isPaused }
+            let isAlone = !live.contains(where: \.isReady)
             let positions = job.work.timeline.tokens.count + 1 + KVBlockLayout.length
             while !isAlone, !memory.hasRoom(for: job.sequence, positions: positions) {
                 guard prefixes.evictOne() else { return }
@@ -185,106 +171,61 @@ final class Scheduler: @unchecked Sendable {
 
     // MARK: - A step
 
-    /// A piece of work's part of a step.
-    private struct Member {
-        let job: Job
-        var piece: ArraySlice<Int32>
-        /// Of the piece, the last so many are guesses.
-        var drafts = 0
-        /// Tokens of the timeline whose keys and values were given up: nobody wants anything of them.
-        let isRecomputed: Bool
-        /// Whether it reads a prompt, or computes again: more than the next token.
-        let isReading: Bool
-        var firstRow = 0
-        var work: any StepWork { job.work }
-    }
-
-    /// Chooses the next step's members.
-    private func compose() {
-        members.removeAll(keepingCapacity: true)
-        batch.removeAll()
-        let waiting = live.count { !$0.isParked && !$0.work.isPaused }
-        let rowLimit = waiting > 1 ? memory.sharedRowLimit : memory.rowLimit
-        let reading = live.count { !$0.isParked && !$0.work.isPaused && $0.isReading }
-        isShared = reading > 0 && reading < waiting && !favorsThroughput
-        var promptRows = isShared ? pacing.promptRows : rowLimit
+    /// Chooses a step's members.
+    ///
+    /// - Parameters:
+    ///   - step: the main one, or one between its layers, which has nobody who is in the main one and makes no room in memory.
+    ///   - reads: whether prompts may have a place; between layers only those that one piece can read.
+    private func compose(_ step: ComposedStep, reads: Bool = true) {
+        step.removeAll()
+        let isInner = step === innerStep
+        func isCandidate(_ job: Job) -> Bool { job.isReady && !(isInner && mainStep.contains(job)) }
+        let waiting = live.count(where: isCandidate)
+        let reading = live.count { isCandidate($0) && $0.isReading }
+        let rowLimit = waiting > 1 || isInner ? memory.sharedRowLimit : memory.rowLimit
+        step.isShared = isInner || (reading > 0 && reading < waiting && !favorsThroughput)
+        let makesWay = step.isShared && !isInner && canMakeWay(live.lazy.filter(isCandidate))
+        var promptRows = rowLimit
+        if step.isShared {
+            promptRows = makesWay ? pacing.longStepRows(layerCount: forwardPass.layerCount) : pacing.promptRows
+        }
+        if !reads { promptRows = 0 }
+        // A step that makes way leaves the answers to those between its layers.
+        let onlyReads = makesWay && promptRows > 0
         let limit = forwardPass.backend.rowsAreIndependent ? waiting : 1
-        for job in live where !job.isParked && !job.work.isPaused {
-            guard members.count < limit, batch.tokens.count < rowLimit else { break }
+        for job in live where isCandidate(job) {
+            guard step.members.count < limit, step.batch.tokens.count < rowLimit else { break }
+            if onlyReads && !job.isReading { continue }
             let pending = job.work.pendingCount()
             guard pending > 0 else {
                 end(job)
                 continue
             }
-            let missing = job.work.timeline.missing
+            let missing = job.work.timeline.missing.count
             let isReading = job.isReading
             guard !isReading || promptRows > 0 else { continue }
+            if isInner && isReading && max(missing, pending) > promptRows { continue }
             let wanted = min(
-                missing.isEmpty ? pending : missing.count, rowLimit - batch.tokens.count,
-                isReading ? promptRows : pending)
-            let count = memory.room(for: job.sequence, limit: wanted, beside: batch)
+                missing == 0 ? pending : missing, rowLimit - step.batch.tokens.count, isReading ? promptRows : pending)
+            let count = memory.room(for: job.sequence, limit: wanted, beside: step.batch)
             guard count > 0 else {
+                if isInner { continue }
                 // Those that are in the step already may be what is in the way: they can be parked, so the step is composed again.
                 if !makeRoom(for: job) {
-                    if members.isEmpty { endForWantOfMemory(job) }
+                    if step.isEmpty { endForWantOfMemory(job) }
                     break
                 }
-                return compose()
+                return compose(step)
             }
-            let piece = missing.isEmpty ? job.work.takePiece(count) : missing.prefix(count)
-            members.append(
-                Member(job: job, piece: piece, isRecomputed: !missing.isEmpty, isReading: isReading))
+            step.append(job, count: count)
             if isReading { promptRows -= count }
-            batch.append(piece, to: job.sequence)
         }
         // Who had a place goes behind those that found none.
-        for member in members {
+        for member in step.members {
             live.removeAll { $0 === member.job }
             live.append(member.job)
         }
-        // Rows whose logits are wanted lie side by side, so that the head is read once for all of them.
-        members.sort { ($0.piece.count, $0.job.arrival) < ($1.piece.count, $1.job.arrival) }
-        if !members.contains(where: \.isReading) { addDrafts() }
-        fillBatch()
-    }
-
-    private func fillBatch() {
-        batch.removeAll()
-        for index in members.indices {
-            let member = members[index]
-            members[index].firstRow = batch.tokens.count
-            batch.append(member.piece, to: member.job.sequence, drafts: member.drafts)
-        }
-    }
-
-    /// Puts guesses behind the members' pieces, as many as pay, where there is room for them that nobody else wants.
-    private func addDrafts() {
-        let rows = batch.tokens.count
-        let limit = min(memory.sharedRowLimit, RowSet.capacity)
-        guard rows < limit else { return }
-        var drafting: [Int] = []
-        var candidates: [DraftPlanner.Candidate] = []
-        for (index, member) in members.enumerated() {
-            guard let candidate = member.work.proposeDraft() else { continue }
-            drafting.append(index)
-            candidates.append(candidate)
-        }
-        if candidates.isEmpty { return }
-        drafts.plan(rows: rows, sequences: members.count, limit: limit, &candidates)
-        for (index, candidate) in zip(drafting, candidates) where candidate.count > 0 {
-            others.removeAll()
-            for (other, member) in members.enumerated() where other != index {
-                others.append(member.piece, to: member.job.sequence)
-            }
-            let member = members[index]
-            let wanted = member.piece.count + candidate.count
-            let room = memory.room(for: member.job.sequence, limit: wanted, beside: others) - member.piece.count
-            guard room > 0 else { continue }
-            let piece = member.work.takeDraft(room)
-            members[index].drafts = piece.count - member.piece.count
-            members[index].piece = piece
-        }
-        others.removeAll()
+        step.finish(drafts, memory)
     }
 
     private func endForWantOfMemory(_ job: Job) {
@@ -294,33 +235,37 @@ final class Scheduler: @unchecked Sendable {
         } catch { end(job, .failure(error)) }
     }
 
-    /// One step.
-    private func run() {
-        // Emptied again: they would keep sequences, and the engine, alive that nobody else wants.
-        defer {
-            batch.removeAll()
-            members.removeAll(keepingCapacity: true)
-        }
-        batch.routing = members.contains { !$0.isRecomputed && $0.work.routingObserver != nil } ? routing : nil
+    private func run(_ step: ComposedStep) {
+        if step.isEmpty { return }
+        gauge.stepBegins(work: live.count)
+        // Emptied again: it would keep sequences, and the engine, alive that nobody else wants.
+        defer { step.removeAll() }
+        let makesWay =
+            step === mainStep && step.members.allSatisfy(\.isReading) && canMakeWay(step.members.lazy.map(\.job))
         let before = monotonicTime()
-        do {
-            let completed = try forwardPass.run(
-                batch, isCancelled: { members.allSatisfy(\.work.isCancelled) }, progress: showProgress, readOut: readOut
-            )
-            // Cancelled work ends before the next step.
-            guard completed else { return }
-        } catch {
-            batch.removeAll()
-            return runApart(after: error)
+        if step === mainStep {
+            layerStart = before
+            interludeSeconds = 0
         }
-        let cost = StepCost(seconds: monotonicTime() - before, bytes: forwardPass.backend.stepBytes)
-        let promptRows = members.reduce(0) { $0 + ($1.isReading ? $1.piece.count : 0) }
-        pacing.record(seconds: cost.seconds, promptRows: promptRows, isShared: isShared)
-        if promptRows == 0 { drafts.costs.note(rows: batch.tokens.count, seconds: cost.seconds) }
-        gauge.stepEnded(batch)
-        if batch.routing != nil { showRouting() }
-        for (index, member) in members.enumerated() where !member.isRecomputed {
-            member.work.timeline.tokens += member.piece.prefix(batch.segments[index].kept)
+        do {
+            // Cancelled work ends before the next step.
+            guard try step.run(forwardPass, interlude: makesWay ? self : nil, gauge) else { return }
+        } catch {
+            return runApart(step, after: error)
+        }
+        let others = step === mainStep ? interludeSeconds : 0
+        let cost = StepCost(seconds: monotonicTime() - before - others, bytes: forwardPass.backend.stepBytes)
+        let promptRows = step.promptRows
+        if makesWay {
+            pacing.recordLongStep(seconds: cost.seconds, promptRows: promptRows, isShared: step.isShared)
+        } else {
+            pacing.record(seconds: cost.seconds, promptRows: promptRows, isShared: step.isShared)
+        }
+        if promptRows == 0 { drafts.costs.note(rows: step.batch.tokens.count, seconds: cost.seconds) }
+        gauge.stepEnded(step.batch)
+        step.showRouting()
+        for (index, member) in step.members.enumerated() where !member.isRecomputed {
+            member.work.timeline.tokens += member.piece.prefix(step.batch.segments[index].kept)
             do {
                 if try !member.work.finishStep(cost) { end(member.job) }
             } catch { end(member.job, .failure(error)) }
@@ -328,66 +273,57 @@ final class Scheduler: @unchecked Sendable {
     }
 
     /// What fails together may succeed alone and without drafts, where memory ended for one of them.
-    private func runApart(after error: any Error) {
+    private func runApart(_ step: ComposedStep, after error: any Error) {
+        let members = step.members
         let isForWantOfMemory = (error as? SigmaError)?.kind == .unavailable
         guard members.count > 1 || (isForWantOfMemory && members[0].drafts > 0) else {
             return end(members[0].job, .failure(error))
         }
-        for var member in members {
-            if member.drafts > 0 {
-                member.piece = member.work.takePiece(member.piece.count - member.drafts)
-                member.drafts = 0
-            }
-            members = [member]
-            fillBatch()
-            run()
+        for member in members {
+            step.keepOnly(member)
+            run(step)
         }
     }
+}
 
-    private func readOut(_ backend: any Backend) {
-        requests.removeAll(keepingCapacity: true)
-        requesters.removeAll(keepingCapacity: true)
-        for (index, member) in members.enumerated() where !member.isRecomputed {
-            for row in member.work.wishedRows {
-                let (wish, mask) = member.work.wish(row: row)
-                requests.append(LogitRequest(row: member.firstRow + row, wish: wish, mask: mask))
-                requesters.append((index, row))
-            }
-        }
-        if !requests.isEmpty {
-            backend.readLogits(requests) { index, logits in
-                members[requesters[index].member].work.take(row: requesters[index].row, logits)
-            }
-        }
-        for (index, member) in members.enumerated() where !member.isRecomputed {
-            batch.keep(member.work.keptRows, ofSegment: index)
-        }
+// MARK: - Between the layers of a long step
+
+extension Scheduler: StepInterlude {
+    /// Whether a step of these jobs can be laid aside. What one layer chose is shown when the step ends, so an observed step goes through.
+    private func canMakeWay(_ jobs: some Sequence<Job>) -> Bool {
+        forwardPass.backend.canSuspend && !favorsThroughput && jobs.allSatisfy { $0.work.routingObserver == nil }
     }
 
-    /// Rows from which a step's progress is shown.
-    private static let longStep = 256
-
-    /// Some times in a step of many rows, which takes long.
-    private func showProgress(_ layer: Int) {
-        gauge.makesProgress()
-        guard batch.tokens.count >= Self.longStep, layer > 0, layer % max(1, forwardPass.layerCount / 8) == 0 else {
-            return
-        }
-        for member in members where !member.isRecomputed {
-            member.work.showProgress(share: Double(layer) / Double(forwardPass.layerCount))
-        }
+    /// Whether somebody has waited as long as answers may, or would have when the next layer is done.
+    func isDue() -> Bool {
+        let now = monotonicTime()
+        defer { layerStart = now }
+        let seconds = now - layerStart
+        let others = live.lazy.filter { $0.isReady && !self.mainStep.contains($0) }
+        pacing.recordLayer(seconds: seconds, isAwaited: others.contains { !$0.isReading })
+        return pacing.isDue && (!others.isEmpty || lock.with { isWoken || !incoming.isEmpty })
     }
 
-    /// Of the rows that are kept.
-    private func showRouting() {
-        for (index, member) in members.enumerated() where !member.isRecomputed {
-            let segment = batch.segments[index]
-            guard let observer = member.work.routingObserver, segment.kept > 0 else { continue }
-            observer.observe(
-                RoutedTokens(
-                    record: routing, rows: segment.firstRow..<segment.firstRow + segment.kept,
-                    tokens: member.piece.prefix(segment.kept), sequence: member.work.timeline.number,
-                    position: segment.position))
+    /// The share of the answers, then a short prompt and theirs again.
+    func runOthers() {
+        let before = monotonicTime()
+        while pacing.owesGeneration, runInner(reads: false) {}
+        pacing.settle()
+        if runInner(reads: true) {
+            while pacing.owesGeneration, runInner(reads: false) {}
+            pacing.settle()
         }
+        layerStart = monotonicTime()
+        interludeSeconds += layerStart - before
+    }
+
+    /// - Returns: whether there was a step to run.
+    private func runInner(reads: Bool) -> Bool {
+        lock.with { takeNews() }
+        endCancelled()
+        compose(innerStep, reads: reads)
+        if innerStep.isEmpty { return false }
+        run(innerStep)
+        return true
     }
 }
