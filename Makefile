@@ -22,7 +22,7 @@ SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick install format clean
+.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick dist install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -106,12 +106,12 @@ study-quick: .venv/ready ## test the study's machinery, and a short run of its s
 	.venv/bin/python Models/study/run.py --scale quick --jobs $(STUDY_JOBS)
 	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
-install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
-	swift build -c release $(SWIFT_TRAITS) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
-	install -m 755 $(addprefix .build/static/release/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
-	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
-	install -m 644 Models/demo/questions.jsonl "$(DESTDIR)$(PREFIX)/share/sigma/questions.jsonl"
+dist: packages $(DEMO) ## a tarball of commands that run without Swift, demo model, manual pages and shell completions, into .build/dist
+	docs/distribution.sh
+
+install: dist ## what dist makes, into PREFIX (/usr/local)
+	install -d "$(DESTDIR)$(PREFIX)"
+	cp -R .build/dist/sigma-*/* "$(DESTDIR)$(PREFIX)"
 
 format: ## swift format, in place
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests

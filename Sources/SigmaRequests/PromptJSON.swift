@@ -16,7 +16,7 @@ extension JSONValue {
         case .integer(let value): text += String(value)
         case .number(let value): text += Self.pythonText(value)
         case .decimal(let number): text += Self.pythonText(ofWritten: number)
-        case .string(let value): Self.quote(value, &text)
+        case .string(let value): JSONWriter.escape(value, .python, into: &text)
         case .array(let values):
             text += "["
             for (index, value) in values.enumerated() {
@@ -28,35 +28,12 @@ extension JSONValue {
             text += "{"
             for (index, (key, value)) in zip(object.keys, object.values).enumerated() {
                 if index > 0 { text += ", " }
-                Self.quote(key, &text)
+                JSONWriter.escape(key, .python, into: &text)
                 text += ": "
                 value.writePrompt(&text)
             }
             text += "}"
         }
-    }
-
-    private static func quote(_ string: String, _ text: inout String) {
-        text += "\""
-        for scalar in string.unicodeScalars {
-            switch scalar {
-            case "\"": text += "\\\""
-            case "\\": text += "\\\\"
-            case "\n": text += "\\n"
-            case "\r": text += "\\r"
-            case "\t": text += "\\t"
-            case "\u{8}": text += "\\b"
-            case "\u{c}": text += "\\f"
-            default:
-                if scalar.value < 0x20 {
-                    let hex = String(scalar.value, radix: 16)
-                    text += "\\u" + String(repeating: "0", count: 4 - hex.utf8.count) + hex
-                } else {
-                    text.unicodeScalars.append(scalar)
-                }
-            }
-        }
-        text += "\""
     }
 
     /// Integers stay as they are written, whatever their size.

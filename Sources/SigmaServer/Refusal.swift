@@ -32,7 +32,8 @@ struct Refusal: Error {
     static let loading = Refusal(
         RequestError(status: 503, "the model is loading", code: "loading"), headers: [.retryAfter: "2"])
     static let draining = Refusal(
-        RequestError(status: 503, "the server is shutting down", code: "draining"), headers: [.connection: "close"])
+        RequestError(status: 503, "the server is shutting down", code: "draining"),
+        headers: [.connection: "close", .retryAfter: "2"])
 
     /// What any error looks like from outside.
     init(describing error: any Error) {

@@ -64,6 +64,7 @@ struct Routes: Sendable {
     /// Whether a new request would be answered.
     private func ready() throws -> Response {
         let host = try model.host()
+        if model.isLeaving { throw Refusal.draining }
         let stalled = host.engine.gauge.stalledSeconds
         guard stalled < configuration.stallSeconds else {
             throw Refusal(status: 503, "the engine has made no progress for \(Int(stalled)) s", code: "stalled")

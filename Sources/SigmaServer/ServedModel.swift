@@ -38,6 +38,8 @@ final class ServedModel: Sendable {
     private enum State {
         case loading
         case ready(ModelHost)
+        /// Requests are still answered, and whoever sends them is told to go elsewhere.
+        case leaving(ModelHost)
         /// No new requests; those that run go on.
         case draining(ModelHost?)
     }
@@ -48,15 +50,22 @@ final class ServedModel: Sendable {
         state.withLock { if case .loading = $0 { $0 = .ready(host) } }
     }
 
+    func leave() {
+        state.withLock { if case .ready(let host) = $0 { $0 = .leaving(host) } }
+    }
+
     func drain() {
         state.withLock { state in
             switch state {
             case .loading: state = .draining(nil)
-            case .ready(let host): state = .draining(host)
+            case .ready(let host), .leaving(let host): state = .draining(host)
             case .draining: break
             }
         }
     }
+
+    /// Whether new requests should come here.
+    var isLeaving: Bool { state.withLock { if case .leaving = $0 { true } else { false } } }
 
     /// For a new request.
     /// - Throws: `Refusal` while there is none for it.
@@ -64,7 +73,7 @@ final class ServedModel: Sendable {
         try state.withLock { state in
             switch state {
             case .loading: throw Refusal.loading
-            case .ready(let host): host
+            case .ready(let host), .leaving(let host): host
             case .draining: throw Refusal.draining
             }
         }
@@ -75,7 +84,7 @@ final class ServedModel: Sendable {
         state.withLock { state in
             switch state {
             case .loading: nil
-            case .ready(let host): host
+            case .ready(let host), .leaving(let host): host
             case .draining(let host): host
             }
         }

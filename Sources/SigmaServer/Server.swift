@@ -16,6 +16,7 @@ package final class Server: Sendable {
     private let tasks = RunningTasks()
     private let connections = OpenConnections()
     private let shutdown = AsyncStream<Void>.makeStream()
+    private let shutdownCalls = Atomic(0)
 
     package init(_ configuration: ServerConfiguration, logger: Logger) {
         self.configuration = configuration
@@ -30,8 +31,12 @@ package final class Server: Sendable {
         package var url: String { "http://\(host.contains(":") ? "[\(host)]" : host):\(port)" }
     }
 
-    /// Shuts down: new requests are refused, running ones have their time, then `run` returns. From any thread.
-    package func shutDown() { shutdown.continuation.finish() }
+    /// Shuts down: new requests are refused, running ones have their time, then `run` returns. Where new requests are answered for a while first,
+    /// a second call ends that. From any thread.
+    package func shutDown() {
+        shutdownCalls.add(1, ordering: .relaxed)
+        shutdown.continuation.finish()
+    }
 
     /// Serves until `shutDown`. While the model loads, the server says so to whoever asks.
     ///
@@ -59,6 +64,7 @@ package final class Server: Sendable {
             group.addTask { [self] in
                 for await _ in shutdown.stream {}
                 if Task.isCancelled { return }
+                try await leave()
                 await drain()
                 await services.triggerGracefulShutdown()
                 // Connections close by themselves; those that do not are cut off. Then the services end.
@@ -103,6 +109,15 @@ package final class Server: Sendable {
             .unavailable,
             "cannot listen on \(configuration.host) port \(configuration.port): \(error.description)",
             remedy: "Choose another port, or 0 for a free one.")
+    }
+
+    /// New requests are answered, while whoever asks whether to send some hears no.
+    private func leave() async throws {
+        model.leave()
+        let deadline = ContinuousClock.now + .seconds(configuration.leavingSeconds)
+        while shutdownCalls.load(ordering: .relaxed) < 2, ContinuousClock.now < deadline {
+            try await Task.sleep(for: .milliseconds(20))
+        }
     }
 
     /// Running requests have their time; what is left then is cancelled, and its clients are told.

@@ -20,6 +20,8 @@ package struct ServerConfiguration: Sendable {
     /// Requests that may wait, and tokens of their prompts.
     package var queuedRequests = 64
     package var queuedTokens = 1 << 20
+    /// Seconds in which a server that shuts down says so at /readyz, and answers new requests all the same.
+    package var leavingSeconds = 0.0
     /// Seconds that running requests have when the server shuts down.
     package var drainSeconds = 30.0
     /// Seconds after which connections that have not closed by then are cut off.

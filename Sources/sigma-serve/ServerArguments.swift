@@ -45,6 +45,13 @@ struct ServerArguments: ParsableArguments {
 
     @Option(
         parsing: .unconditional,
+        help: ArgumentHelp(
+            "Seconds in which a server that shuts down answers new requests all the same, while /readyz already says 503.",
+            valueName: "s"))
+    var drainDelay = 0.0
+
+    @Option(
+        parsing: .unconditional,
         help: ArgumentHelp("Seconds that running requests have when the server shuts down.", valueName: "s"))
     var drainTimeout = 30.0
 
@@ -75,6 +82,9 @@ struct ServerArguments: ParsableArguments {
         guard drainTimeout >= 0, drainTimeout.isFinite else {
             throw usageError("--drain-timeout must be 0 or more, and is \(drainTimeout)")
         }
+        guard (0...86400).contains(drainDelay) else {
+            throw usageError("--drain-delay must be from 0 to 86400, and is \(drainDelay)")
+        }
         var configuration = ServerConfiguration()
         configuration.host = host
         configuration.port = port
@@ -86,6 +96,7 @@ struct ServerArguments: ParsableArguments {
         configuration.drafts = drafts
         configuration.parallel = parallel
         configuration.queuedRequests = queue
+        configuration.leavingSeconds = drainDelay
         configuration.drainSeconds = drainTimeout
         guard configuration.isLoopback || !configuration.keys.isEmpty else {
             throw usageError(

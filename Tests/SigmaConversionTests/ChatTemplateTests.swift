@@ -118,6 +118,14 @@ import Testing
         ("system", "Be."), ("user", "Hi  "), ("assistant", "<think>\nt\n</think>\n\nYo"), ("user", "Bye"),
     ]
 
+    /// As Python's `json.dumps(text, ensure_ascii=False)`, which transformers gives templates as `tojson`.
+    @Test func textIsQuotedAsPythonDoes() throws {
+        let text = "a\u{1}\u{8}\u{c}\n\"\\\u{7f}\u{2028}\u{e9}\u{1f600}"
+        #expect(
+            try ChatTemplate.render("{{ messages[0].content|tojson }}", [("user", text)])
+                == #""a\u0001\b\f\n\"\\"# + "\u{7f}\u{2028}\u{e9}\u{1f600}\"")
+    }
+
     /// The expected texts are jinja2's, with the settings of Hugging Face's renderer.
     @Test func asJinjaDoes() throws {
         let prompt =

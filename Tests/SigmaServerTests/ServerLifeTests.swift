@@ -196,6 +196,19 @@ import Testing
         }
     }
 
+    /// A server that leaves says so first, and answers until then.
+    @Test func leaving() async throws {
+        try await LiveServer.with({ $0.leavingSeconds = 3600 }) { (server) async throws -> Void in
+            #expect(try await server.get("/readyz").status == 200)
+            server.shutDown()
+            while try await server.get("/readyz").status == 200 { try await Task.sleep(for: .milliseconds(1)) }
+            let refusal = try await server.get("/readyz")
+            #expect(refusal.status == 503 && refusal.headers["retry-after"] == "2")
+            _ = try await server.chat(#""temperature":0"#)
+            #expect(try await server.get("/health").status == 200)
+        }
+    }
+
     /// What is not done in time is cancelled, and its client hears why.
     @Test func whatDoesNotEndIsCancelled() async throws {
         try await LiveServer.with({ $0.drainSeconds = 0.2 }) { (server) async throws -> Void in

@@ -28,7 +28,7 @@ import Testing
         var pacing = StepPacing()
         let shares = Self.run(&pacing, seconds: 60)
         #expect(shares.longest < 0.15)
-        #expect(shares.generation / 60 > 0.4 && shares.prompt / 60 > 0.4)
+        #expect(shares.generation / 60 > 0.35 && shares.prompt / 60 > 0.4)
         // Rows of the prompt, of those that it would have alone.
         #expect(Double(shares.rows) / 60_000 > 0.4)
     }
@@ -78,9 +78,8 @@ import Testing
             for index in 0..<8 {
                 prompt += layer
                 wait += layer
-                guard index < 7 else { break }
                 pacing.recordLayer(seconds: layer, isAwaited: true)
-                if pacing.isDue {
+                if index < 7, pacing.isDue {
                     generate(&pacing)
                     pacing.settle()
                 }
@@ -89,7 +88,7 @@ import Testing
             pacing.recordLongStep(seconds: 8 * layer, promptRows: count, isShared: true)
         }
         #expect(longest < 0.15)
-        #expect(generation / 60 > 0.4 && prompt / 60 > 0.5)
+        #expect(generation / 60 > 0.35 && prompt / 60 > 0.5)
         #expect(Double(rows) / 60_000 > 0.5)
     }
 

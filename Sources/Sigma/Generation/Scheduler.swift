@@ -179,7 +179,7 @@ final class Scheduler: @unchecked Sendable {
     private func compose(_ step: ComposedStep, reads: Bool = true) {
         step.removeAll()
         let isInner = step === innerStep
-        func isCandidate(_ job: Job) -> Bool { job.isReady && !(isInner && mainStep.contains(job)) }
+        func isCandidate(_ job: Job) -> Bool { isInner ? isBesideMainStep(job) : job.isReady }
         let waiting = live.count(where: isCandidate)
         let reading = live.count { isCandidate($0) && $0.isReading }
         let rowLimit = waiting > 1 || isInner ? memory.sharedRowLimit : memory.rowLimit
@@ -257,6 +257,7 @@ final class Scheduler: @unchecked Sendable {
         let cost = StepCost(seconds: monotonicTime() - before - others, bytes: forwardPass.backend.stepBytes)
         let promptRows = step.promptRows
         if makesWay {
+            noteLayer()
             pacing.recordLongStep(seconds: cost.seconds, promptRows: promptRows, isShared: step.isShared)
         } else {
             pacing.record(seconds: cost.seconds, promptRows: promptRows, isShared: step.isShared)
@@ -296,12 +297,19 @@ extension Scheduler: StepInterlude {
 
     /// Whether somebody has waited as long as answers may, or would have when the next layer is done.
     func isDue() -> Bool {
+        noteLayer()
+        let isNeeded = live.contains { isBesideMainStep($0) } || lock.with { isWoken || !incoming.isEmpty }
+        return isNeeded && pacing.isDue
+    }
+
+    private func isBesideMainStep(_ job: Job) -> Bool { job.isReady && !mainStep.contains(job) }
+
+    /// A layer of the main step is done.
+    private func noteLayer() {
         let now = monotonicTime()
-        defer { layerStart = now }
-        let seconds = now - layerStart
-        let others = live.lazy.filter { $0.isReady && !self.mainStep.contains($0) }
-        pacing.recordLayer(seconds: seconds, isAwaited: others.contains { !$0.isReading })
-        return pacing.isDue && (!others.isEmpty || lock.with { isWoken || !incoming.isEmpty })
+        pacing.recordLayer(
+            seconds: now - layerStart, isAwaited: live.contains { isBesideMainStep($0) && !$0.isReading })
+        layerStart = now
     }
 
     /// The share of the answers, then a short prompt and theirs again.

@@ -8,10 +8,12 @@ package struct StepPacing: Sendable, Equatable {
     static let pieceSeconds = 0.1
     static let pieceSteps = 2.0
     /// Generation's share of the time.
-    static let generationShare = 0.45
+    static let generationShare = 0.4
     /// Rows of a piece, at least, and of the first one, of which no time is known.
     static let leastRows = 8
     static let firstRows = 16
+    /// Of the time that answers may wait, the part that a layer of a long step should take: layers differ.
+    static let layerShare = 0.8
     /// Weight of the newest measurement.
     private static let weight = 0.3
 
@@ -37,7 +39,7 @@ package struct StepPacing: Sendable, Equatable {
     package var promptRows: Int { owed > 0 ? 0 : rows(in: limit) }
 
     /// The same for a step that makes way between its layers.
-    package func longStepRows(layerCount: Int) -> Int { owed > 0 ? 0 : rows(in: limit * Double(layerCount)) }
+    package func longStepRows(layerCount: Int) -> Int { owed > 0 ? 0 : rows(in: limit * Self.layerShare * Double(layerCount)) }
 
     /// A step has ended.
     ///

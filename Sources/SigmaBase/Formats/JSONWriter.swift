@@ -87,8 +87,16 @@ package struct JSONWriter: Sendable {
         needsComma = true
     }
 
-    /// Appends `string` in quotation marks. Control characters and U+2028/2029 (line ends for some readers) are escaped.
-    package static func escape(_ string: String, into text: inout String) {
+    /// What a string's escapes are.
+    package enum Escapes {
+        /// Control characters, U+007F, and U+2028 and U+2029, which are line ends for some readers.
+        case all
+        /// As Python's `json.dumps(ensure_ascii=False)` does: control characters below U+0020.
+        case python
+    }
+
+    /// Appends `string` in quotation marks.
+    package static func escape(_ string: String, _ escapes: Escapes = .all, into text: inout String) {
         text += "\""
         for scalar in string.unicodeScalars {
             switch scalar {
@@ -97,16 +105,20 @@ package struct JSONWriter: Sendable {
             case "\n": text += "\\n"
             case "\r": text += "\\r"
             case "\t": text += "\\t"
-            default:
-                if scalar.value < 0x20 || scalar.value == 0x7f || scalar.value == 0x2028 || scalar.value == 0x2029 {
-                    let hex = String(scalar.value, radix: 16)
-                    text += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-                } else {
-                    text.unicodeScalars.append(scalar)
-                }
+            case "\u{8}" where escapes == .python: text += "\\b"
+            case "\u{c}" where escapes == .python: text += "\\f"
+            case "\0"..<"\u{20}": appendEscape(scalar, to: &text)
+            case "\u{7f}" where escapes == .all, "\u{2028}" where escapes == .all, "\u{2029}" where escapes == .all:
+                appendEscape(scalar, to: &text)
+            default: text.unicodeScalars.append(scalar)
             }
         }
         text += "\""
+    }
+
+    private static func appendEscape(_ scalar: Unicode.Scalar, to text: inout String) {
+        let hex = String(scalar.value, radix: 16)
+        text += "\\u" + String(repeating: "0", count: 4 - hex.utf8.count) + hex
     }
 
     /// `value` with exactly `decimals` digits (at most 9) after the point; "null" if it is not finite. Values of 9e9 and more are

@@ -1,3 +1,5 @@
+import Sigma
+
 /// A value of a chat template: the part of Python's that such templates use.
 indirect enum TemplateValue {
     case undefined
@@ -47,10 +49,10 @@ indirect enum TemplateValue {
         case .undefined, .none, .namespace, .macro: return "null"
         case .bool(let value): return value ? "true" : "false"
         case .integer(let value): return "\(value)"
-        case .string(let value): return JSONText.quoted(value)
+        case .string(let value): return quoted(value)
         case .list(let values): return "[" + values.map(\.json).joined(separator: ", ") + "]"
         case .map(let members):
-            return "{" + members.map { JSONText.quoted($0.key) + ": " + $0.value.json }.joined(separator: ", ") + "}"
+            return "{" + members.map { quoted($0.key) + ": " + $0.value.json }.joined(separator: ", ") + "}"
         }
     }
 
@@ -100,21 +102,10 @@ indirect enum TemplateValue {
     }
 }
 
-private enum JSONText {
-    static func quoted(_ text: String) -> String {
-        var result = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": result += "\\\""
-            case "\\": result += "\\\\"
-            case "\n": result += "\\n"
-            case "\r": result += "\\r"
-            case "\t": result += "\\t"
-            default: result.unicodeScalars.append(scalar)
-            }
-        }
-        return result + "\""
-    }
+private func quoted(_ text: String) -> String {
+    var result = ""
+    JSONWriter.escape(text, .python, into: &result)
+    return result
 }
 
 extension String {
