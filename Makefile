@@ -52,7 +52,7 @@ test-fast: packages ## tests that convert nothing and start no process, in debug
 check: build check-kernels documentation ## format, kernels under sanitizers, documentation without warnings
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
 
-test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the page in Chromium, against sigma-serve (half an hour)
+test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the page in Chromium, against sigma-serve (minutes)
 	.venv-clients/bin/python Tests/ServerCheck/check_clients.py
 
 test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory

@@ -39,7 +39,9 @@ package struct StepPacing: Sendable, Equatable {
     package var promptRows: Int { owed > 0 ? 0 : rows(in: limit) }
 
     /// The same for a step that makes way between its layers.
-    package func longStepRows(layerCount: Int) -> Int { owed > 0 ? 0 : rows(in: limit * Self.layerShare * Double(layerCount)) }
+    package func longStepRows(layerCount: Int) -> Int {
+        owed > 0 ? 0 : rows(in: limit * Self.layerShare * Double(layerCount))
+    }
 
     /// A step has ended.
     ///
