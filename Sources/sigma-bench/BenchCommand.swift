@@ -17,7 +17,7 @@ struct BenchCommand: ParsableCommand {
         commandName: "measure",
         abstract: "Measures a model's speed beside what the machine can do.",
         discussion: """
-            Every combination of the lists is one row. The prompt and the generation both begin behind DEPTH tokens. The tokens are seeded and \
+            Every combination of the lists is one row. The prompt and the generation both begin after DEPTH tokens. The tokens are seeded and \
             uniform over the vocabulary, and differ in every repetition. The ceiling is the sum over the parts of a step of the longer \
             of reading their bytes and doing their multiply-adds, with the bandwidth and the peaks measured just before.
 
@@ -40,7 +40,7 @@ struct BenchCommand: ParsableCommand {
     var prompt = List<Int>([512])
     @Option(help: ArgumentHelp("Generated tokens; 0: none.", valueName: "n,..."))
     var generate = List<Int>([128])
-    @Option(help: ArgumentHelp("Tokens that the sequence has before.", valueName: "n,..."))
+    @Option(help: ArgumentHelp("Tokens already in the sequence.", valueName: "n,..."))
     var depth = List<Int>([0])
     @Option(
         help: ArgumentHelp("Sequences that generate side by side; speeds are of all together.", valueName: "n,..."))
@@ -52,7 +52,7 @@ struct BenchCommand: ParsableCommand {
     var expertCache: List<ExpertCacheSize>?
     @Option(help: ArgumentHelp("Memory budgets of the process.", valueName: "size,..."))
     var memory: List<ByteSize>?
-    @Option(help: ArgumentHelp("Threads (default: the processors this process may use).", valueName: "n,..."))
+    @Option(help: ArgumentHelp("Threads (default: one for each fast core of one memory node).", valueName: "n,..."))
     var threads: List<Int>?
     @Option(help: ArgumentHelp("Types of the key-value cache: f16, q8_0, f32.", valueName: "type,..."))
     var kvType = List<KVType>([.f16])

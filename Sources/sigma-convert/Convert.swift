@@ -6,11 +6,11 @@ import SigmaConversion
 struct Convert: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sigma-convert",
-        abstract: "Makes a native model file of a Hugging Face checkpoint or a GGUF file, or shows what is in one.",
+        abstract: "Makes a native model file from a Hugging Face checkpoint or a GGUF file, or shows what is in one.",
         discussion: """
             INPUT is a folder with config.json, safetensors files and tokenizer files (tokenizer.json, or a .tiktoken file \
-            with tokenizer_config.json), or a GGUF file of architecture qwen3moe or sigma, whose weights keep their types. \
-            OUTPUT appears whole or not at all.
+            with tokenizer_config.json), or a GGUF file of architecture qwen3moe, qwen3, qwen2, llama or sigma, whose weights keep \
+            their types. OUTPUT appears whole or not at all.
 
             Examples:
               sigma-convert ./Sigma-MoE-Tiny sigma.gguf

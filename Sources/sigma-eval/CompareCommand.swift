@@ -10,7 +10,7 @@ struct CompareCommand: ParsableCommand {
         discussion: """
             Both models read the same windows of the text (see perplexity), and their distributions of the next token are compared at \
             every scored position: KL(reference || model) in nats over the whole vocabulary, as mean, 99th percentile and maximum, and \
-            the share of positions where both hold the same token likeliest. nll is the model's as in perplexity, nll_difference how \
+            the share of positions where both rank the same token first. nll is the model's as in perplexity, nll_difference how \
             much that is above the reference's. Standard errors take positions as independent.
             """)
 

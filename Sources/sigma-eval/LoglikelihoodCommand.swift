@@ -6,7 +6,7 @@ import SigmaStudies
 struct LoglikelihoodCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "loglikelihood",
-        abstract: "How likely a model holds choices that continue a context.",
+        abstract: "How likely a model thinks each of several continuations of a context is.",
         discussion: """
             A line of the file is an object: {"context": "The sky is", "choices": [" blue", " green"], "answer": 0}. The answer, the index of \
             the right choice, may be missing, and so may an id of any kind, which is given back. Context and choices are texts, or arrays of token \

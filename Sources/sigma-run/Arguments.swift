@@ -7,7 +7,7 @@ import SigmaStudies
 struct PromptArguments: ParsableArguments {
     @Argument(
         help: ArgumentHelp(
-            "A text file with the prompt, or - for standard input. One line end at its end is not part of the prompt (with --raw it is).",
+            "A text file with the prompt, or - for standard input. A single trailing newline is not part of the prompt (with --raw it is).",
             valueName: "prompt-file"))
     var promptFile: String?
 

@@ -39,7 +39,7 @@ struct RunCommand: ParsableCommand {
 
             ENVIRONMENT:
               SIGMA_MODEL             the model file, if --model does not name one
-              SIGMA_INSTRUCTION_SET   portable, avx2 or avx512 instead of the best there is
+              SIGMA_INSTRUCTION_SET   portable, avx2, avx2vnni, avx512, neon or i8mm, instead of the best there is
               NO_COLOR                no colour and no dimmed text
               XDG_STATE_HOME          where the chat keeps its history
 

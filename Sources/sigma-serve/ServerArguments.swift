@@ -46,7 +46,7 @@ struct ServerArguments: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Seconds in which a server that shuts down answers new requests all the same, while /readyz already says 503.",
+            "Seconds for which a server that is shutting down still answers new requests, while /readyz already says 503.",
             valueName: "s"))
     var drainDelay = 0.0
 
@@ -67,7 +67,7 @@ struct ServerArguments: ParsableArguments {
             valueName: "mode"))
     var drafts: DraftMode = .auto
 
-    @Option(help: ArgumentHelp("What is logged: trace, debug, info, notice, warning, error.", valueName: "level"))
+    @Option(help: ArgumentHelp("The least severe messages that are logged.", valueName: "level"))
     var logLevel: Logger.Level = .info
 
     /// - Throws: `SigmaError`: `.usage` for what makes no sense, `.noInput` for a key file that is not there.

@@ -15,7 +15,7 @@ from serving import idle, metrics, serving
 SESSIONS = [f"session-{number}" for number in range(240)]
 CLIENTS = 8
 # Requests for each replica that the number of replicas is chosen for: the clients want a fourth.
-TARGET = 2
+TARGET = 1
 
 
 def process_of(name):
@@ -65,15 +65,15 @@ async def scenario(port, expected, bodies, deploy):
         worker = await asyncio.to_thread(process_of, victim)
         servers = children(worker)
         streams = await load.long_streams(9, victim)
-        on_it = [reply for task, reply in streams if reply.replica == victim and not task.done()]
+        assert any(reply.replica == victim and not task.done() for task, reply in streams)
         os.kill(pid(worker), signal.SIGKILL)
         share = check_stay(home, await places(port, SESSIONS), gone={victim})
         await asyncio.gather(*(task for task, _ in streams))
         for task, reply in streams:
-            if reply in on_it:
-                assert error(reply) or not reply.is_whole, "a dead replica's stream has a good end"
-            else:
-                assert reply.events[-1] == "[DONE]", "a stream of a living replica ended"
+            # What Ray had taken from the dead one already may be all of it: `Load` holds it to the bytes that it should have.
+            is_good = reply.events[-1:] == ["[DONE]"]
+            assert is_good or (reply.replica == victim and (error(reply) or not reply.is_whole)), "a stream of a living replica ended"
+        assert any(reply.events[-1:] != ["[DONE]"] for _, reply in streams), "no stream was under way on the dead replica"
 
         async def are_gone():
             return not any(map(is_alive, [worker, *servers]))

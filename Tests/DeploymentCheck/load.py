@@ -12,7 +12,7 @@ from serving import request_bytes
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTIONS, LONG_STREAMS = 16, 4
-LONG_TOKENS = 1500
+LONG_TOKENS = 3500
 
 
 @dataclass

@@ -24,7 +24,7 @@ import Testing
 
     /// Waits for what another thread is about to do.
     private static func eventually(_ condition: () -> Bool) async throws -> Bool {
-        for _ in 0..<1000 {
+        for _ in 0..<60_000 {
             if condition() { return true }
             try await Task.sleep(nanoseconds: 2_000_000)
         }

@@ -22,6 +22,8 @@ final class AllowedHead: TeamOperation, @unchecked Sendable {
     private var items: [Item] = []
     /// [members, StepPath.headRows]: the largest logits that a member has met.
     private var lists: [LargestLogits]
+    /// The same while the team computes: each member has elements of its own.
+    private var memberLists: UnsafeMutableBufferPointer<LargestLogits>?
     private(set) var results: [LargestLogits]
 
     init(_ context: CPUContext, _ full: FullHead) {
@@ -62,7 +64,11 @@ final class AllowedHead: TeamOperation, @unchecked Sendable {
     /// Leaves the largest logits of each row in `results`.
     func find(_ statistics: inout HeadStatistics) {
         for index in lists.indices { lists[index].removeAll() }
-        context.team.run(self)
+        lists.withUnsafeMutableBufferPointer { buffer in
+            memberLists = buffer
+            context.team.run(self)
+            memberLists = nil
+        }
         for row in rows.indices {
             results[row].removeAll()
             for member in 0..<context.team.memberCount {
@@ -107,7 +113,7 @@ final class AllowedHead: TeamOperation, @unchecked Sendable {
                 let count = full.group(at: Int(item.first), row: row, out.baseAddress!, member)
                 let mask = masks[row]
                 for offset in 0..<count where mask.allows(Int(item.first) + offset) {
-                    lists[place(Int(member), row)].insert(
+                    memberLists![place(Int(member), row)].insert(
                         TokenLogit(id: item.first + Int32(offset), logit: out[offset]), limit: counts[row])
                 }
             }

@@ -61,7 +61,13 @@ protocol BufferVisitor {
 
 /// Takes the memory that a step needs.
 struct BufferReserver: BufferVisitor {
-    mutating func visit<Element>(_ buffer: inout CPUBuffer<Element>, _ count: Int) throws { try buffer.reserve(count) }
+    /// Buffers that were visited. The thread sanitizer takes values without size, whose addresses are all the same, for one that threads share.
+    private(set) var count = 0
+
+    mutating func visit<Element>(_ buffer: inout CPUBuffer<Element>, _ count: Int) throws {
+        self.count += 1
+        try buffer.reserve(count)
+    }
 }
 
 /// Adds up bytes: what a step needs, what is held, and what will be held once the step's memory was taken.
@@ -78,5 +84,11 @@ struct BufferCounter: BufferVisitor {
 }
 
 struct BufferReleaser: BufferVisitor {
-    mutating func visit<Element>(_ buffer: inout CPUBuffer<Element>, _ count: Int) { buffer.release() }
+    /// As in `BufferReserver`.
+    private(set) var count = 0
+
+    mutating func visit<Element>(_ buffer: inout CPUBuffer<Element>, _ count: Int) {
+        self.count += 1
+        buffer.release()
+    }
 }
