@@ -19,7 +19,9 @@ public struct ComputeOptions: ParsableArguments {
 
     @Option(
         parsing: .unconditional,
-        help: ArgumentHelp("Limit on the tokens of a sequence (default: what the model states; for texts that sigma-eval cuts into windows, at most 2048).", valueName: "n"))
+        help: ArgumentHelp(
+            "Limit on the tokens of a sequence (default: what the model states; for sigma-eval's texts at most 2048).",
+            valueName: "n"))
     public var context: Int?
 
     @Option(
@@ -28,7 +30,8 @@ public struct ComputeOptions: ParsableArguments {
 
     @Option(
         parsing: .unconditional,
-        help: ArgumentHelp("Threads that compute (default: one for each fast core of one memory node, among the processors this process may use).", valueName: "n"))
+        help: ArgumentHelp(
+            "Threads that compute (default: one for each fast core of one memory node that it may use).", valueName: "n"))
     public var threads: Int?
 
     @Option(
