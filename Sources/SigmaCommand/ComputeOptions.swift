@@ -31,7 +31,8 @@ public struct ComputeOptions: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Threads that compute (default: one for each fast core of one memory node that it may use).", valueName: "n"))
+            "Threads that compute (default: one for each fast core of one memory node that it may use).", valueName: "n"
+        ))
     public var threads: Int?
 
     @Option(
