@@ -22,7 +22,7 @@ SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick dist install format clean
+.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations test-long check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick dist install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -66,6 +66,8 @@ test-evaluations: build $(DEMO) .venv-evaluations/ready ## recipes, judges and t
 	.venv-evaluations/bin/python Benchmarks/evaluations/compare_scores.py --model $(DEMO) --bin $(BIN)
 	.venv-evaluations/bin/python Benchmarks/evaluations/run.py --tasks reasoning_gym,humaneval --run-code --limit 8 --answer-tokens 64 --thinking-budget 64 \
 	    --model $(DEMO) --output .build/evaluations-demo
+
+test-long: test-server test-clients test-deployment test-evaluations check-cuda-kernels check-budgets ## all that make test leaves out (hours)
 
 consumer: packages $(DEMO) ## only the package that depends on this one: README's library example
 	Tests/Consumer/run.sh
