@@ -147,67 +147,94 @@ import Testing
         let backend = SlowBackend(try CPUBackend(model: model, threadCount: 2))
         let engine = try Engine(model: model, backend: backend)
         let (reference, _) = try Self.engine()
-        let long = (0..<150).map { "\($0)" }.joined(separator: " ")
-        let questions = ["What is 347 + 586?", long, "What is 5 + 6?"]
+        let questions = ["What is 347 + 586?", Self.long, "What is 5 + 6?"]
         var alone: [String] = []
         for question in questions {
             alone.append(try await Self.text(reference, reference.makeTimeline(kvType: .f16), question))
         }
-        backend.isSlow.withLock { $0 = true }
-        let timelines = try questions.map { _ in try engine.makeTimeline(kvType: .f16) }
-        async let first = Self.text(engine, timelines[0], questions[0])
-        while engine.gauge.reading.steps < 2 { try await Task.sleep(for: .milliseconds(1)) }
-        async let second = Self.text(engine, timelines[1], questions[1])
-        while backend.suspensions.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(1)) }
-        async let third = Self.text(engine, timelines[2], questions[2])
-        let answers = try await [first, second, third]
-        #expect(answers == alone)
+        let answers = try questions.map { try Started($0, engine) }
+        backend.onFirstSuspension.withLock { $0 = { answers[2].start(engine) } }
+        backend.gate.withLock {
+            answers[0].start(engine)
+            answers[1].start(engine)
+        }
+        for (answer, expected) in zip(answers, alone) { #expect(try await answer.text() == expected) }
         #expect(backend.stepsWithin.withLock { $0 } > 2)
         #expect(backend.promptsWithin.withLock { $0 } > 0)
-        for timeline in timelines { #expect(timeline.tokens.count == timeline.sequence.length) }
+        for answer in answers { #expect(answer.timeline.tokens.count == answer.timeline.sequence.length) }
     }
 
-    /// Whose step has ended while it was laid aside is given up before its next layer.
+    /// Work that is cancelled while its step is suspended ends before the next layer.
     @Test func aLongStepIsCancelledWhileOthersRun() async throws {
         let model = try DemoModel.file()
         let backend = SlowBackend(try CPUBackend(model: model, threadCount: 2))
         let engine = try Engine(model: model, backend: backend)
-        backend.isSlow.withLock { $0 = true }
-        let long = (0..<150).map { "\($0)" }.joined(separator: " ")
-        let prompt = try engine.prompt(turns: [Turn(.user, long)], system: "", thinks: true)
-        let timeline = try engine.makeTimeline(kvType: .f16)
-        async let other = Self.text(engine, engine.makeTimeline(kvType: .f16), "What is 347 + 586?")
-        while engine.gauge.reading.steps < 2 { try await Task.sleep(for: .milliseconds(1)) }
-        let cancelled = try Generation(
-            GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: GenerationOptions(temperature: 0)),
-            on: timeline, engine: engine
-        ) { _ in }
-        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-            engine.run(cancelled) { continuation.resume(with: $0) }
-            Task {
-                while backend.suspensions.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(1)) }
-                cancelled.cancel()
-            }
-        }
-        #expect(timeline.tokens.count == timeline.sequence.length)
         let (reference, _) = try Self.engine()
-        let alone = try await Self.text(reference, reference.makeTimeline(kvType: .f16), "What is 347 + 586?")
-        #expect(try await other == alone)
+        let expected = try await Self.text(reference, reference.makeTimeline(kvType: .f16), "What is 347 + 586?")
+        let other = try Started("What is 347 + 586?", engine)
+        let cancelled = try Started(Self.long, engine)
+        backend.onFirstSuspension.withLock { $0 = { cancelled.generation.cancel() } }
+        backend.gate.withLock {
+            other.start(engine)
+            cancelled.start(engine)
+        }
+        #expect(try await cancelled.text() == "")
+        #expect(try await other.text() == expected)
+        #expect(backend.suspensions.withLock { $0 } > 0)
+        #expect(cancelled.timeline.tokens.count == cancelled.timeline.sequence.length)
     }
 
-    /// Layers of many rows take longer than answers may wait.
+    private static let long = (0..<150).map { "\($0)" }.joined(separator: " ")
+
+    /// A generation that is started at a moment of one's choice, and waited for.
+    private final class Started: Sendable {
+        let timeline: Timeline
+        let generation: Generation
+        private let tokens: AsyncThrowingStream<String, any Error>
+        private let continuation: AsyncThrowingStream<String, any Error>.Continuation
+
+        init(_ question: String, _ engine: Engine) throws {
+            let prompt = try engine.prompt(turns: [Turn(.user, question)], system: "", thinks: true)
+            let request = GenerationRequest(
+                tokens: prompt.tokens, start: prompt.start,
+                options: GenerationOptions(temperature: 0, thinkingBudget: 40, maximumTokens: 20))
+            let (tokens, continuation) = AsyncThrowingStream<String, any Error>.makeStream()
+            (self.tokens, self.continuation) = (tokens, continuation)
+            timeline = try engine.makeTimeline(kvType: .f16)
+            generation = try Generation(request, on: timeline, engine: engine) { event in
+                if case .token(let token) = event { continuation.yield(token.text) }
+            }
+        }
+
+        func start(_ engine: Engine) {
+            engine.run(generation) { [continuation] result in
+                switch result {
+                case .success: continuation.finish()
+                case .failure(let error): continuation.finish(throwing: error)
+                }
+            }
+        }
+
+        func text() async throws -> String { try await tokens.reduce("", +) }
+    }
+
+    /// Layers of several rows take more than half of the time that answers may wait.
     final class SlowBackend: PassingBackend, @unchecked Sendable {
-        let isSlow = Mutex(false)
+        /// Steps begin while nobody holds it.
+        let gate = NSLock()
         let suspensions = Mutex(0)
+        let onFirstSuspension = Mutex<(@Sendable () -> Void)?>(nil)
+        /// Steps between layers of others, and those of them that read a prompt.
         let stepsWithin = Mutex(0)
         let promptsWithin = Mutex(0)
         // The engine thread's own.
         private var rows = 0
-        private var outerRows: Int?
+        private var suspendedRows: Int?
 
         override func begin(_ batch: Batch) throws {
+            gate.withLock {}
             rows = batch.tokens.count
-            if outerRows != nil {
+            if suspendedRows != nil {
                 stepsWithin.withLock { $0 += 1 }
                 if batch.segments.contains(where: { $0.count > 1 }) { promptsWithin.withLock { $0 += 1 } }
             }
@@ -215,20 +242,24 @@ import Testing
         }
 
         override func attend(layer: Int) {
-            if isSlow.withLock({ $0 }), rows > 4 { Thread.sleep(forTimeInterval: 0.002 * Double(rows)) }
+            if rows > 4 { Thread.sleep(forTimeInterval: 0.06) }
             super.attend(layer: layer)
         }
 
         override func suspend() {
-            suspensions.withLock { $0 += 1 }
-            outerRows = rows
+            suspendedRows = rows
             super.suspend()
+            suspensions.withLock { $0 += 1 }
+            onFirstSuspension.withLock { action in
+                defer { action = nil }
+                return action
+            }?()
         }
 
         override func resume() {
             super.resume()
-            rows = outerRows ?? 0
-            outerRows = nil
+            rows = suspendedRows ?? 0
+            suspendedRows = nil
         }
     }
 }

@@ -37,7 +37,7 @@ import Testing
         return logits
     }
 
-    @Test(arguments: [KVType.f16, .q8_0], [nil, 400 << 20]) func bothGiveWhatTheyGiveAlone(kvType: KVType, memory: Int?)
+    @Test(arguments: [KVType.f16, .q8_0], [nil, 4 << 30]) func bothGiveWhatTheyGiveAlone(kvType: KVType, memory: Int?)
         throws
     {
         let model = try DemoModel.file()
