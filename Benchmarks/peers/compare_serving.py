@@ -5,7 +5,8 @@ round that is not counted. Before a server starts, its model is read once, so th
 (sigma-bench, same prompt and answer) is measured beside one stream.
 
     cmake --build build --target llama-server          # in llama.cpp's sources, for example those of llama-cpp-python
-    python compare_serving.py sigma.gguf qwen3moe.gguf --llama-server build/bin/llama-server results
+    python add_tokenizer.py qwen3moe.gguf qwen3moe-tokens.gguf
+    python compare_serving.py sigma.gguf qwen3moe-tokens.gguf results --llama-server build/bin/llama-server
 
 Writes FOLDER/serving.json and serving.md.
 """
