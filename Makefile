@@ -111,9 +111,12 @@ study-quick: .venv/ready ## test the study's machinery, and a short run of its s
 dist: packages $(DEMO) ## a tarball of commands that run without Swift, demo model, manual pages and shell completions, into .build/dist
 	docs/distribution.sh
 
-install: dist ## what dist makes, into PREFIX (/usr/local)
-	install -d "$(DESTDIR)$(PREFIX)"
-	cp -R .build/dist/sigma-*/* "$(DESTDIR)$(PREFIX)"
+install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
+	$(BUILD) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
+	install -m 755 $(addprefix .build/static/release/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
+	install -m 644 Models/demo/questions.jsonl "$(DESTDIR)$(PREFIX)/share/sigma/questions.jsonl"
 
 format: ## swift format, in place
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
