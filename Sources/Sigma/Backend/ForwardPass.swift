@@ -47,7 +47,7 @@ package struct ForwardPass {
 
 /// Other steps between the layers of a long one.
 package protocol StepInterlude: AnyObject {
-    /// Whether the step should make way now.
+    /// Asked between layers, and only then: whether the step should make way now.
     func isDue() -> Bool
     /// Runs other steps, each from its begin to its end.
     func runOthers()

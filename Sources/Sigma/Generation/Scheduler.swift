@@ -235,6 +235,7 @@ final class Scheduler: @unchecked Sendable {
         } catch { end(job, .failure(error)) }
     }
 
+    /// Runs a step and takes in its results.
     private func run(_ step: ComposedStep) {
         if step.isEmpty { return }
         gauge.stepBegins(work: live.count)
@@ -243,7 +244,7 @@ final class Scheduler: @unchecked Sendable {
         let makesWay =
             step === mainStep && step.members.allSatisfy(\.isReading) && canMakeWay(step.members.lazy.map(\.job))
         let before = monotonicTime()
-        if step === mainStep {
+        if makesWay {
             layerStart = before
             interludeSeconds = 0
         }
@@ -253,7 +254,7 @@ final class Scheduler: @unchecked Sendable {
         } catch {
             return runApart(step, after: error)
         }
-        let others = step === mainStep ? interludeSeconds : 0
+        let others = makesWay ? interludeSeconds : 0
         let cost = StepCost(seconds: monotonicTime() - before - others, bytes: forwardPass.backend.stepBytes)
         let promptRows = step.promptRows
         if makesWay {
