@@ -44,10 +44,13 @@ import Testing
         return (0..<count).map { _ in Int32(random.next() % UInt64(ScreenedModel.shape.vocabularySize)) }
     }
 
-    /// Of each row of one step, the largest logits: those that the back end finds, and those among all.
+    /// Of each row of one step, the largest logits: those that the back end finds (by the screen if not more than `screened` rows are to be found
+    /// together), and those among all.
     static func largest(
-        _ backend: CPUBackend, _ tokens: [Int32], count: Int, mask: TokenMask? = nil, layers: Int = 2
+        _ backend: CPUBackend, _ tokens: [Int32], count: Int, mask: TokenMask? = nil, layers: Int = 2,
+        screened: Int = .max
     ) throws -> (found: [[TokenLogit]], full: [[TokenLogit]]) {
+        backend.mostScreenedRows = screened
         let mask = mask ?? TokenMask(all: backend.configuration.vocabularySize)
         let batch = Batch()
         batch.append(tokens[...], to: try backend.makeSequence(kvType: .f16))
@@ -87,6 +90,36 @@ import Testing
             #expect(counts.screenedRows + counts.fallbackRows == 3 * 41)
             #expect(counts.screenedRows > 3 * 35, "\(counts)")
             #expect(counts.exactRows < 3 * 41 * ScreenedModel.shape.vocabularySize / 8)
+        }
+    }
+
+    /// Rows beyond what the screen takes together are the full head's, which finds the same for any threads and masks.
+    @Test(arguments: headTypes) func manyRowsAreTheFullHeads(type: WeightType) throws {
+        let model = try Self.model(type)
+        let size = ScreenedModel.shape.vocabularySize
+        let masks = [
+            Self.allTokens, TokenMask(vocabularySize: size) { $0 % 3 == 1 }, TokenMask(vocabularySize: size) { $0 == 5000 },
+            TokenMask(vocabularySize: size) { _ in false },
+        ]
+        for threads in 1...3 {
+            let backend = try CPUBackend(model: model, threadCount: threads)
+            let limit = backend.mostScreenedRows
+            #expect((1..<9).contains(limit))
+            for (rows, isScreened) in [(limit, true), (limit + 1, false), (41, false)] {
+                for count in [1, 20, 300] where !(isScreened && count == 300) {
+                    let before = backend.headStatistics
+                    let (found, full) = try Self.largest(backend, Self.tokens(rows), count: count, screened: limit)
+                    #expect(found == full && found.allSatisfy { $0.count == count })
+                    let counts = backend.headStatistics - before
+                    // All rows are read once more for the comparison.
+                    #expect(counts.screenedRows + counts.fallbackRows == (isScreened ? rows : 0))
+                    #expect(counts.fullRows == (isScreened ? rows : 2 * rows))
+                }
+            }
+            for mask in masks.dropFirst() {
+                let (found, full) = try Self.largest(backend, Self.tokens(9), count: 20, mask: mask, screened: limit)
+                #expect(found == full && found.allSatisfy { $0.count == min(20, mask.count) })
+            }
         }
     }
 

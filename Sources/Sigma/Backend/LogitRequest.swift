@@ -1,4 +1,4 @@
-/// What somebody wants of the logits of one row of a step. One row's wish changes neither the bytes nor the cost of another's.
+/// What somebody wants of the logits of one row of a step. One row's wish does not change another's bytes.
 package struct LogitRequest {
     package enum Wish: Equatable, Sendable {
         /// So many of the largest that the mask allows, found in whatever way costs least.

@@ -7,6 +7,12 @@ extension CPUBackend: HeadExperiments {
         set { head.screened?.screen.deviations = newValue }
     }
 
+    /// More rows than these of one step go through the full head.
+    package var mostScreenedRows: Int {
+        get { head.mostScreenedRows }
+        set { head.mostScreenedRows = newValue }
+    }
+
     /// The step's rows after the final norm [rows, hidden]; to be called inside a step, after the last layer.
     package func finalStates(rows: Range<Int>) -> [Float] {
         let hidden = context.configuration.hiddenSize
@@ -45,7 +51,9 @@ extension CPUBackend: HeadExperiments {
             screen.givenStates = nil
         }
         let all = head.buffers.logits.base
-        head.full.run(normedRows: (0..<Int32(rowCount)).map { $0 }, into: all)
+        head.full.begin()
+        for row in 0..<rowCount { head.full.add(row: row, count: 0, mask: nil) }
+        head.full.run(areNormed: true, into: all)
         let logits = UnsafeBufferPointer(start: all, count: rowCount * context.configuration.vocabularySize)
         var selection = LargestLogits()
         return (0..<rowCount).map { row in

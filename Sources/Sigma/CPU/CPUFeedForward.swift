@@ -149,9 +149,11 @@ final class CPUFeedForward: TeamOperation, @unchecked Sendable {
             team.barrier(member)
             for row in 0..<rowCount { choose(row) }
         } else {
-            let blocks = (rowCount + Self.routerRows - 1) / Self.routerRows
+            // Of few rows each member gets some.
+            let blockRows = min(Self.routerRows, (rowCount + team.memberCount - 1) / team.memberCount)
+            let blocks = (rowCount + blockRows - 1) / blockRows
             while let block = team.take(0, of: blocks, member) {
-                let rows = block * Self.routerRows..<min((block + 1) * Self.routerRows, rowCount)
+                let rows = block * blockRows..<min((block + 1) * blockRows, rowCount)
                 for row in rows { context.normalize(row: row, to: row, layer.feedForwardNorm, quantized: quantized) }
                 score(
                     rows: rows, experts: 0..<c.expertCount, context.activations.normed.base + rows.lowerBound * hidden)

@@ -19,6 +19,8 @@ final class CPUHead: @unchecked Sendable {
     let screened: ScreenedHead?
     /// For rows that may choose among few tokens.
     private let allowed: AllowedHead
+    /// More rows than these of one step go through the full head, which costs less then. For tests and measurements.
+    var mostScreenedRows = StepPath.screenedRows
     var counts = HeadStatistics()
     private var selection = LargestLogits()
     // Indices of the requests of one call, by what computes them.
@@ -26,7 +28,6 @@ final class CPUHead: @unchecked Sendable {
     private var screenedRequests: [Int] = []
     private var fullRequests: [Int] = []
     private var comparedRequests: [Int] = []
-    private var rows: [Int32] = []
 
     init(_ context: CPUContext) {
         self.context = context
@@ -40,20 +41,23 @@ final class CPUHead: @unchecked Sendable {
     /// Logits [rows, vocabulary] of rows of the step, valid until the next call.
     func logits(_ rows: [Int32]) -> UnsafeBufferPointer<Float> {
         precondition(rows.count <= StepPath.headRows && rows.allSatisfy { $0 >= 0 && $0 < context.rowCount })
-        counts.fullRows += rows.count
-        countRead()
-        full.run(residualRows: rows, into: buffers.logits.base)
+        full.begin()
+        for row in rows { full.add(row: Int(row), count: 0, mask: nil) }
+        computeAll(rows.count)
         return UnsafeBufferPointer(start: buffers.logits.base, count: rows.count * buffers.vocabularySize)
     }
 
-    private func countRead() {
+    /// The rows that the full head has been given.
+    private func computeAll(_ rowCount: Int) {
+        counts.fullRows += rowCount
         context.stepBytes += context.weights.head.byteCount
         counts.bytes += context.weights.head.byteCount
+        full.run(areNormed: false, into: buffers.logits.base)
     }
 
     /// Prefetches what a member reads first of the head.
     func prefetch(_ member: Int32) {
-        if let screened { return screened.prefetch(member) }
+        if let screened, context.rowCount <= mostScreenedRows { return screened.prefetch(member) }
         let head = context.weights.head
         let tile = context.team.share(member, of: full.tiles)
         context.prefetch(head, tile * CPUContext.headTile)
@@ -62,7 +66,8 @@ final class CPUHead: @unchecked Sendable {
     // MARK: - Requests
 
     /// Rows whose largest logits are wanted are computed of the allowed tokens alone where these are few, else go through the screen where it
-    /// takes them; all others through the full head.
+    /// takes them; all others through the full head. That reads its bytes once for all its rows, while the screen looks for each row's
+    /// candidates apart: many rows, and those beside a row that needs all logits, are the full head's.
     func read(_ requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void) {
         allowedRequests.removeAll(keepingCapacity: true)
         screenedRequests.removeAll(keepingCapacity: true)
@@ -75,6 +80,11 @@ final class CPUHead: @unchecked Sendable {
             } else {
                 fullRequests.append(index)
             }
+        }
+        if !fullRequests.isEmpty || screenedRequests.count > mostScreenedRows {
+            fullRequests += screenedRequests
+            fullRequests.sort()
+            screenedRequests.removeAll(keepingCapacity: true)
         }
         // OpenBLAS computes a row among many to other bits than alone.
         if context.usesBLAS, allowedRequests.count + screenedRequests.count >= StepPath.blasMinimum {
@@ -152,16 +162,21 @@ final class CPUHead: @unchecked Sendable {
             if !comparedRequests.isEmpty { find(comparedRequests[...], of: requests, screened, isCounted: false) }
         }
         var comparedPlace = 0
-        rows.removeAll(keepingCapacity: true)
-        for index in part { rows.append(Int32(requests[index].row)) }
-        let logits = logits(rows)
+        full.begin()
+        for index in part {
+            if case .largest(let count) = requests[index].wish {
+                full.add(row: requests[index].row, count: count, mask: requests[index].mask)
+            } else {
+                full.add(row: requests[index].row, count: 0, mask: nil)
+            }
+        }
+        computeAll(part.count)
+        let logits = UnsafeBufferPointer(start: buffers.logits.base, count: part.count * buffers.vocabularySize)
         for (place, index) in part.enumerated() {
             let own = logits.row(place, of: part.count)
             let request = requests[index]
             switch request.wish {
-            case .largest(let count):
-                selection.select(count, of: own, mask: request.mask)
-                selection.list.withUnsafeBufferPointer { body(index, .largest($0)) }
+            case .largest: full.results[place].list.withUnsafeBufferPointer { body(index, .largest($0)) }
             case .all(let comparison):
                 if comparedPlace < comparedRequests.count, comparedRequests[comparedPlace] == index {
                     compare(place: comparedPlace, largest: comparison ?? 0, of: own, mask: request.mask)
@@ -193,78 +208,5 @@ extension LogitRequest.Wish {
     fileprivate var comparison: Int? {
         if case .all(let count) = self { return count }
         return nil
-    }
-}
-
-/// All logits of some rows: one operation of the team.
-final class FullHead: TeamOperation, @unchecked Sendable {
-    private let context: CPUContext
-    private var rows: [Int32] = []
-    private var areNormed = false
-    private var logits: UnsafeMutablePointer<Float>
-
-    init(_ context: CPUContext) {
-        self.context = context
-        logits = UnsafeMutablePointer(bitPattern: 64)!
-    }
-
-    var tiles: Int { (context.weights.head.rows + CPUContext.headTile - 1) / CPUContext.headTile }
-
-    /// The logits of the group of rows of the head that begins at `first`, in `out` [16]: of float types it is one row.
-    ///
-    /// - Parameter row: after the final norm.
-    /// - Returns: how many they are.
-    func group(at first: Int, row: Int, _ out: UnsafeMutablePointer<Float>, _ member: Int32) -> Int {
-        let head = context.weights.head
-        let count = min(head.type.groupRows, head.rows - first)
-        let input = context.input(
-            context.activations.normed.base, context.activations.normedQuantized,
-            width: context.configuration.hiddenSize,
-            first: row)
-        context.multiply(head, first, count, input, rows: 1, out, stride: count, member)
-        return count
-    }
-
-    /// logits [rows, vocabulary] of rows of the residual stream.
-    func run(residualRows: [Int32], into logits: UnsafeMutablePointer<Float>) {
-        run(residualRows, areNormed: false, into: logits)
-    }
-
-    /// The same of rows that lie after the final norm already.
-    func run(normedRows: [Int32], into logits: UnsafeMutablePointer<Float>) {
-        run(normedRows, areNormed: true, into: logits)
-    }
-
-    private func run(_ rows: [Int32], areNormed: Bool, into logits: UnsafeMutablePointer<Float>) {
-        self.rows = rows
-        self.areNormed = areNormed
-        self.logits = logits
-        context.team.run(self)
-        // Kept, it would make the caller's array, which is filled again each step, take new memory.
-        self.rows = []
-    }
-
-    override func perform(_ member: Int32) {
-        let head = context.weights.head
-        rows.withUnsafeBufferPointer { rows in
-            if !areNormed {
-                while let index = context.team.take(0, of: rows.count, member) {
-                    context.normalize(
-                        row: Int(rows[index]), to: index, context.weights.finalNorm.pointer,
-                        quantized: head.type.isQuantized)
-                }
-                context.team.barrier(member)
-            }
-            var input = context.input(
-                context.activations.normed.base, context.activations.normedQuantized,
-                width: context.configuration.hiddenSize)
-            if areNormed { input.index = rows.baseAddress }
-            while let tile = context.team.take(1, of: tiles, member) {
-                let first = tile * CPUContext.headTile
-                context.multiply(
-                    head, first, min(CPUContext.headTile, head.rows - first), input, rows: rows.count, logits + first,
-                    stride: context.configuration.vocabularySize, member)
-            }
-        }
     }
 }

@@ -72,14 +72,14 @@ final class ScreenedHead: TeamOperation, @unchecked Sendable {
             screen.collect(row)
         }
         if isCounted, !screen.fullRows.isEmpty {
-            full.run(normedRows: screen.fullRows, into: logits)
+            full.begin()
+            for row in screen.fullRows {
+                full.add(row: Int(row), count: screen.rows[Int(row)].count, mask: screen.masks[Int(row)])
+            }
+            full.run(areNormed: true, into: logits)
             bytes += head.byteCount
-            let all = UnsafeBufferPointer(
-                start: logits, count: screen.fullRows.count * context.configuration.vocabularySize)
             for (index, row) in screen.fullRows.enumerated() {
-                let work = screen.rows[Int(row)]
-                screen.results[Int(row)].select(
-                    work.count, of: all.row(index, of: screen.fullRows.count), mask: screen.masks[Int(row)])
+                swap(&screen.results[Int(row)], &full.results[index])
             }
         }
         counts.bytes += bytes

@@ -24,6 +24,9 @@ enum StepPath {
     /// A row whose allowed tokens need at most this part of what else would be read of the head is computed of them alone. Less than all,
     /// because groups that lie apart are read more slowly, and because the screen is read once for all rows of a step.
     static let allowedHeadShare = 2
+    /// Up to so many rows of a step have their largest logits looked for by the screen, which reads fewer bytes; more are the full head's, which
+    /// reads its bytes once for all (docs/screened-head.md has what was measured).
+    static let screenedRows = 4
     /// Rows whose logits are computed at once.
     static let headRows = 32
 }
