@@ -164,6 +164,30 @@ import Testing
         for answer in answers { #expect(answer.timeline.tokens.count == answer.timeline.sequence.length) }
     }
 
+    /// Requests that come while the first layer of another's prompt is computed are read together with it.
+    @Test func requestsThatComeTogetherShareAStep() async throws {
+        let model = try DemoModel.file()
+        let backend = SlowBackend(try CPUBackend(model: model, threadCount: 2))
+        let engine = try Engine(model: model, backend: backend)
+        let (reference, _) = try Self.engine()
+        let questions = ["What is 347 + 586?", "What is 5 + 6?", "What is 12 + 30?"]
+        var alone: [String] = []
+        for question in questions {
+            alone.append(try await Self.text(reference, reference.makeTimeline(kvType: .f16), question))
+        }
+        let answers = try questions.map { try Started($0, engine) }
+        backend.onFirstLayer.withLock {
+            $0 = {
+                answers[1].start(engine)
+                answers[2].start(engine)
+            }
+        }
+        answers[0].start(engine)
+        for (answer, expected) in zip(answers, alone) { #expect(try await answer.text() == expected) }
+        #expect(backend.promptsOfSteps.withLock { $0.filter { $0 > 0 } } == [1, 3])
+        for answer in answers { #expect(answer.timeline.tokens.count == answer.timeline.sequence.length) }
+    }
+
     /// Work that is cancelled while its step is suspended ends before the next layer.
     @Test func aLongStepIsCancelledWhileOthersRun() async throws {
         let model = try DemoModel.file()
@@ -224,6 +248,9 @@ import Testing
         let gate = NSLock()
         let suspensions = Mutex(0)
         let onFirstSuspension = Mutex<(@Sendable () -> Void)?>(nil)
+        let onFirstLayer = Mutex<(@Sendable () -> Void)?>(nil)
+        /// Prompts that each step has begun to read.
+        let promptsOfSteps = Mutex<[Int]>([])
         /// Steps between layers of others, and those of them that read a prompt.
         let stepsWithin = Mutex(0)
         let promptsWithin = Mutex(0)
@@ -234,6 +261,7 @@ import Testing
         override func begin(_ batch: Batch) throws {
             gate.withLock {}
             rows = batch.tokens.count
+            promptsOfSteps.withLock { $0.append(batch.segments.count { $0.count > 1 }) }
             if suspendedRows != nil {
                 stepsWithin.withLock { $0 += 1 }
                 if batch.segments.contains(where: { $0.count > 1 }) { promptsWithin.withLock { $0 += 1 } }
@@ -242,6 +270,10 @@ import Testing
         }
 
         override func attend(layer: Int) {
+            onFirstLayer.withLock { action in
+                defer { action = nil }
+                return action
+            }?()
             if rows > 4 { Thread.sleep(forTimeInterval: 0.06) }
             super.attend(layer: layer)
         }

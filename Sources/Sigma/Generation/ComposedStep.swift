@@ -18,6 +18,8 @@ final class ComposedStep {
     let batch = Batch()
     /// Whether answers wait while prompts are read, in this step or beside it.
     var isShared = false
+    /// Whether it ends before its next layer, without a result, to be composed again.
+    var isWithdrawn = false
     /// What the members but one have in it.
     private let others = Batch()
     private let routing: RoutingRecord
@@ -29,7 +31,7 @@ final class ComposedStep {
     var isEmpty: Bool { members.isEmpty }
     /// Rows of prompts.
     var promptRows: Int { members.reduce(0) { $0 + ($1.isReading ? $1.piece.count : 0) } }
-    var isCancelled: Bool { members.allSatisfy(\.work.isCancelled) }
+    var isCancelled: Bool { isWithdrawn || members.allSatisfy(\.work.isCancelled) }
 
     func contains(_ job: Scheduler.Job) -> Bool { members.contains { $0.job === job } }
 
@@ -38,6 +40,7 @@ final class ComposedStep {
     func removeAll() {
         batch.removeAll()
         members.removeAll(keepingCapacity: true)
+        isWithdrawn = false
     }
 
     /// Adds the next `count` tokens of a job.
@@ -111,7 +114,7 @@ final class ComposedStep {
 
     /// - Parameters:
     ///   - interlude: runs other steps between this one's layers; nil: nobody does.
-    /// - Returns: false if it was cancelled.
+    /// - Returns: false if it was cancelled or withdrawn.
     func run(_ forwardPass: ForwardPass, interlude: (any StepInterlude)?, _ gauge: EngineGauge) throws -> Bool {
         batch.routing = isObserved ? routing : nil
         return try forwardPass.run(

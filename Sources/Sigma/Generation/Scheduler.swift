@@ -34,6 +34,10 @@ final class Scheduler: @unchecked Sendable {
     /// When the main step last went on, and the seconds that others had between its layers.
     private var layerStart = 0.0
     private var interludeSeconds = 0.0
+    /// Layers of the main step that are done, and how often it was begun again.
+    private var layersDone = 0
+    private var restarts = 0
+    private static let mostRestarts = 3
     /// What others may know of it at any time.
     let gauge: EngineGauge
 
@@ -182,9 +186,12 @@ final class Scheduler: @unchecked Sendable {
         func isCandidate(_ job: Job) -> Bool { isInner ? isBesideMainStep(job) : job.isReady }
         let waiting = live.count(where: isCandidate)
         let reading = live.count { isCandidate($0) && $0.isReading }
-        let rowLimit = waiting > 1 || isInner ? memory.sharedRowLimit : memory.rowLimit
         step.isShared = isInner || (reading > 0 && reading < waiting && !favorsThroughput)
-        let makesWay = step.isShared && !isInner && canMakeWay(live.lazy.filter(isCandidate))
+        let canMakeWay = !isInner && reading > 0 && canMakeWay(live.lazy.filter(isCandidate))
+        let makesWay = step.isShared && canMakeWay
+        // Whoever waits for a step that makes way does not wait for its end: several prompts share one, which reads each expert once for all.
+        let isAwaited = waiting > 1 && !canMakeWay && !favorsThroughput
+        let rowLimit = isAwaited || isInner ? memory.sharedRowLimit : memory.rowLimit
         var promptRows = rowLimit
         if step.isShared {
             promptRows = makesWay ? pacing.longStepRows(layerCount: forwardPass.layerCount) : pacing.promptRows
@@ -247,10 +254,15 @@ final class Scheduler: @unchecked Sendable {
         if makesWay {
             layerStart = before
             interludeSeconds = 0
+            layersDone = 0
         }
         do {
-            // Cancelled work ends before the next step.
-            guard try step.run(forwardPass, interlude: makesWay ? self : nil, gauge) else { return }
+            guard try step.run(forwardPass, interlude: makesWay ? self : nil, gauge) else {
+                // Cancelled work ends before the next step.
+                if step.isWithdrawn { restarts += 1 }
+                return
+            }
+            if makesWay { restarts = 0 }
         } catch {
             return runApart(step, after: error)
         }
@@ -299,8 +311,18 @@ extension Scheduler: StepInterlude {
     /// Whether somebody has waited as long as answers may, or would have when the next layer is done.
     func isDue() -> Bool {
         noteLayer()
+        if canTakeMore, lock.with({ !incoming.isEmpty }) {
+            mainStep.isWithdrawn = true
+            return false
+        }
         let isNeeded = live.contains { isBesideMainStep($0) } || lock.with { isWoken || !incoming.isEmpty }
         return isNeeded && pacing.isDue
+    }
+
+    /// Whether the main step should rather begin again, with work that came while its first layer was computed: requests that come together share
+    /// a step then, and what is lost is one layer.
+    private var canTakeMore: Bool {
+        layersDone == 1 && restarts < Self.mostRestarts && 2 * mainStep.batch.tokens.count <= memory.rowLimit
     }
 
     private func isBesideMainStep(_ job: Job) -> Bool { job.isReady && !mainStep.contains(job) }
@@ -308,6 +330,7 @@ extension Scheduler: StepInterlude {
     /// A layer of the main step is done.
     private func noteLayer() {
         let now = monotonicTime()
+        layersDone += 1
         pacing.recordLayer(
             seconds: now - layerStart, isAwaited: live.contains { isBesideMainStep($0) && !$0.isReading })
         layerStart = now
