@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Tables and plot of what compare_speed.py and compare_serving.py measured, and the pages that show them.
 
     python report.py                                       # docs/speed.json and docs/serving.json -> the pages, again
