@@ -23,7 +23,7 @@ PROCESSORS := $(or $(shell getconf _NPROCESSORS_ONLN),1)
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations test-long check lint consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick dist install format clean
+.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations test-long check lint consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick dist check-dist install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -118,13 +118,20 @@ study-quick: .venv/ready ## test the study's machinery, and a short run of its s
 	.venv/bin/python Models/study/run.py --scale quick --jobs $(STUDY_JOBS)
 	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
+# Both convert the demo model with the build that they install.
+dist install: BUILD = swift build -c release $(SWIFT_TRAITS) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
+dist install: BIN = .build/static/release
+
 dist: packages $(DEMO) ## a tarball of commands that run without Swift, demo model, manual pages and shell completions, into .build/dist
 	docs/distribution.sh
 
+check-dist: ## the tarball of make dist in a bare Debian root without Swift (debootstrap; as superuser)
+	docs/check-distribution.sh
+
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
-	$(BUILD) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
+	$(BUILD)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
-	install -m 755 $(addprefix .build/static/release/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(addprefix $(BIN)/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
 	install -m 644 Models/demo/questions.jsonl "$(DESTDIR)$(PREFIX)/share/sigma/questions.jsonl"
 
