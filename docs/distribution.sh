@@ -5,9 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 commands=(sigma-run sigma-convert sigma-eval sigma-bench sigma-serve)
 scratch=.build/static
-swift build -c release --traits Server --static-swift-stdlib --scratch-path $scratch -Xlinker -s
+for command in "${commands[@]}"; do
+    swift build -c release --traits Server --static-swift-stdlib --scratch-path $scratch -Xlinker -s --product "$command"
+done
 swift build --package-path $scratch/checkouts/swift-argument-parser --scratch-path $scratch/manual --product generate-manual
 
+# The commit's day, so that the same commit makes the same tree.
+date=$(git log -1 --format=%cs 2> /dev/null || date +%F)
 version=$($scratch/release/sigma-run --version)
 name=sigma-$version-$(uname -s | tr '[:upper:]' '[:lower:]')-$(uname -m)
 tree=.build/dist/$name
@@ -15,12 +19,12 @@ rm -rf .build/dist
 install -d "$tree"/{bin,share/sigma,share/man/man1,share/bash-completion/completions,share/zsh/site-functions,share/fish/vendor_completions.d}
 for command in "${commands[@]}"; do
     install -m 755 $scratch/release/"$command" "$tree/bin"
-    $scratch/manual/debug/generate-manual "$tree/bin/$command" --output-directory "$tree/share/man/man1" --date "$(git log -1 --format=%cs)"
+    $scratch/manual/debug/generate-manual "$tree/bin/$command" --output-directory "$tree/share/man/man1" --date "$date"
     "$tree/bin/$command" --generate-completion-script bash > "$tree/share/bash-completion/completions/$command"
     "$tree/bin/$command" --generate-completion-script zsh > "$tree/share/zsh/site-functions/_$command"
     "$tree/bin/$command" --generate-completion-script fish > "$tree/share/fish/vendor_completions.d/$command.fish"
 done
 install -m 644 Models/demo.gguf Models/demo/questions.jsonl "$tree/share/sigma"
 install -m 644 LICENSE README.md CHANGELOG.md "$tree/share/sigma"
-tar --create --gzip --sort=name --owner=0 --group=0 --numeric-owner --directory .build/dist --file ".build/dist/$name.tar.gz" "$name"
+tar --create --gzip --sort=name --mtime "$date" --owner=0 --group=0 --numeric-owner --directory .build/dist --file ".build/dist/$name.tar.gz" "$name"
 echo ".build/dist/$name.tar.gz"

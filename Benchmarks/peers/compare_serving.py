@@ -8,7 +8,7 @@ round that is not counted. Before a server starts, its model is read once, so th
     python add_tokenizer.py qwen3moe.gguf qwen3moe-tokens.gguf
     python compare_serving.py sigma.gguf qwen3moe-tokens.gguf results --llama-server build/bin/llama-server
 
-Writes FOLDER/serving.json and serving.md.
+Writes FOLDER/serving.json and serving.md; `report.py --serving FOLDER/serving.json` takes them into the documentation.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Tests/ServerCheck"))
 
+import report  # noqa: E402
 from serving import Server, request_bytes  # noqa: E402
 
 
@@ -147,18 +148,12 @@ def main():
         theirs = measure(Llama, arguments.llama_model, arguments, generator, arguments.streams)
         rounds.append({"ours": ours, "theirs": theirs})
         print(json.dumps(rounds[-1]), flush=True)
-    lines = ["| streams | llama-server, tokens/s | sigma-serve | ratio | first token, llama-server | sigma-serve |", "|---|---|---|---|---|---|"]
-    for count in arguments.streams:
-        def median(side, key):
-            return statistics.median(r[side][count][key] for r in rounds)
-
-        ratios = sorted(r["ours"][count]["tps"] / r["theirs"][count]["tps"] for r in rounds)
-        lines.append(
-            f"| {count} | {median('theirs', 'tps'):.1f} | {median('ours', 'tps'):.1f} | {statistics.median(ratios):.2f} "
-            f"({ratios[0]:.2f} to {ratios[-1]:.2f}) | {median('theirs', 'first'):.2f} s | {median('ours', 'first'):.2f} s |")
-    (folder / "serving.json").write_text(json.dumps(rounds, indent=1))
-    (folder / "serving.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    result = {"machine": report.machine(), "date": report.today(), "threads": arguments.threads, "prompt": arguments.prompt, "answer": arguments.answer,
+              "rounds": rounds}
+    (folder / "serving.json").write_text(json.dumps(result, indent=1) + "\n")
+    table = report.serving_table(json.loads(json.dumps(result)))
+    (folder / "serving.md").write_text(table + "\n")
+    print(table)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 Makes a qwen3moe GGUF of a native model (as_qwen3moe.py) and a native model of that, so that both have the same bytes (ours has planes to screen the head
 beside them). First every setting of llama.cpp is tried once for each work (flash attention or not; plain and repacked weights, the latter with
 and without AMX; sizes of the physical batch) and the fastest kept; then rounds of llama.cpp and Sigma in turn. A round's value is the mean of its
-repetitions behind one that is not counted; results are medians of rounds. llama.cpp's copy of the weights takes the page cache from ours: before
+repetitions after one that is not counted; results are medians of rounds. llama.cpp's copy of the weights takes the page cache from ours: before
 Sigma's turn its file is read once.
 
     sigma-convert --synthetic sigma-moe-tiny synthetic.gguf --type q4_0
     python compare_speed.py synthetic.gguf results
 
-Writes FOLDER/speed.md, speed.json and speed.svg. The models between (each as large as the source) are kept in FOLDER; they are used again.
+Writes FOLDER/speed.md, speed.json and speed.svg; `report.py --speed FOLDER/speed.json` takes them into the documentation. The models that it makes
+(each as large as the source) are kept in FOLDER and used again.
 """
 
 import argparse
@@ -33,6 +34,7 @@ import gguf  # noqa: E402
 import llama_cpp  # noqa: E402
 
 import as_qwen3moe  # noqa: E402
+import report as report_pages  # noqa: E402
 
 WEIGHTS = ["repacked", "repacked, no AMX", "plain"]
 
@@ -168,50 +170,14 @@ def measure(models, sigma, arguments):
 
 
 def markdown(report):
-    lines = [f"`{report['model']}`, {report['threads']} threads, {report['processor']}, llama-cpp-python {report['llama_cpp']}; medians of "
-             f"{report['rounds']} rounds, lowest and highest in brackets; tokens/s; share: of the ceiling that sigma-bench prints in the same run", "",
-             "| work | cache | llama.cpp | Sigma | median of the rounds' ratios | share | llama.cpp's setting |", "|---|---|---|---|---|---|---|"]
-    for row in report["rows"]:
-        work = f"prompt of {row['size']}" if row["work"] == "prompt" else f"generation behind {row['size']}, {row['head']} head"
-        cells = []
-        for engine in ["llama", "sigma"]:
-            values = [value for value in row[engine] if value is not None]
-            cells.append(f"{row[engine + '_median']:.1f} ({min(values):.1f} to {max(values):.1f})")
-        lines.append(f"| {work} | {row['kv']} | {cells[0]} | {cells[1]} | {row['ratio_median']:.2f} | {100 * row['share_median']:.0f} % | {row['setting']} |")
-    return "\n".join(lines) + "\n"
+    settings = "\n".join(f"- {report_pages.work_name(row)}, {row['kv']}: {row['setting']}" for row in report["rows"])
+    return f"""`{report['model']}`. {report_pages.speed_block(report)}
 
+Medians of the rounds, lowest and highest in brackets, in tokens/s. Ratio: the median of the rounds' ratios. Share: of the ceiling that
+sigma-bench measures in the same run. llama.cpp's settings:
 
-def plot(report, path):
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "sigma", "svg.fonttype": "none", "font.size": 9})
-    import matplotlib.pyplot as pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axis, work, title in zip(axes, ["prompt", "generate"], ["Prompt", "Generation"]):
-        for engine, name, color in [("sigma", "Sigma", "#d1495b"), ("llama", "llama.cpp", "#30638e")]:
-            for kv, style in [("f16", "-"), ("q8_0", "--"), ("f32", ":")]:
-                rows = [row for row in report["rows"] if row["work"] == work and row["kv"] == kv and row["head"] != "full"]
-                if rows:
-                    places = range(len(rows))
-                    axis.plot(places, [row[engine + "_median"] for row in rows], style, marker="o", color=color, label=f"{name}, {kv}")
-                    axis.set_xticks(list(places), [str(row["size"]) for row in rows])
-        axis.set_ylim(bottom=0)
-        axis.set_title(title)
-        axis.set_xlabel("tokens of the prompt" if work == "prompt" else "tokens before")
-        axis.set_ylabel("tokens/s")
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[1].legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-
-
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return "unknown processor"
+{settings}
+"""
 
 
 def numbers(text):
@@ -244,9 +210,9 @@ if __name__ == "__main__":
     if not ours.exists():
         subprocess.run([convert, theirs, ours], check=True)
     rows, log = measure({"llama": theirs}, Sigma(arguments.sigma_bin, ours, arguments), arguments)
-    report = {"model": arguments.model.name, "threads": arguments.threads, "processor": processor(), "llama_cpp": llama_cpp.__version__,
+    report = {"model": arguments.model.name, "threads": arguments.threads, "machine": report_pages.machine(), "date": report_pages.today(), "llama_cpp": llama_cpp.__version__,
               "rounds": arguments.rounds, "repetitions": arguments.repetitions, "rows": rows, "tried": log}
     (arguments.folder / "speed.json").write_text(json.dumps(report, indent=1) + "\n")
     (arguments.folder / "speed.md").write_text(markdown(report))
-    plot(report, arguments.folder / "speed.svg")
+    report_pages.speed_plot(report, arguments.folder / "speed.svg")
     print(markdown(report), end="")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -20,17 +21,17 @@ def name(row: dict) -> str:
 
 def types_table(results: dict) -> str:
     lines = [
-        "| type | bits per weight | KL divergence, nats | 99th percentile | same likeliest token | perplexity | nll above bf16 | right answers |",
-        "|---|---|---|---|---|---|---|---|",
+        "| type (bits) | KL divergence, nats | 99th percentile | same likeliest token | perplexity | nll above bf16 | right answers |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in results["rows"]:
         answers = f"{row['accuracy']:.1%} ± {row['accuracy_se']:.1%}"
         perplexity = f"{math.exp(row['nll']):.5f}"
         if row["type"] == "bf16":
-            lines.append(f"| bf16 | 16 | 0 | 0 | 100 % | {perplexity} ± {row['perplexity'] * row['nll_se']:.5f} | 0 | {answers} |")
+            lines.append(f"| bf16 (16) | 0 | 0 | 100 % | {perplexity} ± {row['perplexity'] * row['nll_se']:.5f} | 0 | {answers} |")
             continue
         lines.append(
-            f"| {name(row)} | {row['bits']:.2f} | {row['kl_mean']:.6f} ± {row['kl_se']:.6f} | {row['kl_p99']:.5f} | {row['top1_agreement']:.2%} "
+            f"| {name(row)} ({row['bits']:.2f}) | {row['kl_mean']:.6f} ± {row['kl_se']:.6f} | {row['kl_p99']:.5f} | {row['top1_agreement']:.2%} "
             f"| {perplexity} | {row['nll_difference']:+.5f} ± {row['nll_difference_se']:.5f} | {answers} |"
         )
     return "\n".join(lines)
@@ -39,8 +40,8 @@ def types_table(results: dict) -> str:
 def tensors_table(results: dict) -> str:
     """Ours divided by llama.cpp's, over all matrices of a type: least, mean, most; and how many are above 1."""
     lines = [
-        "| type | matrices | error, mean of all | that of llama.cpp | ours / llama.cpp's: least | mean | most | matrices above 1 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| type | matrices | mean error | llama.cpp's | ours / llama.cpp's: mean (least to most) | matrices above 1 |",
+        "|---|---|---|---|---|---|",
     ]
     for type_name in NAMES:
         for weighted in (False, True):
@@ -53,8 +54,8 @@ def tensors_table(results: dict) -> str:
             ratios = [row[f"ours_{key}"] / row[f"llama_{key}"] for row in rows]
             ours, theirs = (sum(row[f"{who}_{key}"] for row in rows) / len(rows) for who in ("ours", "llama"))
             lines.append(
-                f"| {type_name}{' + imatrix' if weighted else ''} | {len(rows)} | {ours:.4e} | {theirs:.4e} | {min(ratios):.4f} "
-                f"| {sum(ratios) / len(ratios):.4f} | {max(ratios):.4f} | {sum(ratio > 1 for ratio in ratios)} |"
+                f"| {type_name}{' + imatrix' if weighted else ''} | {len(rows)} | {ours:.4e} | {theirs:.4e} "
+                f"| {sum(ratios) / len(ratios):.4f} ({min(ratios):.4f} to {max(ratios):.4f}) | {sum(ratio > 1 for ratio in ratios)} |"
             )
     return "\n".join(lines)
 
@@ -103,8 +104,8 @@ def write(results: dict, docs: Path) -> None:
     text = replace(page.read_text(), "types", types_table(results))
     text = replace(text, "tensors", tensors_table(results))
     counts = (
-        f"Over {results['text_tokens']} tokens of replies in held-out conversations; the importance matrix comes from {results['calibration_tokens']} "
-        f"tokens of training conversations; {results['rows'][0]['answers']} questions, with thinking."
+        f"Measured over {results['text_tokens']:,} tokens of replies in held-out conversations, and {results['rows'][0]['answers']} questions with "
+        f"thinking. The importance matrix comes from {results['calibration_tokens']:,} tokens of training conversations."
     )
-    page.write_text(replace(text, "counts", counts))
+    page.write_text(replace(text, "counts", textwrap.fill(counts, 120)))
     draw(results, docs / "quantization.svg")
