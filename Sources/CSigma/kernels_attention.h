@@ -1,10 +1,10 @@
 // Attention of query vectors with a stretch of the key-value cache: part of kernels_body.h.
 //
-// Keys lie in tiles of 16 positions, [head_dim][16]: a vector holds one component of LANES successive positions, so that scores
-// need no sums across lanes. Values lie in rows, [16][width]. A score is one chain of sums over the head's components, an output component
-// one chain over the positions of a block. Where keys and values are bytes (q8_0), two components of a key, or two positions of a value, lie
-// beside each other, and are multiplied with numbers of 16 bits in integers: queries, one scale each, over 32 components; and weights, one
-// scale for a block and 32 components. So a query's result depends neither on the queries beside it nor on where elements were widened.
+// Keys lie in tiles of 16 positions: a vector holds one component of LANES successive positions, so that scores need no sums across lanes.
+// Values lie in rows of components. Of f32, a score is one chain of sums over the head's components, an output component one chain over the
+// positions of a block. Of f16 (whole numbers of 15 bits with scales) and q8_0 (bytes with scales), two components of a key, or two positions of
+// a value, lie beside each other, and are multiplied with numbers of 16 bits in integers, exactly: with queries, one scale each, over 32
+// components; and with weights times scales, over a block. So a query's result does not depend on the queries beside it.
 //
 // A level defines
 //   add_pairs(sums, w, pair)   vi: to each lane the sum of its two 16-bit numbers in w times the two in `pair`, exact
@@ -17,13 +17,14 @@ typedef int16_t vp __attribute__((vector_size(4 * LANES), aligned(2)));
 typedef int16_t vs __attribute__((vector_size(2 * LANES), aligned(2)));
 
 typedef struct {
-    const char *elements;  // of keys: tile, component, position; of values: position, component; of bytes, pairs of components or positions
+    const char *elements;  // of keys: tile, component, position; of values: position, component; of f16 and q8_0 pairs of components or positions
     size_t tile_bytes;     // from tile to tile
-    int type;              // of an element: SIGMA_F32, SIGMA_F16, or SIGMA_Q8_0: signed bytes, behind each tile's the scales [width / 32][16] fp16
     const char *next;      // what will be read after this block
 } kv_block;
 
-INLINE vf load_element(const char *p, int type) { return type == SIGMA_F32 ? load((const float *)p) : load_half((const uint16_t *)p); }
+// Magnitudes of elements of f16; and, of what they are multiplied with, the most that 32 components or a block's positions add up to: their
+// sums of products stay below 2^31 with what rounding adds.
+enum { MOST_WORD = 16383, MOST_SUM = 131000 };
 
 // The nearest integers, of magnitudes up to 32767.
 INLINE vs round_to_16(vf x) {
@@ -31,6 +32,12 @@ INLINE vs round_to_16(vf x) {
     vi bits;
     __builtin_memcpy(&bits, &shifted, sizeof bits);
     return __builtin_convertvector(bits, vs);
+}
+
+// What a whole number stands for where the sum of magnitudes must stay below MOST_SUM and each below 2^15. Not-a-number stays.
+INLINE float word_unit(float sum, float largest) {
+    const float unit = sum * (1.0f / MOST_SUM), other = largest * (1.0f / 32767);
+    return other > unit ? other : unit;
 }
 
 // A query in 16 bits; returns their scale, which is not a number if a component isn't.
@@ -43,27 +50,45 @@ INLINE float quantize_query(const float *q, int head_dim, int16_t *out) {
     return amax / 32767.0f;
 }
 
+// A query in 16 bits for keys of f16: as many as the exact sums over 32 components allow.
+INLINE float quantize_query_of_f16(const float *q, int width, int16_t *out) {
+    vi most = {0};
+    float most_sum = 0;
+    for (int c = 0; c < width; c += 32) {
+        vf sum = splat(0);
+        for (int i = c; i < c + 32 && i < width; i += LANES) {
+            const vi bits = magnitude(load(q + i));
+            vf size;
+            __builtin_memcpy(&size, &bits, sizeof size);
+            sum += size;
+            most = integer_max(most, bits);
+        }
+        const float total = lane_sum(sum);
+        most_sum = total > most_sum || total != total ? total : most_sum;
+    }
+    const float unit = word_unit(most_sum, largest_magnitude(most));
+    const float inverse = unit > 1e-30f ? 1 / unit : 0;
+    for (int c = 0; c < width; c += LANES) *(vs *)(out + c) = round_to_16(load(q + c) * inverse);
+    return unit;
+}
+
 // Has `count` bytes of the next block come, of which those from `offset` on.
 INLINE void ask_for_next(const kv_block *block, size_t offset, size_t count) {
     UNROLLED for (size_t line = 0; line < count; line += 64) __builtin_prefetch(block->next + offset + line);
 }
 
-// scores[i][x] of some queries with `vectors` times LANES positions from `first` on.
-INLINE void score_tile(const kv_block *k, int type, int first, int vectors, int head_dim, const float *q,
-                       ptrdiff_t q_stride, int queries, int ahead, float *scores) {
-    const char *element[4];
+// scores[i][x] of some queries with `vectors` times LANES positions from `first` on: keys of f32.
+INLINE void score_tile(const kv_block *k, int first, int vectors, int head_dim, const float *q, ptrdiff_t q_stride, int queries, float *scores) {
+    const float *element[4];
     vf sums[QUERIES][4];
     UNROLLED for (int x = 0; x < vectors; x++) {
         const int position = first + x * LANES;
-        element[x] = k->elements + (size_t)(position / 16) * k->tile_bytes + (size_t)(position % 16) * (size_t)sigma_kv_element_bytes(type);
+        element[x] = (const float *)(k->elements + (size_t)(position / 16) * k->tile_bytes) + position % 16;
         UNROLLED for (int i = 0; i < queries; i++) sums[i][x] = splat(0);
     }
-    const size_t step = (size_t)(vectors * LANES) * (size_t)sigma_kv_element_bytes(type);
-    size_t next = (size_t)first * (size_t)head_dim * (size_t)sigma_kv_element_bytes(type);
-    for (int d = 0; d < head_dim; d++, next += step) {
-        if (ahead) ask_for_next(k, next, step);
+    for (int d = 0; d < head_dim; d++) {
         vf key[4];
-        UNROLLED for (int x = 0; x < vectors; x++) key[x] = load_element(element[x] + (size_t)d * 16 * (size_t)sigma_kv_element_bytes(type), type);
+        UNROLLED for (int x = 0; x < vectors; x++) key[x] = load(element[x] + d * 16);
         UNROLLED for (int i = 0; i < queries; i++) {
             const vf component = splat(q[i * q_stride + d]);
             UNROLLED for (int x = 0; x < vectors; x++) sums[i][x] = key[x] * component + sums[i][x];
@@ -73,29 +98,40 @@ INLINE void score_tile(const kv_block *k, int type, int first, int vectors, int 
         UNROLLED for (int x = 0; x < vectors; x++) store(scores + i * BLOCK + first + x * LANES, sums[i][x]);
 }
 
-// The same with keys of bytes, and queries [queries, head_dim] of 16 bits with their scales.
-INLINE void score_pairs(const kv_block *k, int first, int vectors, int head_dim, const int16_t *q, const float *q_scale, int queries,
+// The pair of two elements at each of LANES places.
+INLINE vp load_pairs(const char *p, int type) {
+    return type == SIGMA_F16 ? *(const vp *)p : __builtin_convertvector(*(const vb2 *)p, vp);
+}
+
+// Scales of LANES positions.
+INLINE vf load_kv_scales(const char *p, int type) { return type == SIGMA_F16 ? load_float(p, SIGMA_BF16, 0) : load_half((const uint16_t *)p); }
+
+// The same with keys of f16 or q8_0, and queries [queries, width] of 16 bits with their scales.
+INLINE void score_pairs(const kv_block *k, int type, int first, int vectors, int width, const int16_t *q, const float *q_scale, int queries,
                         int ahead, float *scores) {
+    const size_t pair_bytes = 2 * (size_t)sigma_kv_element_bytes(type);
     const char *element[4], *scale[4];
     const int16_t *query[QUERIES];
     UNROLLED for (int x = 0; x < vectors; x++) {
         const int position = first + x * LANES;
-        element[x] = k->elements + (size_t)(position / 16) * k->tile_bytes + (size_t)(position % 16) * 2;
-        scale[x] = element[x] + 16 * head_dim;
+        const char *tile = k->elements + (size_t)(position / 16) * k->tile_bytes;
+        element[x] = tile + (size_t)(position % 16) * pair_bytes;
+        scale[x] = tile + sigma_kv_scale_offset(type, width, position % 16, 0);
     }
-    UNROLLED for (int i = 0; i < queries; i++) query[i] = q + i * head_dim;
-    const size_t step = (size_t)(vectors * LANES * 2);
-    size_t next = (size_t)first * (size_t)head_dim;
-    for (int c = 0; c < head_dim; c += 32) {
+    UNROLLED for (int i = 0; i < queries; i++) query[i] = q + i * width;
+    const size_t step = (size_t)(vectors * LANES) * pair_bytes;
+    size_t next = (size_t)first * (size_t)width * pair_bytes / 2;
+    for (int c = 0; c < width; c += 32) {
         vi sums[QUERIES][4];
         UNROLLED for (int i = 0; i < queries; i++)
             UNROLLED for (int x = 0; x < vectors; x++) sums[i][x] = (vi){0};
-        for (int pair = 0; pair < 16; pair++, next += step) {
+        const int pairs = width - c < 32 ? (width - c) / 2 : 16;
+        for (int pair = 0; pair < pairs; pair++, next += step) {
             if (ahead) ask_for_next(k, next, step);
             vp key[4];
             UNROLLED for (int x = 0; x < vectors; x++) {
-                key[x] = __builtin_convertvector(*(const vb2 *)element[x], vp);
-                element[x] += 32;
+                key[x] = load_pairs(element[x], type);
+                element[x] += 16 * pair_bytes;
             }
             UNROLLED for (int i = 0; i < queries; i++) {
                 int32_t components;
@@ -105,12 +141,12 @@ INLINE void score_pairs(const kv_block *k, int first, int vectors, int head_dim,
             }
         }
         UNROLLED for (int x = 0; x < vectors; x++) {
-            const vf factor = load_half((const uint16_t *)scale[x]);
+            const vf factor = load_kv_scales(scale[x], type);
             scale[x] += 32;
             UNROLLED for (int i = 0; i < queries; i++) {
                 float *score = scores + i * BLOCK + first + x * LANES;
                 const vf total = from_int(sums[i][x]) * factor + (c > 0 ? load(score) : splat(0));
-                store(score, c + 32 < head_dim ? total : total * q_scale[i]);
+                store(score, c + 32 < width ? total : total * q_scale[i]);
             }
         }
     }
@@ -120,21 +156,19 @@ INLINE void score_pairs(const kv_block *k, int first, int vectors, int head_dim,
 }
 
 // output[i] = output[i] * correction[i] + sum over j < count of p[i][j] * value j, for `vectors` vectors of the head from component
-// `first` on.
-INLINE void value_tile(const kv_block *v, int type, int ahead, int first, int count, const float *p, const float *correction, int queries,
-                       int vectors, float *output, int width) {
-    const size_t row_bytes = (size_t)width * (size_t)sigma_kv_element_bytes(type);
+// `first` on: values of f32.
+INLINE void value_tile(const kv_block *v, int first, int count, const float *p, const float *correction, int queries, int vectors,
+                       float *output, int width) {
     vf sums[QUERIES][6];
     output += first;
     UNROLLED for (int i = 0; i < queries; i++)
         UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = load(output + i * width + c * LANES) * correction[i];
     for (int tile = 0; tile < count; tile += 16) {
-        const char *row = v->elements + (size_t)(tile / 16) * v->tile_bytes + (size_t)first * (size_t)sigma_kv_element_bytes(type);
+        const float *row = (const float *)(v->elements + (size_t)(tile / 16) * v->tile_bytes) + first;
         const int end = count - tile < 16 ? count : tile + 16;
-        for (int j = tile; j < end; j++, row += row_bytes) {
-            if (ahead) ask_for_next(v, (size_t)(row - v->elements), (size_t)(vectors * LANES) * (size_t)sigma_kv_element_bytes(type));
+        for (int j = tile; j < end; j++, row += width) {
             vf value[6];
-            UNROLLED for (int c = 0; c < vectors; c++) value[c] = load_element(row + (size_t)(c * LANES) * (size_t)sigma_kv_element_bytes(type), type);
+            UNROLLED for (int c = 0; c < vectors; c++) value[c] = load(row + c * LANES);
             UNROLLED for (int i = 0; i < queries; i++) {
                 const vf weight = splat(p[i * BLOCK + j]);
                 UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = value[c] * weight + sums[i][c];
@@ -145,19 +179,20 @@ INLINE void value_tile(const kv_block *v, int type, int ahead, int first, int co
         UNROLLED for (int c = 0; c < vectors; c++) store(output + i * width + c * LANES, sums[i][c]);
 }
 
-// output[i] = output[i] * correction[i] + unit[i] * sum over j < count of weights[i][j] * byte j, for `vectors` vectors.
-INLINE void value_pairs(const kv_block *v, int ahead, int first, int count, const int16_t *weights, const float *unit,
+// output[i] = output[i] * correction[i] + unit[i] * sum over j < count of weights[i][j] * element j, for `vectors` vectors.
+INLINE void value_pairs(const kv_block *v, int type, int ahead, int first, int count, const int16_t *weights, const float *unit,
                         const float *correction, int queries, int vectors, float *output, int width) {
-    vi sums[QUERIES][4];
+    const size_t pair_bytes = 2 * (size_t)sigma_kv_element_bytes(type);
+    vi sums[QUERIES][6];
     UNROLLED for (int i = 0; i < queries; i++)
         UNROLLED for (int c = 0; c < vectors; c++) sums[i][c] = (vi){0};
     for (int tile = 0; tile < count; tile += 16) {
-        const char *row = v->elements + (size_t)(tile / 16) * v->tile_bytes + (size_t)first * 2;
+        const char *row = v->elements + (size_t)(tile / 16) * v->tile_bytes + (size_t)first * pair_bytes;
         const int end = count - tile < 16 ? count : tile + 16;
-        for (int j = tile; j < end; j += 2, row += 2 * width) {
-            if (ahead) ask_for_next(v, (size_t)(row - v->elements), (size_t)(vectors * LANES * 2));
-            vp value[4];
-            UNROLLED for (int c = 0; c < vectors; c++) value[c] = __builtin_convertvector(*(const vb2 *)(row + c * LANES * 2), vp);
+        for (int j = tile; j < end; j += 2, row += (size_t)width * pair_bytes) {
+            if (ahead) ask_for_next(v, (size_t)(row - v->elements), (size_t)(vectors * LANES) * pair_bytes);
+            vp value[6];
+            UNROLLED for (int c = 0; c < vectors; c++) value[c] = load_pairs(row + (size_t)(c * LANES) * pair_bytes, type);
             UNROLLED for (int i = 0; i < queries; i++) {
                 int32_t pair;
                 __builtin_memcpy(&pair, weights + i * BLOCK + j, sizeof pair);
@@ -214,7 +249,7 @@ INLINE void softmax_block(float *scores, const int *visible, int queries, float 
 // Queries of one call, as the products want them.
 typedef struct {
     const float *values;   // [queries, width]
-    const int16_t *words;  // the same in 16 bits, for bytes
+    const int16_t *words;  // the same in 16 bits, for f16 and q8_0
     const float *scales;   // of words
     const int *visible;    // positions of the block that a query sees
     float *maximum, *sum, *output;
@@ -232,10 +267,10 @@ INLINE void weigh_tile(const kv_block *k, int type, int ahead, int head_dim, con
     const int width = SIGMA_PADDED(head_dim);
     enum { VECTORS = LANES == 16 ? 4 : 2 };
     for (int x = 0; x < most; x += VECTORS * LANES)
-        if (type == SIGMA_Q8_0)
-            score_pairs(k, x, VECTORS, head_dim, q->words + (ptrdiff_t)i * width, q->scales + i, queries, ahead, scores);
+        if (type != SIGMA_F32)
+            score_pairs(k, type, x, VECTORS, width, q->words + (ptrdiff_t)i * width, q->scales + i, queries, ahead, scores);
         else
-            score_tile(k, type, x, VECTORS, head_dim, q->values + (ptrdiff_t)i * width, width, queries, ahead, scores);
+            score_tile(k, x, VECTORS, head_dim, q->values + (ptrdiff_t)i * width, width, queries, scores);
     softmax_block(scores, q->visible + i, queries, q->maximum + i, q->sum + i, correction, peak);
 }
 
@@ -250,43 +285,78 @@ INLINE float largest_scale(const float *scales, int count) {
     return largest_magnitude(most);
 }
 
+// Weights times scales in 16 bits, for q8_0: as far as anything is visible. `largest` is the largest visible scale. Returns their unit.
+INLINE float weights_of_bytes(const float *p, const float *scales, float peak, float largest, int16_t *weights) {
+    const float bound = peak * largest, inverse = bound > 1e-30f ? 32767.0f / bound : 0;
+    for (int j = 0; j < BLOCK; j += LANES) *(vs *)(weights + j) = round_to_16(load(p + j) * load(scales + j) * inverse);
+    return bound / 32767.0f;
+}
+
+// The same for f16: as many bits as the exact sum over a block allows. A weight of zero takes no part, whatever the scale.
+INLINE float weights_of_words(const float *p, const float *scales, int16_t *weights) {
+    vf products[BLOCK / LANES], sum = splat(0), most = splat(0);
+    UNROLLED for (int j = 0; j < BLOCK / LANES; j++) {
+        const vf weight = load(p + j * LANES), product = weight * load(scales + j * LANES);
+        const vi counts = weight != splat(0);
+        vi bits;
+        __builtin_memcpy(&bits, &product, sizeof bits);
+        bits &= counts;
+        __builtin_memcpy(&products[j], &bits, sizeof bits);
+        sum += products[j];
+        most = vmax(most, products[j]);
+    }
+    const float unit = word_unit(lane_sum(sum), lane_max(most)), inverse = unit > 1e-30f ? 1 / unit : 0;
+    UNROLLED for (int j = 0; j < BLOCK / LANES; j++) *(vs *)(weights + j * LANES) = round_to_16(products[j] * inverse);
+    return unit;
+}
+
+// A block's scales of the 32 components from c on, as fp32.
+INLINE void load_block_scales(const kv_block *v, int type, int ahead, int width, int c, float *scales) {
+    for (int j = 0; j < BLOCK; j += LANES) {
+        const size_t offset = (size_t)(j / 16) * v->tile_bytes + sigma_kv_scale_offset(type, width, j % 16, c);
+        if (ahead) ask_for_next(v, offset, 1);
+        store(scales + j, load_kv_scales(v->elements + offset, type));
+    }
+}
+
 // Their outputs.
 INLINE void value_sums(const kv_block *v, int type, int ahead, int head_dim, const query_rows *q, int i, int queries, int most,
                        const float *p, const float *correction, const float *peak) {
+    enum { MANY = LANES == 16 ? 6 : 3, SOME = LANES == 16 ? 4 : 2 };
     const int width = SIGMA_PADDED(head_dim);
     float *output = q->output + (ptrdiff_t)i * width;
-    if (type != SIGMA_Q8_0) {
-        enum { MANY = LANES == 16 ? 6 : 3, SOME = LANES == 16 ? 4 : 2 };
-        int c = 0;
-        if (width % (MANY * LANES) == 0)
-            for (; c < width; c += MANY * LANES) value_tile(v, type, ahead, c, most, p, correction, queries, MANY, output, width);
-        for (; c + SOME * LANES <= width; c += SOME * LANES) value_tile(v, type, ahead, c, most, p, correction, queries, SOME, output, width);
-        for (; c < width; c += LANES) value_tile(v, type, ahead, c, most, p, correction, queries, 1, output, width);
-        return;
-    }
-    // 32 components share a scale at each position: it goes into the weights, as far as anything is visible.
     int16_t weights[QUERIES * BLOCK];
     float scales[BLOCK], unit[QUERIES];
-    for (int c = 0; c < width; c += 32) {
-        for (int j = 0; j < BLOCK; j += LANES) {
-            const size_t offset = (size_t)(j / 16) * v->tile_bytes + (size_t)(16 * width + c + j % 16 * 2);
-            if (ahead) ask_for_next(v, offset, 1);
-            store(scales + j, load_half((const uint16_t *)(v->elements + offset)));
+    if (type == SIGMA_Q8_0) {
+        // 32 components share a scale at each position: it goes into the weights.
+        for (int c = 0; c < width; c += 32) {
+            load_block_scales(v, type, ahead, width, c, scales);
+            for (int j = most; j < BLOCK; j++) scales[j] = 0;
+            float largest = 0;
+            UNROLLED for (int x = 0; x < queries; x++) {
+                // Only what the query sees may count.
+                if (x == 0 || q->visible[i + x] != q->visible[i + x - 1]) largest = largest_scale(scales, q->visible[i + x]);
+                unit[x] = weights_of_bytes(p + x * BLOCK, scales, peak[x], largest, weights + x * BLOCK);
+            }
+            enum { VECTORS = LANES == 4 ? 4 : 2 };
+            for (int x = c; x < c + 32; x += VECTORS * LANES)
+                value_pairs(v, type, ahead, x, most, weights, unit, correction, queries, VECTORS, output, width);
         }
-        for (int j = most; j < BLOCK; j++) scales[j] = 0;
-        float largest = 0;
-        UNROLLED for (int x = 0; x < queries; x++) {
-            // Only what the query sees may count.
-            if (x == 0 || q->visible[i + x] != q->visible[i + x - 1]) largest = largest_scale(scales, q->visible[i + x]);
-            const float bound = peak[x] * largest, inverse = bound > 1e-30f ? 32767.0f / bound : 0;
-            unit[x] = bound / 32767.0f;
-            for (int j = 0; j < BLOCK; j += LANES)
-                *(vs *)(weights + x * BLOCK + j) = round_to_16(load(p + x * BLOCK + j) * load(scales + j) * inverse);
-        }
-        enum { VECTORS = LANES == 4 ? 4 : 2 };
-        for (int x = c; x < c + 32; x += VECTORS * LANES)
-            value_pairs(v, ahead, x, most, weights, unit, correction, queries, VECTORS, output, width);
+        return;
     }
+    if (type == SIGMA_F16) {
+        load_block_scales(v, type, ahead, width, 0, scales);
+        UNROLLED for (int x = 0; x < queries; x++) unit[x] = weights_of_words(p + x * BLOCK, scales, weights + x * BLOCK);
+    }
+#define VALUES(vectors) \
+    if (type == SIGMA_F16) value_pairs(v, type, ahead, c, most, weights, unit, correction, queries, vectors, output, width); \
+    else value_tile(v, c, most, p, correction, queries, vectors, output, width)
+    int c = 0;
+    if (width % (MANY * LANES) == 0)
+        for (; c < width; c += MANY * LANES) { VALUES(MANY); }
+    for (; c + SOME * LANES <= width; c += SOME * LANES) { VALUES(SOME); }
+    for (; c < width; c += LANES) { VALUES(1); }
+#undef VALUES
 }
 
 // One block's part in the states of all queries.
@@ -324,23 +394,10 @@ INLINE void attend_block(const kv_block *k, const kv_block *v, int type, int ahe
     }
 }
 
-// A block's elements as fp32, at the same places.
-INLINE void widen_block(kv_block *block, int tiles, int width, float *out) {
-    for (int tile = 0; tile < tiles; tile++) {
-        const char *elements = block->elements + (size_t)tile * block->tile_bytes;
-        for (int i = 0; i < 16 * width; i += LANES)
-            store(out + tile * 16 * width + i, load_element(elements + (size_t)i * (size_t)sigma_kv_element_bytes(block->type), block->type));
-    }
-    block->elements = (const char *)out;
-    block->tile_bytes = (size_t)width * 64;
-    block->type = SIGMA_F32;
-}
-
 static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int head_dim, const float *q, int queries,
                    const int32_t *visible, float *scratch, float *maximum, float *sum, float *output) {
     const int width = SIGMA_PADDED(head_dim), type = keys->type;
-    float *scores = scratch, *wide_keys = scores + CHUNK * BLOCK, *wide_values = wide_keys + BLOCK * width;
-    float *scales = wide_values + BLOCK * width;
+    float *scores = scratch, *scales = scores + CHUNK * BLOCK;
     int16_t *words = (int16_t *)(scales + queries);
     int left[SIGMA_ATTENTION_QUERIES];
     const query_rows rows = {q, words, scales, left, maximum, sum, output};
@@ -349,6 +406,7 @@ static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int h
         sum[i] = 0;
         for (int c = 0; c < width; c++) output[(ptrdiff_t)i * width + c] = 0;
         if (type == SIGMA_Q8_0) scales[i] = quantize_query(q + (ptrdiff_t)i * width, width, words + (ptrdiff_t)i * width);
+        if (type == SIGMA_F16) scales[i] = quantize_query_of_f16(q + (ptrdiff_t)i * width, width, words + (ptrdiff_t)i * width);
     }
     const int most = most_visible(visible, queries);
     const size_t tile_bytes = sigma_kv_tile_bytes(type, head_dim), block_bytes = BLOCK / 16 * tile_bytes;
@@ -357,20 +415,13 @@ static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int h
     for (int start = 0; start < most; start += BLOCK) {
         const size_t offset = (size_t)(start / 16) * tile_bytes;
         const int is_last = start + BLOCK >= most;
-        kv_block k = {(const char *)keys->tiles + offset, tile_bytes, type,
-                      is_last ? next_keys : (const char *)keys->tiles + offset + block_bytes};
-        kv_block v = {(const char *)values->tiles + offset, tile_bytes, type,
-                      is_last ? next_values : (const char *)values->tiles + offset + block_bytes};
+        const kv_block k = {(const char *)keys->tiles + offset, tile_bytes, is_last ? next_keys : (const char *)keys->tiles + offset + block_bytes};
+        const kv_block v = {(const char *)values->tiles + offset, tile_bytes,
+                            is_last ? next_values : (const char *)values->tiles + offset + block_bytes};
         for (int i = 0; i < queries; i++) left[i] = visible[i] - start < BLOCK ? visible[i] - start : BLOCK;
-        // Many queries use each element often enough that widening it once pays.
-        if (queries > 2 * QUERIES && type == SIGMA_F16) {
-            const int tiles = ((most - start < BLOCK ? most - start : BLOCK) + 15) / 16;
-            widen_block(&k, tiles, width, wide_keys);
-            widen_block(&v, tiles, width, wide_values);
-        }
-        if (k.type == SIGMA_F16)
+        if (type == SIGMA_F16)
             attend_block(&k, &v, SIGMA_F16, 1, head_dim, &rows, queries, scores);
-        else if (k.type == SIGMA_Q8_0)
+        else if (type == SIGMA_Q8_0)
             attend_block(&k, &v, SIGMA_Q8_0, 1, head_dim, &rows, queries, scores);
         else
             attend_block(&k, &v, SIGMA_F32, 0, head_dim, &rows, queries, scores);
@@ -388,38 +439,54 @@ static void merge_attention(float *maximum, float *sum, float *output, float spl
         store(output + c, load(output + c) * before + load(split_output + c) * now);
 }
 
+// The scale of f16's elements with this largest magnitude, in bf16: rounded up, so that none gets beyond MOST_WORD. Not-a-number stays.
+INLINE uint16_t word_scale(float largest) {
+    const float scale = largest > 1e-30f || largest != largest ? largest * (1.0f / MOST_WORD) : 0;
+    uint32_t bits;
+    __builtin_memcpy(&bits, &scale, sizeof bits);
+    return bits < 0x7f800000 ? (uint16_t)((bits + 0xffff) >> 16) : bits == 0x7f800000 ? 0x7f80 : 0x7fc0;
+}
+
+// 32 components from `first` on, those behind head_dim as zeros.
+INLINE void load_components(const float *x, int head_dim, int first, float *out) {
+    for (int c = 0; c < 32; c++) out[c] = first + c < head_dim ? x[first + c] : 0;
+}
+
+INLINE vi largest_of_32(const float *x, vi most) {
+    UNROLLED for (int c = 0; c < 32; c += LANES) most = integer_max(most, magnitude(load(x + c)));
+    return most;
+}
+
 static void store_kv(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows) {
     const int width = SIGMA_PADDED(head_dim), type = rows->type, row = position % SIGMA_KV_TILE;
     const size_t size = (size_t)sigma_kv_element_bytes(type);
     char *tile = (char *)rows->tiles + (size_t)(position / SIGMA_KV_TILE) * sigma_kv_tile_bytes(type, head_dim);
-    // LANES components as they are stored.
-    union {
-        float f32[LANES];
-        uint16_t f16[LANES];
-        int8_t q8[32];
-    } piece;
-    for (int i = 0; i < width; i += LANES) {
-        float padded[LANES];
-        for (int c = 0; c < LANES; c++) padded[c] = i + c < head_dim ? x[i + c] : 0;
-        const int8_t *quants = piece.q8;
-        if (type == SIGMA_F32) {
-            store(piece.f32, load(padded));
-        } else if (type == SIGMA_F16) {
-            store_half(piece.f16, load(padded));
-        } else {
-            if (i % 32 == 0) {
-                int32_t halves[2];
-                const uint16_t scale = sigma_float_to_half(quantize_block(x + i, piece.q8, halves));
-                __builtin_memcpy(tile + sigma_kv_scale_offset(head_dim, row, i), &scale, 2);
-            }
-            quants += i % 32;
+    float padded[32];
+    vi most = {0};
+    if (type == SIGMA_F16 && is_value)
+        for (int first = 0; first < head_dim; first += 32) {
+            load_components(x, head_dim, first, padded);
+            most = largest_of_32(padded, most);
         }
-        const char *source = type == SIGMA_Q8_0 ? (const char *)quants : (const char *)piece.q8;
-        if (is_value && type != SIGMA_Q8_0) {
-            __builtin_memcpy(tile + sigma_kv_offset(type, head_dim, 1, row, i), source, LANES * size);
-            continue;
+    for (int first = 0; first < width; first += 32) {
+        load_components(x, head_dim, first, padded);
+        int16_t words[32];
+        int8_t bytes[32];
+        const void *source = padded;
+        if (type == SIGMA_F16) {
+            if (!is_value) most = largest_of_32(padded, (vi){0});
+            const uint16_t scale = word_scale(largest_magnitude(most));
+            const float unit = load_float1(&scale, SIGMA_BF16, 0), inverse = unit > 0 ? 1 / unit : 0;
+            UNROLLED for (int c = 0; c < 32; c += LANES) *(vs *)(words + c) = round_to_16(load(padded + c) * inverse);
+            if (first == 0 || !is_value) __builtin_memcpy(tile + sigma_kv_scale_offset(type, head_dim, row, first), &scale, 2);
+            source = words;
+        } else if (type == SIGMA_Q8_0) {
+            int32_t halves[2];
+            const uint16_t scale = sigma_float_to_half(quantize_block(padded, bytes, halves));
+            __builtin_memcpy(tile + sigma_kv_scale_offset(type, head_dim, row, first), &scale, 2);
+            source = bytes;
         }
-        for (int c = 0; c < LANES; c++)
-            __builtin_memcpy(tile + sigma_kv_offset(type, head_dim, is_value, row, i + c), source + (size_t)c * size, size);
+        for (int c = 0; c < 32 && first + c < width; c++)
+            __builtin_memcpy(tile + sigma_kv_offset(type, head_dim, is_value, row, first + c), (const char *)source + (size_t)c * size, size);
     }
 }

@@ -16,10 +16,6 @@
 
 static inline __m512 load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 
-static inline void store_half(uint16_t *p, __m512 v) {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-}
-
 typedef __m512i vw;
 
 static inline vw load_weights(const uint8_t *p) { return _mm512_load_si512(p); }

@@ -16,9 +16,6 @@ static inline half_vf load_half(const uint16_t *p) {
     return v;
 }
 
-static inline void store_half(uint16_t *p, half_vf v) {
-    for (int i = 0; i < LANES; i++) p[i] = sigma_float_to_half(v[i]);
-}
 
 typedef uint8_t vw __attribute__((vector_size(LANES * 4)));
 typedef int32_t portable_vi __attribute__((vector_size(LANES * 4)));

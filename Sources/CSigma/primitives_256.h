@@ -2,10 +2,6 @@
 
 static inline __m256 load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
-static inline void store_half(uint16_t *p, __m256 v) {
-    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-}
-
 typedef __m256i vw;
 
 static inline vw load_weights(const uint8_t *p) { return _mm256_load_si256((const __m256i *)p); }

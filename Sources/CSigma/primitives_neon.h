@@ -2,7 +2,6 @@
 // level defines DOT(sum, w, q, lane): sums of products of four columns' weights of up to six bits with the four bytes of one lane of q.
 
 static inline float32x4_t load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-static inline void store_half(uint16_t *p, float32x4_t v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 
 typedef uint8x16_t vw;
 
@@ -46,7 +45,9 @@ static inline int32x4_t dot_six(const vw w[4], const int8_t *q, int32_t sum) {
     return DOT_16(vdupq_n_s32(sum), w, activations);
 }
 
+// The halves of the pairs are taken apart once for all queries.
 static inline int32x4_t add_pairs(int32x4_t sums, int16x8_t w, int32_t pair) {
-    const int16x8_t both = vreinterpretq_s16_s32(vdupq_n_s32(pair));
-    return vaddq_s32(sums, vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(both)), vmull_high_s16(w, both)));
+    const int16x4_t both = vreinterpret_s16_s32(vdup_n_s32(pair));
+    const int16x4_t first = vget_low_s16(vuzp1q_s16(w, w)), second = vget_low_s16(vuzp2q_s16(w, w));
+    return vmlal_lane_s16(vmlal_lane_s16(sums, first, both, 0), second, both, 1);
 }

@@ -34,11 +34,11 @@ extension BackendTests {
                 #expect(try Self.bytes(again) == Self.bytes(path))
                 #expect(try await answer(second, "What is 12 + 9?") == answer(first, "What is 12 + 9?"))
             }
-            // Its keys and values lie otherwise than the CPU's.
+            // Its keys and values lie otherwise than the CPU's, which computes them again.
             let processor = session(
                 try Engine(model: model, backend: CPUBackend(model: model, threadCount: 1)), kvType: kvType)
-            let error = #expect(throws: SigmaError.self) { try processor.restore(from: URL(fileURLWithPath: path)) }
-            #expect(error?.kind == .damaged && error?.item == "kv_layout")
+            try processor.restore(from: URL(fileURLWithPath: path))
+            #expect(processor.cachedTokens.count == 0 && !processor.turns.isEmpty)
         }
 
         @Test(arguments: KVType.allCases) func forgottenPositionsAreNotStored(kvType: KVType) throws {

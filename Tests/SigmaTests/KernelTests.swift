@@ -232,39 +232,115 @@ import Testing
 
         deinit { rows.tiles.deallocate() }
 
-        /// What numbers become in the cache.
-        static func rounded(_ values: [Float], _ type: Int32) -> [Double] {
-            if type != Int32(SIGMA_Q8_0) {
-                return values.map { type == Int32(SIGMA_F16) ? Double(Float16($0)) : Double($0) }
+        /// Of f16, at the first position.
+        func word(_ component: Int, _ dim: Int, isValue: Bool) -> Int16 {
+            rows.tiles.load(
+                fromByteOffset: sigma_kv_offset(rows.type, Int32(dim), isValue ? 1 : 0, 0, Int32(component)),
+                as: Int16.self)
+        }
+
+        func scale(_ component: Int, _ dim: Int) -> Double {
+            let bits = rows.tiles.load(
+                fromByteOffset: sigma_kv_scale_offset(rows.type, Int32(dim), 0, Int32(component)), as: UInt16.self)
+            return Double(Float(bitPattern: UInt32(bits) << 16))
+        }
+
+        /// What rows [*, dim] become in the cache.
+        static func rounded(_ values: [Float], _ dim: Int, _ type: Int32, isValue: Bool) -> [Double] {
+            if type == Int32(SIGMA_F32) { return values.map(Double.init) }
+            return stride(from: 0, to: values.count, by: dim).flatMap { row in
+                let share = type == Int32(SIGMA_F16) && isValue ? dim : 32
+                return stride(from: row, to: row + dim, by: share).flatMap { start in
+                    let part = values[start..<min(start + share, row + dim)]
+                    let scale = scale(part.map(\.magnitude).max()!, type)
+                    return part.map { value in
+                        type == Int32(SIGMA_F16)
+                            ? Double((value * (1 / Float(scale))).rounded(.toNearestOrEven)) * scale
+                            : Double((value * (127 / part.map(\.magnitude).max()!)).rounded(.toNearestOrEven)) * scale
+                    }
+                }
             }
-            return stride(from: 0, to: values.count, by: 32).flatMap { start in
-                let block = values[start..<start + 32]
-                let largest = block.map(\.magnitude).max()!
-                let scale = Double(Float16(largest / 127))
-                return block.map { Double(($0 * (127 / largest)).rounded(.toNearestOrEven)) * scale }
+        }
+
+        /// Of numbers with this largest magnitude.
+        static func scale(_ largest: Float, _ type: Int32) -> Double {
+            if type == Int32(SIGMA_Q8_0) { return Double(Float16(largest / 127)) }
+            // Up to the next bf16.
+            let bits = (largest * (1 / Float(16383))).bitPattern
+            return Double(Float(bitPattern: (bits + 0xffff) & 0xffff_0000))
+        }
+    }
+
+    /// Elements of one row as the cache holds them, of f16: whole numbers of 15 bits, and bf16 scales.
+    @Test(arguments: levels) func f16KeepsFifteenBitsOfTheLargest(level: String) throws {
+        let kernels = try Self.kernels(level)
+        let dim = 96
+        var row: [Float] = (0..<dim).map { c in
+            let size = 0.01 + Float(c * c)
+            return c % 5 == 0 ? -size : size
+        }
+        (row[3], row[40], row[70]) = (0, 1e-38, -3e-39)
+        let odd: [[Float]] = [
+            row, row.map { $0 * 1e-28 }, row.map { $0 * 1e30 }, row.map { _ in 0 }, row.map { _ in 65520 },
+            row.map { $0 * 1e-36 },
+        ]
+        for values in odd {
+            for isValue in [false, true] {
+                let stored = CachedRows(values, dim, Int32(SIGMA_F16), isValue: isValue, kernels)
+                for first in stride(from: 0, to: dim, by: 32) {
+                    let share = isValue ? values[...] : values[first..<first + 32]
+                    let largest = share.map(\.magnitude).max()!
+                    let scale = largest > 1e-30 ? CachedRows.scale(largest, Int32(SIGMA_F16)) : 0
+                    #expect(stored.scale(isValue ? 0 : first, dim) == scale)
+                    for c in first..<first + 32 {
+                        let expected = scale > 0 ? (values[c] * (1 / Float(scale))).rounded(.toNearestOrEven) : 0
+                        let word = stored.word(c, dim, isValue: isValue)
+                        #expect(Float(word) == expected && word.magnitude <= 16383, "\(values[c])")
+                    }
+                }
+            }
+        }
+        // What is no number stays none, and infinite what is infinite.
+        for (value, isNaN) in [
+            (Float.nan, true), (-Float.nan, true), (Float.infinity, false), (-Float.infinity, false),
+        ] {
+            var values = row
+            values[50] = value
+            for isValue in [false, true] {
+                let stored = CachedRows(values, dim, Int32(SIGMA_F16), isValue: isValue, kernels)
+                let scale = stored.scale(isValue ? 0 : 32, dim)
+                #expect(isNaN ? scale.isNaN : scale == .infinity)
             }
         }
     }
 
-    @Test(arguments: levels) func storedHalvesAreTheNearest(level: String) throws {
+    /// Keys, queries and values of one sign and size, whose sums of products come nearest to the end of 32 bits.
+    @Test(arguments: levels) func sumsOfEqualNumbersAreExact(level: String) throws {
         let kernels = try Self.kernels(level)
-        // Round to nearest even between neighbours, overflow and subnormals; and every finite fp16 number stays.
-        let odd: [Float] = [
-            1.00048828125, 1.00146484375, 65519.99, 65520, -1e9, 3e-8, 2.98e-8, 1e-10, 6.1e-5, .infinity, 0.1,
-        ]
-        let all = odd + (0..<UInt16.max).map { Float16(bitPattern: $0) }.filter(\.isFinite).map { Float($0) }
-        for isValue in [false, true] {
-            let stored = CachedRows(all, all.count, Int32(SIGMA_F16), isValue: isValue, kernels)
-            let bits = stored.rows.tiles.assumingMemoryBound(to: UInt16.self)
-            for (i, value) in all.enumerated() {
-                #expect(bits[isValue ? i : 16 * i] == Float16(value).bitPattern)
-            }
+        let (dim, positions) = (96, 64)
+        for (key, query) in [(Float(2), Float(0.25)), (-3, 0.25), (2, -0.125)] {
+            let keys = CachedRows(
+                [Float](repeating: key, count: dim * positions), dim, Int32(SIGMA_F16), isValue: false, kernels)
+            let values = CachedRows(
+                [Float](repeating: key, count: dim * positions), dim, Int32(SIGMA_F16), isValue: true, kernels)
+            let q = [Float](repeating: query, count: dim)
+            var scratch = [Float](repeating: .nan, count: sigma_attention_scratch(Int32(dim), 1))
+            var (maximum, sum) = (Float(0), Float(0))
+            var output = [Float](repeating: .nan, count: dim)
+            kernels.attend(
+                &keys.rows, &values.rows, Int32(dim), q, 1, [Int32(positions)], &scratch, &maximum, &sum, &output)
+            let score = key * query * Float(dim)
+            #expect(abs(maximum - score) < 3e-4 * abs(score) && sum == Float(positions))
+            for value in output { #expect(abs(value / sum - key) < 3e-4 * abs(key)) }
         }
     }
 
     @Test(arguments: levels) func attentionMatchesTheScalarTwin(level: String) throws {
         let kernels = try Self.kernels(level)
-        for (dim, type) in [(64, SIGMA_F16), (96, SIGMA_F32), (128, SIGMA_F16), (24, SIGMA_F32), (64, SIGMA_Q8_0)] {
+        for (dim, type) in [
+            (64, SIGMA_F16), (96, SIGMA_F32), (96, SIGMA_F16), (128, SIGMA_F16), (24, SIGMA_F32), (24, SIGMA_F16),
+            (64, SIGMA_Q8_0),
+        ] {
             let type = Int32(type)
             let positions = 150
             let padded = (dim + 15) & ~15
@@ -274,7 +350,8 @@ import Testing
             let (keys, values) = (
                 CachedRows(k, dim, type, isValue: false, kernels), CachedRows(v, dim, type, isValue: true, kernels)
             )
-            let (k64, v64) = (CachedRows.rounded(k, type), CachedRows.rounded(v, type))
+            let k64 = CachedRows.rounded(k, dim, type, isValue: false)
+            let v64 = CachedRows.rounded(v, dim, type, isValue: true)
             let visible: [Int32] = [1, 64, 65, 150, 0, 127, 2, 3, 149, 16, 17]
             var q = [Float](repeating: 0, count: visible.count * padded)
             for (i, value) in Self.values(visible.count * dim, seed: 3).enumerated() {
@@ -311,8 +388,10 @@ import Testing
                 let weights = scores.map { exponential($0 - most) }
                 let total = weights.reduce(0, +)
                 // A score's error moves every weight by that much; sums and exponentials add theirs.
-                // Bytes are multiplied with queries, and with weights times scales, of 16 bits.
-                let halfStep = type == Int32(SIGMA_Q8_0) ? 1.0 / 65534 : 0
+                // Elements with scales are multiplied with queries, and with weights times scales, of 16 bits: of q8_0 by the largest, of f16 by the
+                // sums of 32 components' magnitudes (at most 32 times the largest) and of 64 weights.
+                let steps = [Int32(SIGMA_Q8_0): 1.0 / 65534, Int32(SIGMA_F16): 32.0 / 131000 / 2]
+                let halfStep = steps[type] ?? 0
                 let largest = q[i * padded..<(i + 1) * padded].map { Double($0.magnitude) }.max()!
                 let relative =
                     2 * Double(dim) * Self.unit * norms + halfStep * largest * sizes + Double(count + 8) * Self.unit

@@ -27,10 +27,9 @@ enum { SIGMA_ATTENTION_QUERIES = 1024, SIGMA_ATTENTION_CHUNK = 32 };
 // Queries and outputs of attention lie at this distance: head_dim rounded up, the rest zero.
 #define SIGMA_PADDED(head_dim) (((head_dim) + 15) & ~15)
 
-// Floats of scratch that attention of so many queries uses: scores, keys and values of a block, queries in 16 bits and their scales.
+// Floats of scratch that attention of so many queries uses: scores, and queries in 16 bits with their scales.
 static inline size_t sigma_attention_scratch(int head_dim, int queries) {
-    const size_t width = SIGMA_PADDED(head_dim);
-    return SIGMA_ATTENTION_BLOCK * (SIGMA_ATTENTION_CHUNK + 2 * width) + (size_t)queries * (1 + width / 2);
+    return SIGMA_ATTENTION_BLOCK * SIGMA_ATTENTION_CHUNK + (size_t)queries * (1 + SIGMA_PADDED(head_dim) / 2);
 }
 
 // 32 activations in 8 bits, and what products need to know of them beside.
@@ -102,7 +101,8 @@ typedef struct {
     // y = x / divisor
     void (*divide)(const float *x, float divisor, float *y, int n);
 
-    // x [head_dim] becomes the keys' or values' row at `position`: f16 rounded to nearest even, q8_0 with scale max|x| / 127 per 32.
+    // x [head_dim] becomes the keys' or values' row at `position`: f16 with scale max|x| / 16383, of keys per 32, rounded up to bf16; q8_0 with
+    // scale max|x| / 127 per 32. Numbers are rounded to nearest even.
     void (*store_kv)(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows);
     // One split of a sequence: `queries` vectors q [queries, padded] (already scaled, padded = SIGMA_PADDED(head_dim), zeros behind
     // head_dim) against its first positions. Query i sees the first visible[i] >= 0 of them. Writes the softmax state of each query:

@@ -8,13 +8,24 @@ extension KVBlockLayout {
             Int(sigma_kv_offset(kernelType, dim, isValue ? 1 : 0, Int32(position), Int32(component)))
         }
         let scaleOffset: @Sendable (Int, Int) -> Int = { position, component in
-            Int(sigma_kv_scale_offset(dim, Int32(position), Int32(component)))
+            Int(sigma_kv_scale_offset(kernelType, dim, Int32(position), Int32(component)))
         }
         let tile = KVTileLayout(
-            name: type == .q8_0 ? "tiles16-pairs" : "tiles16", byteCount: Int(sigma_kv_tile_bytes(kernelType, dim)),
+            name: type.hostLayoutName, byteCount: Int(sigma_kv_tile_bytes(kernelType, dim)),
             elementBytes: Int(sigma_kv_element_bytes(kernelType)), width: Int(sigma_kv_width(dim)), offset: offset,
-            scaleOffset: type == .q8_0 ? scaleOffset : nil)
+            scaleOffset: type == .f32 ? nil : scaleOffset)
         self.init(type: type, tile: tile, layerCount: c.layerCount, kvHeadCount: c.kvHeadCount)
+    }
+}
+
+extension KVType {
+    /// Of the CPU's tiles, in session files.
+    fileprivate var hostLayoutName: String {
+        switch self {
+        case .f32: "tiles16"
+        case .f16: "tiles16-words"
+        case .q8_0: "tiles16-pairs"
+        }
     }
 }
 

@@ -38,6 +38,8 @@ final class Scheduler: @unchecked Sendable {
     private var layersDone = 0
     private var restarts = 0
     private static let mostRestarts = 3
+    /// Whether the last step with prompts left long ones out.
+    private var passedOverLong = false
     /// What others may know of it at any time.
     let gauge: EngineGauge
 
@@ -197,6 +199,10 @@ final class Scheduler: @unchecked Sendable {
             promptRows = makesWay ? pacing.longStepRows(layerCount: forwardPass.layerCount) : pacing.promptRows
         }
         if !reads { promptRows = 0 }
+        // Short prompts do not wait for the long ones that a step could have beside them; nor these for ever.
+        let onlyShort = canMakeWay && !passedOverLong && hasShortAndLong(live.lazy.filter(isCandidate))
+        if onlyShort { promptRows = min(promptRows, pacing.pieceRows) }
+        if canMakeWay { passedOverLong = onlyShort }
         // A step that makes way leaves the answers to those between its layers.
         let onlyReads = makesWay && promptRows > 0
         let limit = forwardPass.backend.rowsAreIndependent ? waiting : 1
@@ -212,6 +218,7 @@ final class Scheduler: @unchecked Sendable {
             let isReading = job.isReading
             guard !isReading || promptRows > 0 else { continue }
             if isInner && isReading && max(missing, pending) > promptRows { continue }
+            if onlyShort && isReading && max(missing, pending) > pacing.pieceRows { continue }
             let wanted = min(
                 missing == 0 ? pending : missing, rowLimit - step.batch.tokens.count, isReading ? promptRows : pending)
             let count = memory.room(for: job.sequence, limit: wanted, beside: step.batch)
@@ -233,6 +240,16 @@ final class Scheduler: @unchecked Sendable {
             live.append(member.job)
         }
         step.finish(drafts, memory)
+    }
+
+    /// Whether some of the jobs' prompts can be read in the time that answers may wait, and others cannot.
+    private func hasShortAndLong(_ jobs: some Sequence<Job>) -> Bool {
+        var (hasShort, hasLong) = (false, false)
+        for job in jobs where job.isReading {
+            let rows = max(job.work.timeline.missing.count, job.work.pendingCount())
+            if rows > pacing.pieceRows { hasLong = true } else { hasShort = true }
+        }
+        return hasShort && hasLong
     }
 
     private func endForWantOfMemory(_ job: Job) {

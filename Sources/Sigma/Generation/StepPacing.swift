@@ -35,8 +35,11 @@ package struct StepPacing: Sendable, Equatable {
         return max(Self.leastRows, Int(min(seconds / rowSeconds, 1e6)))
     }
 
+    /// Rows of prompts that a step can have in the time that answers may wait.
+    package var pieceRows: Int { rows(in: limit) }
+
     /// Rows of prompts that the next step may have while answers wait for it; 0: it has none.
-    package var promptRows: Int { owed > 0 ? 0 : rows(in: limit) }
+    package var promptRows: Int { owed > 0 ? 0 : pieceRows }
 
     /// The same for a step that makes way between its layers.
     package func longStepRows(layerCount: Int) -> Int {

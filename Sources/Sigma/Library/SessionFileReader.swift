@@ -116,7 +116,7 @@ final class SessionFileReader {
 
     // MARK: - Keys and values
 
-    /// A new timeline with the stored keys and values.
+    /// A new timeline with the stored keys and values; without them, to be computed again, where another back end or version has stored them.
     func timeline(_ engine: Engine) throws -> Timeline {
         let timeline = try engine.makeTimeline(kvType: kvType)
         // Nobody may make room of it while it is filled.
@@ -124,11 +124,7 @@ final class SessionFileReader {
         defer { timeline.endUse() }
         let sequence = timeline.sequence
         let count = contents.tokens.count
-        guard count == 0 || layout == sequence.layout.tile.name else {
-            throw damaged(
-                "expected keys and values as '\(sequence.layout.tile.name)', found '\(layout)'", item: "kv_layout",
-                remedy: "Restore it with the back end that it was saved with.")
-        }
+        guard layout == sequence.layout.tile.name else { return timeline }
         let needed = sequence.storedBlockSizes(length: count).reduce(0) { $0 + $1 + 4 }
         guard needed == size - offset else {
             throw damaged(
