@@ -415,9 +415,11 @@ static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int h
     for (int start = 0; start < most; start += BLOCK) {
         const size_t offset = (size_t)(start / 16) * tile_bytes;
         const int is_last = start + BLOCK >= most;
-        const kv_block k = {(const char *)keys->tiles + offset, tile_bytes, is_last ? next_keys : (const char *)keys->tiles + offset + block_bytes};
-        const kv_block v = {(const char *)values->tiles + offset, tile_bytes,
-                            is_last ? next_values : (const char *)values->tiles + offset + block_bytes};
+        const char *k_now = (const char *)keys->tiles + offset, *v_now = (const char *)values->tiles + offset;
+        const char *k_next = is_last ? next_keys : k_now + block_bytes, *v_next = is_last ? next_values : v_now + block_bytes;
+        // Two blocks of keys and values of f16 are more than a first cache holds: values come while their keys are multiplied.
+        const int is_near = type == SIGMA_F16;
+        const kv_block k = {k_now, tile_bytes, is_near ? v_now : k_next}, v = {v_now, tile_bytes, is_near ? k_next : v_next};
         for (int i = 0; i < queries; i++) left[i] = visible[i] - start < BLOCK ? visible[i] - start : BLOCK;
         if (type == SIGMA_F16)
             attend_block(&k, &v, SIGMA_F16, 1, head_dim, &rows, queries, scores);
