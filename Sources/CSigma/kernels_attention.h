@@ -43,7 +43,7 @@ INLINE float quantize_query(const float *q, int head_dim, int16_t *out) {
     return amax / 32767.0f;
 }
 
-// Has `count` bytes of the next block come, of which those from `offset` on.
+// Prefetches `count` bytes of the next block, from `offset` on.
 INLINE void ask_for_next(const kv_block *block, size_t offset, size_t count) {
     UNROLLED for (size_t line = 0; line < count; line += 64) __builtin_prefetch(block->next + offset + line);
 }
