@@ -48,8 +48,13 @@ struct RunCommand: ParsableCommand {
               ../share/sigma/demo.gguf       relative to the executable's folder: the model if none is named
 
             EXIT CODES:
-              0 done, 64 wrong usage, 65 a damaged or wrong file, 66 no such file, 69 something is not available, 74 an I/O error, \
-            130 interrupted
+              0     done
+              64    wrong usage
+              65    a damaged or wrong file
+              66    no such file
+              69    something is not available
+              74    an I/O error
+              130   interrupted
             """,
         version: sigmaVersion)
 

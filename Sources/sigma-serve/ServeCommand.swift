@@ -31,8 +31,12 @@ struct ServeCommand: ParsableCommand {
               SIGMA_API_KEY   the key, if no option gives one
 
             EXIT CODES:
-              0 shut down, 64 wrong usage, 65 a damaged or wrong file, 66 no such file, 69 the port or something else is not available, \
-            74 an I/O error
+              0    shut down
+              64   wrong usage
+              65   a damaged or wrong file
+              66   no such file
+              69   the port or something else is not available
+              74   an I/O error
             """,
         version: sigmaVersion)
 
