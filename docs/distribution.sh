@@ -19,7 +19,8 @@ rm -rf .build/dist
 install -d "$tree"/{bin,share/sigma,share/man/man1,share/bash-completion/completions,share/zsh/site-functions,share/fish/vendor_completions.d}
 for command in "${commands[@]}"; do
     install -m 755 $scratch/release/"$command" "$tree/bin"
-    $scratch/manual/debug/generate-manual "$tree/bin/$command" --output-directory "$tree/share/man/man1" --date "$date"
+    $scratch/manual/debug/generate-manual "$tree/bin/$command" --output-directory $scratch/manual --date "$date"
+    awk -f docs/manual-page.awk $scratch/manual/"$command".1 $scratch/manual/"$command".1 > "$tree/share/man/man1/$command.1"
     "$tree/bin/$command" --generate-completion-script bash > "$tree/share/bash-completion/completions/$command"
     "$tree/bin/$command" --generate-completion-script zsh > "$tree/share/zsh/site-functions/_$command"
     "$tree/bin/$command" --generate-completion-script fish > "$tree/share/fish/vendor_completions.d/$command.fish"

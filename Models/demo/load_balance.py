@@ -74,13 +74,13 @@ def tables(report: dict, compared: str, count: int) -> str:
     lines = [
         f"{report['tokens']:,} tokens of {count} held-out conversations, the model as `make demo` converts it (8-bit weights).",
         "",
-        "| layer | most used | least used | unused | entropy | LBL (eq. 1) | Top-1 LBL (eq. 2, τ = 1) | margin: 1 %, median |",
-        "|---|---|---|---|---|---|---|---|",
+        "| layer | most, least used | unused | entropy | LBL (eq. 1) | Top-1 LBL (eq. 2, τ = 1) | margin: 1 %, median |",
+        "|---|---|---|---|---|---|---|",
     ]
     for layer in report["layers"]:
         margin = layer["margin"]
         lines.append(
-            f"| {layer['layer']} | {percent(layer['deviation_max'])} | {percent(layer['deviation_min'])} | {len(layer['unused'])}"
+            f"| {layer['layer']} | {percent(layer['deviation_max'])}, {percent(layer['deviation_min'])} | {len(layer['unused'])}"
             f" | {layer['entropy']:.3f} | {layer['lbl']:.3f} | {layer['top1_lbl']:.3f} | {margin['p01']:.2g}, {margin['p50']:.2g} |"
         )
     cache = report["cache"]

@@ -72,7 +72,7 @@ INLINE float quantize_query_of_f16(const float *q, int width, int16_t *out) {
     return unit;
 }
 
-// Has `count` bytes of the next block come, of which those from `offset` on.
+// Prefetches `count` bytes of the next block, from `offset` on.
 INLINE void ask_for_next(const kv_block *block, size_t offset, size_t count) {
     UNROLLED for (size_t line = 0; line < count; line += 64) __builtin_prefetch(block->next + offset + line);
 }

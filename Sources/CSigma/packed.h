@@ -12,7 +12,7 @@
 
 // Of the values: two bits of each column, not four.
 SIGMA_ALWAYS int sigma_has_pairs(int type) { return type == SIGMA_Q2_K || type == SIGMA_Q3_K; }
-// One more bit of each column, behind the others.
+// One more bit of each column, after the others.
 SIGMA_ALWAYS int sigma_has_fifth_bits(int type) { return type == SIGMA_Q5_0 || type == SIGMA_Q5_1 || type == SIGMA_Q5_K; }
 // Four bits choose from a table.
 SIGMA_ALWAYS int sigma_has_table(int type) { return type == SIGMA_IQ4_NL || type == SIGMA_IQ4_XS || type == SIGMA_MXFP4; }

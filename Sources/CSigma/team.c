@@ -61,7 +61,7 @@ static void gate_destroy(gate *g) {
     pthread_cond_destroy(&g->changed);
 }
 
-// Both sides write before they read: either the sleeper sees the value, or whoever raises it sees the sleeper.
+// Both sides write before they read: either the sleeper sees the value, or the thread that raises it sees the sleeper.
 static void gate_raise(gate *g, uint32_t value) {
     atomic_store(&g->value, value);
     if (atomic_load(&g->sleepers) == 0) return;
@@ -195,7 +195,7 @@ sigma_team *sigma_team_create(int32_t members) {
     for (int i = 0; i < list_count * members; i++) atomic_init(&team->shares[i].given, 0);
     const int32_t started = start_members(team, members);
     if (started == members) return team;
-    // Nobody needs a team with fewer: whoever asks again asks for less.
+    // A team with fewer threads is of no use: the caller asks again with a smaller number.
     team->members = started;
     sigma_team_destroy(team);
     return NULL;
@@ -277,7 +277,7 @@ void sigma_team_reset(sigma_team *team, int32_t list) {
 int32_t sigma_count_up(int32_t *count) { return __atomic_add_fetch(count, 1, __ATOMIC_ACQ_REL); }
 
 void sigma_wait_for_count(const int32_t *count, int32_t value) {
-    // Whoever counts may have lost its processor: spin for some 10 microseconds, then leave ours to it.
+    // The counting thread may have lost its processor: spin for some 10 microseconds, then yield ours.
     for (int spins = 0; __atomic_load_n(count, __ATOMIC_ACQUIRE) < value; spins++) {
         if (spins >= 200) {
             sched_yield();

@@ -20,7 +20,7 @@ public struct ComputeOptions: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Limit on the tokens of a sequence (default: what the model states; for sigma-eval's texts at most 2048).",
+            "Limit on the tokens of a sequence (default: the model's context; for sigma-eval's texts at most 2048).",
             valueName: "n"))
     public var context: Int?
 
@@ -31,12 +31,13 @@ public struct ComputeOptions: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Threads that compute (default: one for each fast core of one memory node that it may use).", valueName: "n"
+            "Threads that compute (default: one for each fast core of one memory node, among the processors that it may use).",
+            valueName: "n"
         ))
     public var threads: Int?
 
     @Option(
-        help: ArgumentHelp("What computes: cpu, cuda, or auto, the best that is there.", valueName: "name"))
+        help: ArgumentHelp("What computes: cpu, cuda, or auto, the best available.", valueName: "name"))
     public var backend: SigmaModel.Configuration.Backend = .auto
 
     @Option(
@@ -81,7 +82,7 @@ public func checkThreads(_ threads: Int) throws {
 public func checkMemory(_ memory: ByteSize) {
     guard let limit = AvailableMemory.killingLimit, memory.bytes > limit else { return }
     warn(
-        "--memory \(memory) is more than the control group's limit of \(ByteSize.text(limit)): the system ends the process when it gets there"
+        "--memory \(memory) is more than the control group's limit of \(ByteSize.text(limit)): the system kills the process when it reaches that"
     )
 }
 

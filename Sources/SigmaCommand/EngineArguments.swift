@@ -10,14 +10,14 @@ public struct EngineArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Whether experts of the next layers are predicted and read ahead: auto (where that is faster), on or off.",
+            "Predict the experts of the next layers and read them ahead: auto (if that is faster), on or off.",
             valueName: "when"))
     package var expertPrediction = PredictionMode.auto
 
-    @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru or lfu.", valueName: "name"))
+    @Option(help: ArgumentHelp("Which experts the cache evicts first: lru, slru or lfu.", valueName: "name"))
     package var expertPolicy = EvictionPolicyKind.lru
 
-    @Flag(help: "Compute all logits for every token, where the model file's screening planes would find the largest.")
+    @Flag(help: "Compute all logits for every token, even if the model file has planes that find the largest.")
     public var fullHead = false
 
     public init() {}

@@ -23,7 +23,7 @@ public enum Interrupt {
             }
             : { _ in _ = Interrupt.received() }
         for number in [SIGINT, SIGTERM, SIGHUP] {
-            // Ignored by whoever started us (nohup, a shell's background job): stays so.
+            // The parent (nohup, a shell's background job) has set it to be ignored: it stays ignored.
             var previous = sigaction()
             sigaction(number, nil, &previous)
             #if canImport(Darwin)

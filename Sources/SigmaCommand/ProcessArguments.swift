@@ -18,7 +18,7 @@ enum ProcessArguments {
     /// The program's name as it was called.
     static var program: String { bytes.first.map { String(decoding: $0, as: UTF8.self) } ?? "" }
 
-    /// Those behind the program's name.
+    /// Those after the program's name.
     ///
     /// - Throws: `SigmaError` (`.usage`) naming the first one that is not UTF-8: it would be read as another.
     static func texts() throws -> [String] {

@@ -46,7 +46,7 @@ public enum StandardOutput {
     }
 }
 
-/// Standard error: talk, progress, warnings. Failures are ignored: there is nobody left to tell.
+/// Standard error: talk, progress, warnings. Failures are ignored: there is nowhere left to report them.
 public enum StandardError {
     /// - Parameter label: of ours, in the style, before the text: both in one piece.
     public static func write(label: String, _ style: Terminal.Style, _ text: String) {

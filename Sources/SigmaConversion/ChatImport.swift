@@ -79,7 +79,7 @@ struct ChatImport {
         self.format = format
     }
 
-    /// The format that the template stands for, or else the tokenizer, or else the family.
+    /// The format that the template implies, or else the tokenizer, or else the family.
     private static func chosen(
         _ usual: ChatFormat, _ template: ChatTemplate?, _ specials: [String: Int32], _ overrides: Overrides,
         _ warnings: inout [String]

@@ -14,7 +14,7 @@ package struct CheckpointConfiguration: Sendable {
     /// Choices that the user should know of; each once.
     package let warnings: [String]
 
-    /// Of a model that has no files.
+    /// The configuration of a model without files.
     init(_ model: ModelConfiguration, architecture: String, family: any ModelFamily) {
         self.family = family
         self.architecture = architecture

@@ -58,7 +58,7 @@ package struct GGUFConfiguration: Sendable {
         }
         let unknown = keys.unknown(Self.knownKeys)
         if !unknown.isEmpty {
-            warnings.append("keys that mean nothing here are ignored: \(unknown.joined(separator: ", "))")
+            warnings.append("keys without a meaning here are ignored: \(unknown.joined(separator: ", "))")
         }
         if isTied {
             warnings.append("there is no output.weight: the embedding is the output head")

@@ -26,7 +26,7 @@ package struct GGUFParts: Sendable {
         guard first.file.path.hasSuffix(suffix) else {
             throw SigmaError(
                 .damaged, "this is the first of \(count) parts of a model, so its name must end with \(suffix)",
-                path: first.file.path, item: Self.countKey, remedy: "Give the parts their own names back.")
+                path: first.file.path, item: Self.countKey, remedy: "Restore the original names of the parts.")
         }
         let prefix = first.file.path.dropLast(suffix.count)
         var parts = [first]

@@ -21,7 +21,7 @@ package struct GGUFTokenizer: Sendable {
         let modelKey = "tokenizer.ggml.model"
         let model = keys.has(modelKey) ? try keys.string(modelKey) : "none"
         guard model != "none", model != "no_vocab" else {
-            warnings.append("the file has no tokenizer: the model will only take and give token ids")
+            warnings.append("the file has no tokenizer: the model will read and write token ids only")
             return
         }
         guard model == "gpt2" else {
@@ -39,7 +39,7 @@ package struct GGUFTokenizer: Sendable {
         guard !addsBos || bos != nil else {
             throw SigmaError(
                 .damaged, "the tokenizer asks for a beginning-of-text token but names none", path: file.file.path,
-                item: addsBosKey, remedy: "To do without: --override tokenizer.add_bos=false")
+                item: addsBosKey, remedy: "To leave it out: --override tokenizer.add_bos=false")
         }
         let addsEosKey = "tokenizer.ggml.add_eos_token"
         if keys.has(addsEosKey), try keys.bool(addsEosKey) {

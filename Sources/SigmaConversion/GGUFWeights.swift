@@ -6,7 +6,7 @@ package struct GGUFWeights: WeightSources {
     static let ropeDivisors = "rope_freqs.weight"
 
     private let parts: GGUFParts
-    /// Rows of a head whose q and k lie in pairs; nil where halves lie one behind the other, as here.
+    /// Rows of a head whose q and k lie in pairs; nil where halves lie one after the other, as here.
     private let interleavedHead: Int?
 
     package init(_ parts: GGUFParts, _ configuration: GGUFConfiguration) {

@@ -66,7 +66,7 @@ struct ScreenedHead: Sendable {
         return sums.map { Float($0 / Double(count)) }
     }
 
-    /// Rows of the head as they are written, and of both planes, one behind the other.
+    /// Rows of the head as they are written, and of both planes, one after the other.
     ///
     /// - Parameter range: whole groups, but for the head's last.
     func write(

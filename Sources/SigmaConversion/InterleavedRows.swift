@@ -1,7 +1,7 @@
 import Sigma
 
 /// Rows of q or k that a file has in pairs for each head (row i of the first half, row i of the second), as llama.cpp's converter orders them for
-/// RoPE on neighbours; here the halves lie one behind the other again.
+/// RoPE on neighbours; here the halves lie one after the other again.
 struct InterleavedRows: MatrixSource {
     let matrix: GGUFMatrix
     let headDim: Int

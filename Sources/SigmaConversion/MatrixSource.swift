@@ -20,7 +20,7 @@ package protocol MatrixSource: Sendable {
     /// An error that names the file and the tensor.
     func failure(_ message: String) -> SigmaError
 
-    /// How much each column's error counts when the weights are quantized (see `Quantizer.encode`); nil: all the same.
+    /// How much each column's error counts when the weights are quantized (see `Quantizer.encode`); nil: all count alike.
     var columnImportance: [Float]? { get }
 }
 

@@ -84,7 +84,7 @@ package struct Overrides: Sendable {
     func applied(to config: JSONObject) -> JSONObject {
         var config = config
         for (key, text) in values where Self.configKeys.contains(key) {
-            // A switch: the scaling itself stands in the config.
+            // A switch: the scaling itself is in the config.
             if key == "rope_scaling", text == "on" || text == "true" || Self.isOff(text) { continue }
             config.set(key, (try? JSONValue.parse(text)) ?? .string(text))
         }

@@ -34,7 +34,7 @@ struct PieceWriter {
         /// Index among the checksums.
         var record: Int
         var content: Content
-        /// Behind the first `byteCount` bytes, one behind the other.
+        /// After the first `byteCount` bytes, one after the other.
         var others: [Part] = []
 
         var parts: [Part] { [Part(offset: offset, byteCount: byteCount, record: record)] + others }
@@ -173,7 +173,7 @@ extension PieceWriter.Piece.Content {
         }
     }
 
-    /// Has the sources brought from the disk while threads compute.
+    /// Prefetches the sources from the disk while threads compute.
     fileprivate func prefetch() { forEachSource { $0.prefetch(rows: $1, columns: $2) } }
 
     /// Lets go of the pages of sources that are done.

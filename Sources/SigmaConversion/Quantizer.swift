@@ -34,7 +34,7 @@ package enum Quantizer {
     /// Rows of fp32 weights to rows of `type`, row-major. `columns` must be a multiple of the type's block length.
     ///
     /// - Parameters:
-    ///   - importance: how much each column's error counts, `columns` positive numbers with a mean near 1; nil: all the same. Float types
+    ///   - importance: how much each column's error counts, `columns` positive numbers with a mean near 1; nil: all count alike. Float types
     ///     have no use for it.
     ///   - level: results are the same bytes on all of them.
     /// - Returns: the first row that has a weight too large for the type; nil if all is well.

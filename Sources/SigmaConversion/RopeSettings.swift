@@ -62,7 +62,7 @@ struct RopeSettings {
         if let unknown = section.config.keys.first(where: { !Self.knownKeys.contains($0) && section.has($0) }) {
             throw section.failure(
                 unknown, "the key has no meaning here, and could change what the model computes",
-                remedy: "To go without: --override rope_scaling=off")
+                remedy: "To ignore it: --override rope_scaling=off")
         }
         switch kind {
         case "linear": scaling = .linear(factor: Float(try Self.factor(section)))

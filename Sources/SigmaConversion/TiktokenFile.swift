@@ -122,7 +122,7 @@ struct TiktokenFile {
     }
 }
 
-/// Appends what standard base64 (with padding) stands for.
+/// Appends the bytes that standard base64 (with padding) encodes.
 ///
 /// - Returns: false if it isn't base64.
 func appendBase64(_ text: UnsafeRawBufferPointer, to output: inout [UInt8]) -> Bool {

@@ -40,7 +40,7 @@ package struct TokenizerImport: Sendable {
             if found.addsBos, found.bos == nil {
                 throw SigmaError(
                     .damaged, "the tokenizer asks for a beginning-of-text token but names none", path: folder,
-                    remedy: "To do without: --override tokenizer.add_bos=false")
+                    remedy: "To leave it out: --override tokenizer.add_bos=false")
             }
             definition = try Self.fitted(found, rows: configuration.model.vocabularySize, path: files.last!)
         } else {

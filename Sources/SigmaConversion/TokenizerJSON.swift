@@ -171,7 +171,7 @@ struct TokenizerJSON {
         ),
     ]
 
-    /// `ByteLevel` alone splits as GPT-2 does, and behind `Digits` as SmolLM does; or a `Split` by a known expression, then `ByteLevel` without
+    /// `ByteLevel` alone splits as GPT-2 does, and after `Digits` as SmolLM does; or a `Split` by a known expression, then `ByteLevel` without
     /// its own.
     private func pattern() throws -> TokenizerDefinition.SplitPattern {
         let item = "pre_tokenizer"

@@ -7,7 +7,7 @@ package struct WeightPlan: Sendable {
         case rows(any MatrixSource, rows: Int, columns: Int, type: WeightType, isVector: Bool)
         /// One record for each expert.
         case experts([Expert], ExpertLayout)
-        /// Of the planes that screen the output head: `screenedHead`'s.
+        /// The screening planes of the output head: `screenedHead`'s.
         case screen(ScreenPart)
     }
 

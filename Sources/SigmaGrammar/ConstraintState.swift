@@ -7,7 +7,7 @@ package struct ConstraintState: Sendable {
     private var state: Int32 = 0
     /// The outer frames' states, the innermost last.
     private var stack: [Int32] = []
-    /// How the answer puts blanks behind colons and commas: what it did last.
+    /// Whether the answer puts blanks after colons and commas: what it did last.
     private var spacing = Spacing()
 
     private struct Spacing {
@@ -118,7 +118,7 @@ package struct ConstraintState: Sendable {
 
     /// What comes next for sure: keys, punctuation, closing brackets; at most `limit` bytes.
     ///
-    /// Whitespace is never for sure; it is taken to be as the answer had it before (a blank behind colons and commas
+    /// Whitespace is never for sure; it is taken to be as the answer had it before (a blank after colons and commas
     /// until it shows), so this is a guess to be verified, and mostly a good one.
     package func forcedBytes(limit: Int) -> [UInt8] {
         var draft = self

@@ -20,7 +20,7 @@ package struct AnswerSettings: Sendable, Equatable {
     package var constraint: BodyConstraint?
     /// The functions that answers may call; nil: there are none.
     package var tools: ToolSet?
-    /// What the answer will probably repeat; empty: nobody knows. It changes speed only.
+    /// What the answer will probably repeat; empty: unknown. It changes only the speed.
     package var prediction = ""
 
     /// What the bodies of all endpoints say in the same words.

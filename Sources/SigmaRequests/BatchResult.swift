@@ -24,7 +24,7 @@ package struct BatchResult: Sendable {
 
     /// `{"id":...,"custom_id":...,"response":{"status_code":...,"request_id":...,"body":{...}},"error":null}`, without a line end.
     ///
-    /// A failure stands in both places that readers look at: as the response's body, and as `error`.
+    /// A failure is in both places that readers look at: as the response's body, and as `error`.
     package var json: String {
         var json = JSONWriter()
         json.object { json in

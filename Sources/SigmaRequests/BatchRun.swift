@@ -19,7 +19,7 @@ package final class BatchRun {
         }
     }
 
-    /// What was done so far, for whoever watches.
+    /// What was done so far, for progress displays.
     package struct Progress: Sendable {
         package var lines = 0
         package var failures = 0

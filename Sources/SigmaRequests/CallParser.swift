@@ -12,7 +12,7 @@ struct CallPiece: Equatable {
     var isEnd = false
 }
 
-/// Separates an answer's text from the calls behind it, however the text comes in pieces.
+/// Separates an answer's text from the calls after it, however the text is cut into pieces.
 ///
 /// The constraint holds every call to its form, so nothing is checked here. Line ends between the text and a call are no part of either.
 struct CallParser {
@@ -84,7 +84,7 @@ struct CallParser {
                 held = []
                 stage = .head
             } else if !Self.openTag.starts(with: tag) {
-                // A tag's first byte is nowhere else in it, so what begins anew begins with this byte.
+                // A tag's first byte is nowhere else in it, so a new tag can only begin with this byte.
                 let isStart = byte == Self.openTag[0] || byte == UInt8(ascii: "\n")
                 if isStart { held.removeLast() }
                 if count == 0 { output.text += held }

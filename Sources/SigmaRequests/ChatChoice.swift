@@ -12,7 +12,7 @@ package enum ReasoningField: String, Sendable, CaseIterable {
 struct ChatDelta: Equatable {
     var reasoning = ""
     var content = ""
-    /// Pieces of calls behind the content.
+    /// Pieces of calls after the content.
     var calls: [CallPiece] = []
     /// Those whose log-probabilities belong to the content.
     var tokens: [AnswerToken] = []

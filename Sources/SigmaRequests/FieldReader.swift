@@ -1,6 +1,6 @@
 import Sigma
 
-/// The members of an object in a request. Each is taken once, and what nobody took is refused by its name: nothing is dropped silently.
+/// The members of an object in a request. Each is taken once, and a member that was not taken is refused by its name: nothing is dropped silently.
 ///
 /// A member that is null counts as absent.
 struct FieldReader {
@@ -9,7 +9,7 @@ struct FieldReader {
     private let prefix: String
     private var isTaken: [Bool]
 
-    /// - Parameter path: where the object stands in the body; empty: it is the body.
+    /// - Parameter path: where the object is in the body; empty: it is the body.
     init(_ value: JSONValue, at path: String = "") throws(RequestError) {
         guard let object = value.object else {
             throw RequestError.invalid(path, "expected an object, found \(value.kind)")
@@ -86,7 +86,7 @@ struct FieldReader {
         }
     }
 
-    /// Refuses the first member that nobody took.
+    /// Refuses the first member that was not taken.
     mutating func finish() throws(RequestError) {
         for (place, key) in object.keys.enumerated() where !isTaken[place] && !object.values[place].isNull {
             let name = key.utf8.count <= RequestLimits.nameBytes ? SigmaError.printable(key) : "a long name"

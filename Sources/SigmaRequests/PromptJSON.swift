@@ -1,7 +1,7 @@
 import Sigma
 
 extension JSONValue {
-    /// The value as chat templates write it, which is as Python's `json.dumps` does: blanks behind commas and colons, nothing escaped that needs no
+    /// The value as chat templates write it, which is as Python's `json.dumps` does: blanks after commas and colons, nothing escaped that needs no
     /// escape, floating-point numbers as `repr` shows them.
     package var promptText: String {
         var text = ""

@@ -95,7 +95,7 @@ package struct RequestContext: Sendable {
             throw RequestError.overflow(promptTokens: count, contextLength: positionLimit, param: param)
         }
         let constraint = try constraint(of: settings, knowsCalls: knowsCalls)
-        // Where nobody chose a seed, each prompt's is random: a number that readers which hold doubles get exactly.
+        // Without a chosen seed, each prompt's is random: a number that readers which hold doubles get exactly.
         let seed = settings.options.seed ?? UInt64.random(in: 0..<1 << 53)
         let prediction = tokenizer?.encode(settings.prediction, recognizingSpecials: false) ?? []
         return (0..<settings.choicesPerPrompt).map { choice in

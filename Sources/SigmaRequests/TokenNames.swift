@@ -69,6 +69,6 @@ package struct TokenNames: Sendable {
 }
 
 extension JSONWriter {
-    /// The shortest text that reads back as the same number: equal numbers are equal texts. OpenAI's -9999 stands for minus infinity.
+    /// The shortest text that reads back as the same number: equal numbers are equal texts. OpenAI's -9999 means minus infinity.
     mutating func logProbability(_ value: Double) { self.value(value == -.infinity ? -9999 : value) }
 }

@@ -31,7 +31,7 @@ package struct ToolFunction: Sendable, Equatable {
 /// The functions of a request, and which of them its answers call.
 package struct ToolSet: Sendable, Equatable {
     package enum Choice: Sendable, Equatable {
-        /// No function is called. The model knows them all the same, so that the prompt stays what it was.
+        /// No function is called. The prompt names them anyway, so that it stays the same.
         case none
         /// As the model likes.
         case auto

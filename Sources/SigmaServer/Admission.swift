@@ -91,7 +91,7 @@ final class Admission: Sendable {
             state.queue.wait(for: place, ticket, positions: positions)
             state.waiters[place] = waiter
         }
-        // Whoever was cancelled before is not told again.
+        // A request that was cancelled before is not notified again.
         if Task.isCancelled { stopWaiting(place) }
         begin()
     }

@@ -75,7 +75,7 @@ actor AnswerCollector<Writer: AnswerWriter> {
         if case .finished(let statistics, _) = event, statistics.reason == .interrupted { throw CancellationError() }
         return Self.text(writer.events(for: event, choice: choice))
     }
-    /// None behind the last event.
+    /// None after the last event.
     func signOfLife() -> String { writer.isFinished ? "" : Writer.signOfLife }
     func failure(_ error: RequestError) -> String { Self.text(writer.failure(error)) }
 

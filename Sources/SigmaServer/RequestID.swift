@@ -1,4 +1,4 @@
-/// Ids of requests and answers: 24 random letters and digits behind a prefix.
+/// Ids of requests and answers: a prefix and 24 random letters and digits.
 enum RequestID {
     static func make(_ prefix: String, _ separator: String = "-") -> String {
         let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789")

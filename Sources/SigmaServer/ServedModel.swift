@@ -38,7 +38,7 @@ final class ServedModel: Sendable {
     private enum State {
         case loading
         case ready(ModelHost)
-        /// Requests are still answered, and whoever sends them is told to go elsewhere.
+        /// Requests are still answered, while /readyz tells senders to go elsewhere.
         case leaving(ModelHost)
         /// No new requests; those that run go on.
         case draining(ModelHost?)
@@ -79,7 +79,7 @@ final class ServedModel: Sendable {
         }
     }
 
-    /// For whoever only looks; nil while it loads.
+    /// For readers only; nil while it loads.
     var anyHost: ModelHost? {
         state.withLock { state in
             switch state {

@@ -38,7 +38,7 @@ package final class Server: Sendable {
         shutdown.continuation.finish()
     }
 
-    /// Serves until `shutDown`. While the model loads, the server says so to whoever asks.
+    /// Serves until `shutDown`. While the model loads, the server says so.
     ///
     /// - Parameters:
     ///   - load: gives the engine.
@@ -111,7 +111,7 @@ package final class Server: Sendable {
             remedy: "Choose another port, or 0 for a free one.")
     }
 
-    /// New requests are answered, while whoever asks whether to send some hears no.
+    /// New requests are answered, while /readyz already says no.
     private func leave() async throws {
         model.leave()
         let deadline = ContinuousClock.now + .seconds(configuration.leavingSeconds)

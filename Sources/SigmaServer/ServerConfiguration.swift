@@ -20,7 +20,7 @@ package struct ServerConfiguration: Sendable {
     /// Requests that may wait, and tokens of their prompts.
     package var queuedRequests = 64
     package var queuedTokens = 1 << 20
-    /// Seconds in which a server that shuts down says so at /readyz, and answers new requests all the same.
+    /// Seconds in which a server that shuts down still answers new requests, while /readyz already says 503.
     package var leavingSeconds = 0.0
     /// Seconds that running requests have when the server shuts down.
     package var drainSeconds = 30.0

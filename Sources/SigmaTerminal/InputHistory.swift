@@ -55,7 +55,7 @@ public struct InputHistory: Sendable {
         _ = line.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
     }
 
-    /// Has the file readable by its owner alone, also where another program has made it.
+    /// Makes the file readable by its owner alone, even if another program has made it.
     /// - Returns: false for what is no file.
     private static func makePrivate(_ descriptor: Int32) -> Bool {
         var status = stat()

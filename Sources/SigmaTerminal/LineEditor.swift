@@ -94,7 +94,7 @@ public final class LineEditor {
             prompt: "(\(label)\(search.query)) ", continuation: continuation, buffer: buffer, columns: columns)
     }
 
-    /// Leaves the message on the screen, with the cursor behind it.
+    /// Leaves the message on the screen, with the cursor after it.
     private func finish() {
         search = nil
         buffer.replace(with: buffer.text)

@@ -35,7 +35,7 @@ struct LinePainter {
         firstRow = 0
     }
 
-    /// Leaves what is drawn where it is, and goes to a new row behind it.
+    /// Leaves what is drawn in place, and goes to a new row after it.
     mutating func finish(_ layout: LineLayout) {
         draw(layout)
         let below = min(layout.rows.count - 1, firstRow + max(1, device.size.rows - 1) - 1) - layout.cursorRow

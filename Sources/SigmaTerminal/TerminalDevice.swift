@@ -23,7 +23,7 @@ public final class TerminalDevice: @unchecked Sendable {
 
     private var original = termios()
     private var isRaw = false
-    /// Whether the terminal has gone, or the process shall end: nobody can be asked any more.
+    /// Whether the terminal is gone, or the process is to end: nobody can be asked any more.
     public private(set) var hasEnded = false
     /// Signals arrive here as bytes: their numbers, and 0 of `wake()`.
     private let signalInput: Int32
@@ -161,7 +161,7 @@ public final class TerminalDevice: @unchecked Sendable {
         }
     }
 
-    /// Has `next` return `.woken`, now or when it is called. From any thread.
+    /// Makes `next` return `.woken`, now or when it is called. From any thread.
     public func wake() { Self.pass(0) }
 
     /// In signal handlers too: async-signal-safe calls only.

@@ -5,9 +5,9 @@ import SigmaCommand
 /// Measures, unless a subcommand is named. Options belong to the subcommands: several have the same ones.
 struct SigmaBench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "sigma-bench", abstract: "Measures a model's speed beside what the machine can do.",
+        commandName: "sigma-bench", abstract: "Measures a model's speed and compares it with the machine's ceiling.",
         discussion:
-            "The options of measuring are listed by: sigma-bench measure --help. The word measure can be left out.",
+            "sigma-bench measure --help lists the options for measuring. The word measure can be omitted.",
         version: sigmaVersion, subcommands: [BenchCommand.self, CheckCommand.self, SimulateCommand.self],
         defaultSubcommand: BenchCommand.self)
 }
@@ -15,15 +15,15 @@ struct SigmaBench: ParsableCommand {
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "measure",
-        abstract: "Measures a model's speed beside what the machine can do.",
+        abstract: "Measures a model's speed and compares it with the machine's ceiling.",
         discussion: """
             Every combination of the lists is one row. The prompt and the generation both begin after DEPTH tokens. The tokens are seeded and \
-            uniform over the vocabulary, and differ in every repetition. The ceiling is the sum over the parts of a step of the longer \
-            of reading their bytes and doing their multiply-adds, with the bandwidth and the peaks measured just before.
+            uniform over the vocabulary, and differ in every repetition. At the ceiling, each part of a step would take the longer of two \
+            times: reading its bytes, or doing its multiply-adds, at the bandwidth and the peaks that were measured just before.
 
-            With a limited expert cache the ceiling counts the bytes of the misses at the disk's speed, measured in the same run by direct reads of \
-            records; a cache that overlaps both can be faster. The machine is measured before the model is loaded, within the smallest of the \
-            memory budgets.
+            With a limited expert cache the ceiling includes the bytes of the misses at the disk's speed, measured in the same run by direct reads \
+            of records; a cache that overlaps reading and computing can be faster. The machine is measured before the model is loaded, within \
+            the smallest of the memory budgets.
 
             EXAMPLES:
               sigma-bench --model sigma.gguf
@@ -36,18 +36,19 @@ struct BenchCommand: ParsableCommand {
             """)
 
     @OptionGroup var model: ModelOption
-    @Option(help: ArgumentHelp("Prompt tokens; 0: no prompt is measured.", valueName: "n,..."))
+    @Option(help: ArgumentHelp("Tokens of the prompt; 0 measures no prompt.", valueName: "n,..."))
     var prompt = List<Int>([512])
-    @Option(help: ArgumentHelp("Generated tokens; 0: none.", valueName: "n,..."))
+    @Option(help: ArgumentHelp("Tokens to generate; 0 generates none.", valueName: "n,..."))
     var generate = List<Int>([128])
     @Option(help: ArgumentHelp("Tokens already in the sequence.", valueName: "n,..."))
     var depth = List<Int>([0])
     @Option(
-        help: ArgumentHelp("Sequences that generate side by side; speeds are of all together.", valueName: "n,..."))
+        help: ArgumentHelp(
+            "Sequences that generate side by side; speeds are those of all together.", valueName: "n,..."))
     var sequences = List<Int>([1])
     @Option(
         help: ArgumentHelp(
-            "Sizes of the expert cache: sizes, all, auto (what --memory leaves). (default: all, with --memory auto)",
+            "Expert caches: sizes, all, auto (what --memory leaves). (default: all; with --memory, auto)",
             valueName: "size,..."))
     var expertCache: List<ExpertCacheSize>?
     @Option(help: ArgumentHelp("Memory budgets of the process.", valueName: "size,..."))
@@ -58,26 +59,26 @@ struct BenchCommand: ParsableCommand {
     var kvType = List<KVType>([.f16])
     @Option(help: ArgumentHelp("Back ends: cpu, cuda, auto.", valueName: "name,..."))
     var backend = List<SigmaModel.Configuration.Backend>([.auto])
-    @Option(help: ArgumentHelp("Whether experts are predicted: auto, on, off.", valueName: "when,..."))
+    @Option(help: ArgumentHelp("Predict experts and read them ahead: auto, on, off.", valueName: "when,..."))
     var expertPrediction = List<PredictionMode>([.auto])
-    @Option(help: ArgumentHelp("Which experts the cache gives up first: lru, slru, lfu.", valueName: "name,..."))
+    @Option(help: ArgumentHelp("Which experts the cache evicts first: lru, slru, lfu.", valueName: "name,..."))
     var expertPolicy = List<EvictionPolicyKind>([.lru])
-    @Flag(help: "Compute all logits for every token, where the model file's screening planes would find the largest.")
+    @Flag(help: "Compute all logits for every token, even if the model file has planes that find the largest.")
     var fullHead = false
     @Option(
         help: ArgumentHelp(
-            "Tokens generated before anything is counted (default: 8, and 512 read; with an expert cache what fills it twice).",
+            "Tokens to generate before anything is counted (default: 8, after reading 512; with an expert cache, as many as fill it twice).",
             valueName: "n"))
     var warmUp: Int?
-    @Option(help: ArgumentHelp("Measured rounds of each row, after one that is not counted.", valueName: "n"))
+    @Option(help: ArgumentHelp("Repetitions of each row, after an uncounted one.", valueName: "n"))
     var repetitions = 5
     @Option(help: ArgumentHelp("Seed of the tokens.", valueName: "n"))
     var seed: UInt64 = 1
-    @Option(help: "What is written: table, json or csv.")
+    @Option(help: "Output format: table, json or csv.")
     var format = BenchReport.Format.table
-    @Flag(help: "Print what goes where in memory, and the speed to expect, and measure nothing but the machine.")
+    @Flag(help: "Print the plan of memory and the expected speed, and measure only the machine.")
     var plan = false
-    @Option(help: ArgumentHelp("Draw the speeds.", valueName: "file.svg"))
+    @Option(help: ArgumentHelp("Plot the speeds.", valueName: "file.svg"))
     var plot: String?
 
     private static let tokenLimit = 1 << 20

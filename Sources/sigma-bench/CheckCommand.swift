@@ -10,19 +10,19 @@ struct CheckCommand: ParsableCommand {
         discussion: """
             Both read the same random tokens. The device reads them several times: at once, in uneven pieces, one by one, and at once \
             again; all must give the same bits. Its distributions are then compared with the CPU's: KL(CPU || device) in nats over the \
-            whole vocabulary. Positions count as comparable as long as both have chosen the same experts for all tokens so far: where two \
-            experts' scores are nearly equal, rounding decides between two different models. On those the mean must be below 0.001.
+            whole vocabulary. Positions are comparable as long as both have chosen the same experts for all tokens so far; if two \
+            experts' scores are nearly equal, rounding decides which one is used. Over comparable positions the mean must be below 0.001.
 
             EXAMPLE:
               sigma-bench check --model sigma.gguf --tokens 128
             """)
 
     @OptionGroup var model: ModelOption
-    @Option(help: ArgumentHelp("Random tokens that are read.", valueName: "n"))
+    @Option(help: ArgumentHelp("Number of random tokens to read.", valueName: "n"))
     var tokens = 64
     @Option(help: ArgumentHelp("Type of the key-value cache: f16, q8_0, f32.", valueName: "type"))
     var kvType = KVType.f16
-    @Option(help: ArgumentHelp("The device's memory that may be used.", valueName: "size"))
+    @Option(help: ArgumentHelp("Limit on the device's memory.", valueName: "size"))
     var memory: ByteSize?
     @Option(help: ArgumentHelp("Memory for experts on the device: a size, all or auto.", valueName: "size"))
     var expertCache: ExpertCacheSize = .auto

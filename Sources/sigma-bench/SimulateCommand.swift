@@ -10,8 +10,8 @@ struct SimulateCommand: ParsableCommand {
         commandName: "simulate",
         abstract: "Replays a trace of experts: hit rate and tokens/s for other budgets, disks and policies.",
         discussion: """
-            Every token of the trace is replayed as a generated one. A token's time is its time without waits, and the bytes of its misses at the \
-            disk's speed; what is not given is measured on this machine.
+            Every token of the trace is replayed as a generated one. A token takes its time without waits, plus the bytes of its misses at the \
+            disk's speed; what no option gives is measured on this machine.
 
             EXAMPLES:
               sigma-run --expert-trace run.trace --max-tokens 1000 --prompt "Tell a story."
@@ -20,7 +20,7 @@ struct SimulateCommand: ParsableCommand {
             """)
 
     @OptionGroup var model: ModelOption
-    @Option(help: ArgumentHelp("The trace: sigma-run --expert-trace makes one.", valueName: "file"))
+    @Option(help: ArgumentHelp("The trace, which sigma-run --expert-trace writes.", valueName: "file"))
     var trace: String
     @Option(help: ArgumentHelp("Memory budgets of the process.", valueName: "size,..."))
     var memory: List<ByteSize>?
@@ -28,9 +28,10 @@ struct SimulateCommand: ParsableCommand {
     var expertCache: List<ByteSize>?
     @Option(
         parsing: .unconditional,
-        help: ArgumentHelp("GB/s (10^9) that the disk reads records with (default: measured).", valueName: "n,..."))
+        help: ArgumentHelp(
+            "Speeds at which the disk reads records, in GB/s (10^9) (default: measured).", valueName: "n,..."))
     var diskBandwidth: List<Double>?
-    @Option(help: ArgumentHelp("Policies: lru, slru, lfu, belady (the best there can be).", valueName: "name,..."))
+    @Option(help: ArgumentHelp("Policies: lru, slru, lfu, belady (the optimum).", valueName: "name,..."))
     var policy = List<TraceReplay.Policy>([.lru, .belady])
     @Option(
         parsing: .unconditional,
@@ -40,7 +41,7 @@ struct SimulateCommand: ParsableCommand {
     var computeTime: Double?
     @Option(help: ArgumentHelp("Tokens that fill the cache and are not counted (default: a quarter).", valueName: "n"))
     var warmUp: Int?
-    @Flag(help: "JSON instead of a table.")
+    @Flag(help: "Write JSON instead of a table.")
     var json = false
 
     /// Tokens with which a token's time is measured.

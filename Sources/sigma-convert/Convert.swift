@@ -32,34 +32,37 @@ struct Convert: ParsableCommand {
     var output: String?
     @Option(
         help:
-            "Type of experts, attention and embedding: bf16, f16, f32, q8_0, q6_k, q4_k or q4_0 (q4_k; for a GGUF file, what it has)."
+            "Type of experts, attention and embedding: bf16, f16, f32, q8_0, q6_k, q4_k or q4_0 (default: q4_k; for a GGUF file, its own types)."
     )
     var type: String?
     @Option(
-        help: "Type of the output head and of a tied embedding (q6_k where --type is q4_k or q4_0, else the same).")
+        help:
+            "Type of the output head and of a tied embedding (default: q6_k if --type is q4_k or q4_0, else the same).")
     var outputType: String?
     @Option(
         help: ArgumentHelp(
-            "Weigh errors by what 'sigma-eval imatrix' has measured in this model.", valueName: "file"))
+            "Weight errors by the importance that 'sigma-eval imatrix' has measured in this model.", valueName: "file"))
     var imatrix: String?
     @Option(
         help: ArgumentHelp(
-            "Whether the file gets planes that screen its output head: auto (where the head has 32 MiB or more), on or off.",
+            "Add planes that screen the output head: auto (if the head has 32 MiB or more), on or off.",
             valueName: "when"))
     var headScreen = HeadScreening.auto
     @Option(
         name: .customLong("override"),
         help: ArgumentHelp(
-            "Settle an open point: a key of config.json, chat.style, chat.thinks, chat.opens_thinking, chat.thinking_prompt, "
+            "Decide an open point: a key of config.json, chat.style, chat.thinks, chat.opens_thinking, chat.thinking_prompt, "
                 + "rope_scaling=on, unknown_tensors=ignore, ... (repeatable).", valueName: "key=value"))
     var overrides: [String] = []
     @Flag(
         name: .customLong("plain-gguf"),
-        help: "Write a GGUF file with ggml's own rows for other tools: qwen3moe where the model is one, else sigma.")
+        help:
+            "Write a GGUF file with ggml's own rows for other tools: of architecture qwen3moe if the model allows it, else sigma."
+    )
     var plainGGUF = false
     @Option(help: "Threads (default: all processors).")
     var threads: Int?
-    @Option(help: ArgumentHelp("Print what is in a model file.", valueName: "file"))
+    @Option(help: ArgumentHelp("Print the contents of a model file.", valueName: "file"))
     var inspect: String?
     @Flag(help: "With --inspect: compare every record's checksum.")
     var verify = false
@@ -69,18 +72,18 @@ struct Convert: ParsableCommand {
             "Write a model of a known shape (sigma-moe-tiny) with random weights and balanced routing to OUTPUT.",
             valueName: "shape"))
     var synthetic: String?
-    @Option(help: "With --synthetic: layers (default: the shape's).")
+    @Option(help: "With --synthetic: number of layers (default: the shape's).")
     var layers: Int?
-    @Option(help: "With --synthetic: what the random numbers depend on (default: 0).")
+    @Option(help: "With --synthetic: seed of the random numbers (default: 0).")
     var seed: UInt64?
     @Option(
         help: ArgumentHelp(
-            "With --synthetic: share of tokens for which a layer's router, on the state of the layer before, chooses the expert that is used (default: 0.75).",
+            "With --synthetic: share of tokens whose expert a layer's router would choose from the state of the layer before (default: 0.75).",
             valueName: "share"))
     var predictability: Double?
     @Option(
         help: ArgumentHelp(
-            "With --synthetic: real tokens, from a folder with tokenizer.json or a .tiktoken file.", valueName: "folder"
+            "With --synthetic: the tokenizer of a folder with tokenizer.json or a .tiktoken file.", valueName: "folder"
         ))
     var tokenizer: String?
 
@@ -121,7 +124,7 @@ struct Convert: ParsableCommand {
                 options, warn: { warn($0) }, progress: progress, isCancelled: { Interrupt.isRequested })
         }
         if let obstacle = written.obstacle {
-            note("\(output): architecture sigma, as \(obstacle), which qwen3moe has not; other engines don't know it")
+            note("\(output): architecture sigma, as \(obstacle), which qwen3moe lacks; other engines don't know it")
         } else if plainGGUF {
             note("\(output): architecture qwen3moe")
         }

@@ -6,12 +6,12 @@ import SigmaStudies
 struct CompareCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "compare",
-        abstract: "How far a model's distributions are from another's.",
+        abstract: "Measures how far a model's distributions are from another's.",
         discussion: """
             Both models read the same windows of the text (see perplexity), and their distributions of the next token are compared at \
             every scored position: KL(reference || model) in nats over the whole vocabulary, as mean, 99th percentile and maximum, and \
-            the share of positions where both rank the same token first. nll is the model's as in perplexity, nll_difference how \
-            much that is above the reference's. Standard errors take positions as independent.
+            the share of positions where both rank the same token first. nll is the model's, as in perplexity; nll_difference is how \
+            much it is above the reference's. Standard errors treat positions as independent.
             """)
 
     @Option(help: ArgumentHelp("The model file to compare with.", valueName: "path"))

@@ -7,22 +7,22 @@ struct ConstraintsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "constraints",
         abstract:
-            "JSON Schemas as constraints on a model's tokens: which compile, what they accept, and what masks cost.",
+            "Checks JSON Schemas as constraints on a model's tokens: which compile, what they accept, and what masks cost.",
         discussion: """
-            A line of the file is an object with name, schema and tests (each with valid and text). Every schema is compiled, and every text \
-            walked through token by token, as the model's tokenizer cuts it, with a mask before each token. A text is accepted if every \
-            token is allowed and the end behind the last. Times are processor time.
+            Each line of the file is an object with name, schema and tests (each with valid and text). Every schema is compiled, and every \
+            text is read token by token, as the model's tokenizer cuts it, with a mask before each token. A text is accepted if every \
+            token is allowed, and the end after the last one. Times are processor time.
 
-            With --json, one object a line: name, compiled, error (JSON Pointer and keyword, where it does not compile), accepted, \
+            With --json it writes one object a line: name, compiled, error (JSON Pointer and keyword, if it does not compile), accepted, \
             compile_us, mask_us.
             """)
 
-    @Argument(help: "A file of JSON lines, packed by gzip or not, or - for standard input.")
+    @Argument(help: "A file of JSON lines, compressed with gzip or not, or - for standard input.")
     var file: String
 
     @OptionGroup var model: ModelOption
 
-    @Flag(help: "One JSON object a line on standard output.")
+    @Flag(help: "Write one JSON object a line to standard output.")
     var json = false
 
     func run() throws {

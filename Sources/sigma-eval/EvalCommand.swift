@@ -6,7 +6,7 @@ import SigmaStudies
 struct EvalCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sigma-eval",
-        abstract: "Measures a model, and shows what its tokenizer does.",
+        abstract: "Measures a model's quality, and encodes and decodes text with its tokenizer.",
         discussion: """
             EXAMPLES:
               sigma-eval perplexity --model sigma.gguf book.txt
@@ -37,11 +37,11 @@ struct ScoringArguments: ParsableArguments {
     @Flag(
         help: """
             The text is conversations in the model's chat format: special tokens are recognised, each bos begins a new window, and only \
-            what the assistant wrote is scored.
+            the assistant's turns are scored.
             """)
     var conversations = false
 
-    @Flag(help: "One JSON object on standard output.")
+    @Flag(help: "Write one JSON object to standard output.")
     var json = false
 
     /// - Throws: `SigmaError(.usage)`.

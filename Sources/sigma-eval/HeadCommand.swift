@@ -6,12 +6,12 @@ import SigmaStudies
 struct HeadCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "head",
-        abstract: "Whether the screened output head finds the largest logits, on real and on hostile states.",
+        abstract: "Checks whether the screened output head finds the largest logits, on real and on hostile states.",
         discussion: """
             The model reads a text (or random tokens), and at every position the largest logits of the full head are compared with those that \
-            the screen finds. The same is done with states made of the real ones: tiny, with an outlier, random, with logits that nearly \
-            tie, leaning towards what the coarse plane misses of a row, and aligned with that. A miss is a position where the lists differ in \
-            a token, a logit or the order. Standard deviations say how wide margins had to be.
+            the screen finds. The same is done with states derived from the real ones: tiny, with an outlier, random, with logits that nearly \
+            tie, leaning towards a row's rounding error in the coarse plane, and aligned with it. A miss is a position where the lists differ \
+            in a token, a logit or the order. Standard deviations say how wide margins had to be.
 
             EXAMPLES:
               sigma-eval head --model sigma.gguf book.txt
@@ -26,22 +26,22 @@ struct HeadCommand: ParsableCommand {
 
     @OptionGroup var compute: ComputeOptions
 
-    @Option(help: ArgumentHelp("Random tokens to read (default: 4096 where no file is named).", valueName: "n"))
+    @Option(help: ArgumentHelp("Number of random tokens to read (default: 4096 if no file is named).", valueName: "n"))
     var randomTokens: Int?
     @Option(help: ArgumentHelp("Read no more positions of the text than this.", valueName: "n"))
     var positions: Int?
     @Option(help: ArgumentHelp("How many of the largest logits are compared.", valueName: "n"))
     var largest = 20
     @Option(
-        help: ArgumentHelp("Standard deviations that margins are wide (default: as in generation).", valueName: "z"))
+        help: ArgumentHelp("Width of margins in standard deviations (default: as in generation).", valueName: "z"))
     var deviations: Float?
     @Option(
         help: ArgumentHelp(
             "Kinds of states: \(StateKind.allCases.map(\.rawValue).joined(separator: ", ")).", valueName: "name,..."))
     var kinds: KindList = KindList(kinds: StateKind.allCases)
-    @Option(help: ArgumentHelp("Seed of what is random.", valueName: "n"))
+    @Option(help: ArgumentHelp("Seed of the random numbers.", valueName: "n"))
     var seed: UInt64 = 1
-    @Flag(help: "One JSON object on standard output.")
+    @Flag(help: "Write one JSON object to standard output.")
     var json = false
 
     struct KindList: ExpressibleByArgument {

@@ -6,11 +6,11 @@ import SigmaStudies
 struct ImportanceCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "imatrix",
-        abstract: "Measures which inputs of a model's matrices are strong, for better quantization.",
+        abstract: "Measures how strong each input of a model's matrices is, for better quantization.",
         discussion: """
-            The model reads the text in windows (see perplexity), and the mean square of every number that is multiplied with weights is \
-            gathered: for experts over the tokens that each has served. sigma-convert --imatrix makes the errors of quantized weights \
-            small where these numbers are large. Take the model in its own precision, and a text like those that it is meant for.
+            The model reads the text in windows (see perplexity), and the mean square of every input of a weight matrix is gathered; for an \
+            expert, over the tokens that chose it. sigma-convert --imatrix makes the errors of quantized weights small where these \
+            inputs are large. Use the model in its own precision, and a text like those that it is meant for.
 
             Example:
               sigma-convert ./Sigma-MoE-Tiny sigma-bf16.gguf --type bf16

@@ -6,16 +6,16 @@ import SigmaStudies
 struct LoglikelihoodCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "loglikelihood",
-        abstract: "How likely a model thinks each of several continuations of a context is.",
+        abstract: "Measures how likely a model finds each of several continuations of a context.",
         discussion: """
-            A line of the file is an object: {"context": "The sky is", "choices": [" blue", " green"], "answer": 0}. The answer, the index of \
-            the right choice, may be missing, and so may an id of any kind, which is given back. Context and choices are texts, or arrays of token \
-            ids. Texts are cut as lm-eval cuts them: white space at a context's end belongs to the choices, and a choice's tokens are those \
-            of the whole text behind the context's. Special tokens are recognised, and bos comes first if the tokenizer asks for it. An \
-            empty context is bos, or eos where there is none.
+            Each line of the file is an object: {"context": "The sky is", "choices": [" blue", " green"], "answer": 0}. The answer, which is \
+            the index of the right choice, is optional, and so is an id of any kind, which is returned. Context and choices are texts, or arrays \
+            of token ids. Texts are cut as in lm-eval: white space at a context's end belongs to the choices, and a choice's tokens are those \
+            of the whole text after the context's. Special tokens are recognised, and bos comes first if the tokenizer asks for it. An \
+            empty context is bos, or eos if there is none.
 
-            What lines and choices have in common is computed once. Without --json a table says how many answers are the likeliest choice, \
-            and how many are the likeliest for their characters. With --json, one object a line, in the file's order: id, best, best_normed \
+            Common prefixes of lines and choices are computed once. Without --json a table says how many answers are the likeliest choice, \
+            and how many are the likeliest per character. With --json it writes one object a line, in the file's order: id, best, best_normed \
             and choices, each with logprob (their sum, in nats), greedy (whether each token is the likeliest), tokens and token_logprobs.
 
             EXAMPLES:
@@ -23,15 +23,15 @@ struct LoglikelihoodCommand: ParsableCommand {
               sigma-eval loglikelihood --model sigma.gguf --json questions.jsonl.gz > scores.jsonl
             """)
 
-    @Argument(help: "A file of JSON lines, packed by gzip or not, or - for standard input.")
+    @Argument(help: "A file of JSON lines, compressed with gzip or not, or - for standard input.")
     var file: String
 
     @OptionGroup var compute: ComputeOptions
 
-    @Flag(inversion: .prefixedNo, help: "Compute what requests begin with once for all of them; changes speed only.")
+    @Flag(inversion: .prefixedNo, help: "Compute common prefixes of requests once; changes only the speed.")
     var sharing = true
 
-    @Flag(help: "One JSON object a line on standard output.")
+    @Flag(help: "Write one JSON object a line to standard output.")
     var json = false
 
     /// Lines whose scores are computed together, and then shown.
@@ -162,7 +162,7 @@ private struct ContextAndChoice {
         length = choice.count
     }
 
-    /// What stands for an empty context.
+    /// The tokens used for an empty context.
     private static func prefixToken(_ engine: Engine) throws -> Int32 {
         guard let tokenizer = engine.tokenizer, let id = tokenizer.bos ?? tokenizer.eos else {
             throw SigmaError(.damaged, "the context is empty, and the tokenizer has no token that begins a text")

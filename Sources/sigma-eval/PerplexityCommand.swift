@@ -6,7 +6,7 @@ import SigmaStudies
 struct PerplexityCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "perplexity",
-        abstract: "How well a model predicts a text.",
+        abstract: "Measures how well a model predicts a text.",
         discussion: """
             The text is cut into windows of --context tokens without overlap (default: 2048, or the model's context if that is less); \
             each begins with bos if the tokenizer asks for one, and every token after a window's first is scored. nll is the mean \

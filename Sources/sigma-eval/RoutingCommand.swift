@@ -6,11 +6,11 @@ import SigmaStudies
 struct RoutingCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "routing",
-        abstract: "How evenly a model's experts are used by texts, and what a cache of experts would hit.",
+        abstract: "Measures how evenly texts use a model's experts, and the hit rates of expert caches.",
         discussion: """
             Per layer: the token allocation f, the gating probability p, the paper's load-balancing losses (equations 1 and 2), the \
-            deviation of the most and the least used expert, entropy, unused experts, and how decided the router is. For all layers \
-            together: how soon experts come back, and the hit rates of caches of every size, for LRU and for the best possible.
+            deviation of the most and the least used expert, entropy, unused experts, and the margin of the router's choices. For all \
+            layers together: how soon experts are used again, and the hit rates of caches of every size, for LRU and for the optimum.
 
             The texts may have any length: they are read in pieces, in windows of --context tokens without overlap (default: 2048, or the \
             model's context if that is less), and memory does not grow with them.
@@ -33,15 +33,15 @@ struct RoutingCommand: ParsableCommand {
     @Flag(help: "Recognise special tokens, such as <|end|>, in the files.")
     var special = false
 
-    @Flag(help: "One JSON object on standard output.")
+    @Flag(help: "Write one JSON object to standard output.")
     var json = false
 
-    @Option(help: ArgumentHelp("Draw the quantities.", valueName: "file.svg"))
+    @Option(help: ArgumentHelp("Plot the quantities.", valueName: "file.svg"))
     var plot: String?
 
     @Option(
         help: ArgumentHelp(
-            "Layers whose f and p are drawn, for example 0,52 (default: the first, and one near the last).",
+            "Layers whose f and p are plotted, for example 0,52 (default: the first, and one near the last).",
             valueName: "list"))
     var plotLayers: LayerList?
 

@@ -5,10 +5,10 @@ import SigmaCommand
 struct TaskCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "task",
-        abstract: "How many held-out questions a model answers right, per kind, with and without thinking.",
+        abstract: "Counts how many held-out questions a model answers right, per kind, with and without thinking.",
         discussion: """
-            The questions come with the demo model; none of them was in its training. Answers are made greedily and must be right to the \
-            letter. A file of your own has one object a line: {"kind": "...", "question": "...", "answer": "..."}.
+            The questions come with the demo model; none of them was in its training data. Answers are generated greedily and must be exactly \
+            right. A file of your own has one object a line: {"kind": "...", "question": "...", "answer": "..."}.
             """)
 
     @OptionGroup var compute: ComputeOptions
@@ -16,24 +16,25 @@ struct TaskCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Questions (default: those that come with the demo model).", valueName: "file"))
     var questions: String?
 
-    @Option(parsing: .unconditional, help: ArgumentHelp("Questions of each kind, at most.", valueName: "n"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Limit on the questions of each kind.", valueName: "n"))
     var count = 500
 
     @Option(
         parsing: .unconditional,
-        help: ArgumentHelp("Which questions are taken if there are more than --count.", valueName: "n"))
+        help: ArgumentHelp("Seed that chooses questions if there are more than --count.", valueName: "n"))
     var seed: UInt64 = 1
 
     @Option(help: ArgumentHelp("Only this kind. May be repeated.", valueName: "name"))
     var kind: [String] = []
 
-    @Flag(inversion: .prefixedNo, help: "Also without thinking.")
+    @Flag(inversion: .prefixedNo, help: "Ask without thinking, too.")
     var direct = true
 
-    @Option(parsing: .unconditional, help: ArgumentHelp("Show wrong answers of each kind, at most.", valueName: "n"))
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("Number of wrong answers of each kind to show.", valueName: "n"))
     var show = 0
 
-    @Flag(help: "One JSON object on standard output.")
+    @Flag(help: "Write one JSON object to standard output.")
     var json = false
 
     func run() throws {

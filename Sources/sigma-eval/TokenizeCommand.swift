@@ -5,7 +5,7 @@ import SigmaCommand
 struct TokenizeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tokenize",
-        abstract: "A file's token ids, or the bytes that ids stand for.",
+        abstract: "Writes a file's token ids, or the bytes of token ids.",
         discussion: """
             The file's bytes are encoded as they are, without bos, and the ids written as a JSON array. --decode reads such an array and \
             writes the bytes, with nothing added.

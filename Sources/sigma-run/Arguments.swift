@@ -17,12 +17,12 @@ struct PromptArguments: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Token ids as the prompt, as they are: no template, no bos. Also as a JSON array.", valueName: "1,2,3"))
+            "Token ids as the prompt, without template and bos. A JSON array works too.", valueName: "1,2,3"))
     var tokens: String?
 
     @Flag(
         help:
-            "The prompt's text as it is, without the chat template (but with bos if the tokenizer asks for one); special tokens in it are recognised."
+            "Use the prompt's text as it is, without the chat template (but with bos if the tokenizer asks for one). Special tokens in it are recognised."
     )
     var raw = false
 
@@ -44,7 +44,7 @@ struct PromptArguments: ParsableArguments {
 struct ChatArguments: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Go on with the conversation in this file, if it is there, and write it when the chat ends.",
+            "Continue the conversation in this file, if it exists, and write it when the chat ends.",
             valueName: "file"))
     var session: String?
 }
@@ -54,20 +54,20 @@ struct AnswerArguments: ParsableArguments {
     @Flag(inversion: .prefixedNo, help: "Whether the model thinks before it answers.")
     var think = true
 
-    @Option(parsing: .unconditional, help: ArgumentHelp("Tokens of thinking, at most.", valueName: "n"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Limit on the tokens of thinking.", valueName: "n"))
     var thinkingBudget = 32768
 
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Tokens of the answer, at most. 0 only reads the prompt. With --raw and --tokens this alone counts. (default: 4096)",
+            "Limit on the tokens of the answer; 0 only reads the prompt. With --raw and --tokens it is the only limit. (default: 4096)",
             valueName: "n"))
     var maxTokens: Int?
 
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "What is put before </think> when the thinking budget ends (default: the model file's sentence).",
+            "Text to insert before </think> when the thinking budget ends (default: the model file's sentence).",
             valueName: "text"))
     var closingPhrase: String?
 
@@ -104,7 +104,7 @@ struct AnswerArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Guess the next tokens from the text so far and verify several in one step: auto (where measured costs say that it pays), on or off. It changes speed only.",
+            "Guess the next tokens from the text so far and verify several in one step: auto (if measured costs say that it pays), on or off. Changes only the speed.",
             valueName: "mode"))
     var drafts: DraftMode = .auto
 
@@ -126,21 +126,21 @@ struct OutputArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Where thinking is shown: stderr (dimmed on a terminal), stdout or none. In a chat: stderr folds it to a line, stdout shows it in full.",
+            "Where to show thinking: stderr (dimmed on a terminal), stdout or none. In a chat, stderr folds it to a line and stdout shows it in full.",
             valueName: "place"))
     var thinking: ThinkingPlace = .stderr
 
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "With --json, the log-probabilities of the k likeliest tokens at each step, in the model's own distribution.",
+            "With --json, write the log-probabilities of the k likeliest tokens at each step, in the model's own distribution.",
             valueName: "k"))
     var logprobs: Int?
 
-    @Flag(help: "One JSON object a line on standard output: prompt, token, ..., done. It holds the thinking too.")
+    @Flag(help: "Write JSON lines to standard output: prompt, token, ..., done. They include the thinking.")
     var json = false
 
-    @Flag(help: "A short table of speeds and memory on standard error at the end (in a chat, after each answer).")
+    @Flag(help: "Write a short table of speeds and memory to standard error at the end (in a chat, after each answer).")
     var stats = false
 
     @Option(

@@ -1,7 +1,7 @@
 import Sigma
 import SigmaCommand
 
-/// Shows an answer to whoever reads standard output. One thread.
+/// Shows an answer on standard output. One thread.
 protocol Presenter: AnyObject {
     func begin(promptTokens: [Int32]) throws
     func show(_ positions: [PromptPosition]) throws

@@ -101,7 +101,7 @@ enum PromptSource {
         return false
     }
 
-    /// What editors and `echo` add to a file, and nobody means as a part of a message: a byte-order mark, and one line end.
+    /// What editors and `echo` add to a file, and is not meant as part of a message: a byte-order mark, and one line end.
     private static func removeFileMarks(_ text: inout String) {
         if text.unicodeScalars.first == "\u{feff}" { text.unicodeScalars.removeFirst() }
         if text.unicodeScalars.last == "\n" {

@@ -14,11 +14,11 @@ struct RunCommand: ParsableCommand {
             sigma-run [options] --prompt text       answers a text
             """,
         discussion: """
-            With a prompt, the answer goes to standard output as it is made; thinking, notes and errors go to standard error. The \
-            answer ends with a line end; with --raw and --tokens only on a terminal, so that pipes get the text as it is. Ctrl-C ends the \
-            answer, and what was made stands; a second one ends the process.
+            With a prompt, the answer goes to standard output as it is generated; thinking, notes and errors go to standard error. The \
+            answer ends with a line end; with --raw and --tokens only on a terminal, so that pipes get exactly the generated text. Ctrl-C \
+            stops the answer and keeps what was written; a second one ends the process.
 
-            Without a prompt, on a terminal, it opens a chat: each message goes on with the conversation, and only what is new is \
+            Without a prompt, on a terminal, it opens a chat: each message continues the conversation, and only new tokens are \
             computed. /help lists its commands. Ctrl-C stops an answer and keeps the conversation, Ctrl-D leaves. Alt-Enter \
             begins a new line, pasted text keeps its lines, Up and Ctrl-R find earlier messages, Ctrl-O shows the thinking.
 
@@ -29,7 +29,7 @@ struct RunCommand: ParsableCommand {
               sigma-run --no-think --temperature 0 question.txt > answer.txt
               cat notes.md | sigma-run --system "Summarise the text." -
               sigma-run --raw --max-tokens 32 --prompt "Once upon a time"
-              sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days has a leap year?"
+              sigma-run --thinking-budget 256 --thinking none --stats --prompt "How many days does a leap year have?"
               sigma-run --json-schema person.schema.json --prompt "Who wrote Dubliners?"
               sigma-run --choice yes --choice no --prompt "Is 91 a prime number?"
               sigma-run --drafts on --stats --prompt "Repeat: 12 24 36 48 60 72 84 96"
@@ -39,17 +39,22 @@ struct RunCommand: ParsableCommand {
 
             ENVIRONMENT:
               SIGMA_MODEL             the model file, if --model does not name one
-              SIGMA_INSTRUCTION_SET   portable, avx2, avx2vnni, avx512, neon or i8mm, instead of the best there is
+              SIGMA_INSTRUCTION_SET   portable, avx2, avx2vnni, avx512, neon or i8mm, instead of the best available
               NO_COLOR                no colour and no dimmed text
               XDG_STATE_HOME          where the chat keeps its history
 
             FILES:
               ~/.local/state/sigma/history   messages of earlier chats, readable by their owner alone
-              ../share/sigma/demo.gguf       beside the executable's folder: the model if none is named
+              ../share/sigma/demo.gguf       relative to the executable's folder: the model if none is named
 
             EXIT CODES:
-              0 done, 64 wrong usage, 65 a damaged or wrong file, 66 no such file, 69 something is not available, 74 an I/O error, \
-            130 interrupted
+              0     done
+              64    wrong usage
+              65    a damaged or wrong file
+              66    no such file
+              69    something is not available
+              74    an I/O error
+              130   interrupted
             """,
         version: sigmaVersion)
 
@@ -100,7 +105,7 @@ struct RunCommand: ParsableCommand {
         let answer = try engine.answer(request, on: timeline)
         stopper.start(answer)
         let outcome = Result { try presenter.show(answer, promptTokens: prompt.tokens) }
-        // What was computed stands in it, whatever came then.
+        // The trace keeps what was computed, whatever happened afterwards.
         try trace?.close()
         guard let statistics = try outcome.get() else { return }
         noteEnd(statistics, engine: engine, hasTemplate: source.hasTemplate)

@@ -13,11 +13,11 @@ struct ServeCommand: ParsableCommand {
         commandName: "sigma-serve",
         abstract: "Serves a Sigma model over HTTP: OpenAI's and Anthropic's protocols, and a page to chat with.",
         discussion: """
-            When it can answer it prints one line, listening on http://HOST:PORT. Logs go to standard error. Ctrl-C and SIGTERM end it when \
-            the running requests have ended; a second one ends it at once.
+            It prints "listening on http://HOST:PORT" when it can answer. Logs go to standard error. Ctrl-C and SIGTERM end it after \
+            the running requests; a second one ends it at once.
 
-            Only this machine can connect, unless --host says otherwise; then a key is needed. There is no TLS: docs/server.md says what to \
-            put in front.
+            Only this machine can connect, unless --host says otherwise; then a key is needed. There is no TLS: put a proxy in front, as \
+            docs/server.md describes.
 
             EXAMPLES:
               sigma-serve
@@ -31,8 +31,12 @@ struct ServeCommand: ParsableCommand {
               SIGMA_API_KEY   the key, if no option gives one
 
             EXIT CODES:
-              0 shut down, 64 wrong usage, 65 a damaged or wrong file, 66 no such file, 69 the port or something else is not available, \
-            74 an I/O error
+              0    shut down
+              64   wrong usage
+              65   a damaged or wrong file
+              66   no such file
+              69   the port or something else is not available
+              74   an I/O error
             """,
         version: sigmaVersion)
 

@@ -19,14 +19,15 @@ struct ServerArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "A key that requests must have. Others can see it in the list of processes.", valueName: "key"))
+            "A key that requests must have. Other users can see it in the list of processes.", valueName: "key"))
     var apiKey: [String] = []
 
     @Option(help: ArgumentHelp("A file with a key on each line.", valueName: "file"))
     var apiKeyFile: String?
 
     @Option(
-        parsing: .unconditional, help: ArgumentHelp("Answers made side by side, where memory has room.", valueName: "n")
+        parsing: .unconditional,
+        help: ArgumentHelp("Answers to generate side by side, if memory has room.", valueName: "n")
     )
     var parallel = 16
 
@@ -37,7 +38,8 @@ struct ServerArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Field for the thinking: reasoning_content, reasoning, or none (in the text).", valueName: "name"))
+            "Field for the thinking: reasoning_content, reasoning, or none (thinking stays in the text).",
+            valueName: "name"))
     var reasoningField: ReasoningField = .reasoningContent
 
     @Option(help: ArgumentHelp("An origin whose pages may send requests; repeatable.", valueName: "url"))
@@ -46,28 +48,28 @@ struct ServerArguments: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Seconds for which a server that is shutting down still answers new requests, while /readyz already says 503.",
+            "Seconds to go on answering new requests after a signal to shut down, while /readyz already says 503.",
             valueName: "s"))
     var drainDelay = 0.0
 
     @Option(
         parsing: .unconditional,
-        help: ArgumentHelp("Seconds that running requests have when the server shuts down.", valueName: "s"))
+        help: ArgumentHelp("Seconds to let running requests finish when the server shuts down.", valueName: "s"))
     var drainTimeout = 30.0
 
     @Option(
         help: ArgumentHelp(
-            "Memory for beginnings of prompts that were computed: a size (default: a part of the budget).",
+            "Memory for prefixes of earlier requests, such as 1GiB (default: a part of the budget).",
             valueName: "size"))
     var prefixCache: ByteSize?
 
     @Option(
         help: ArgumentHelp(
-            "Guess next tokens from the text so far, and verify several in one step: auto (where measured costs say that it pays), on or off. It changes speed only.",
+            "Guess the next tokens from the text so far and verify several in one step: auto (if measured costs say that it pays), on or off. Changes only the speed.",
             valueName: "mode"))
     var drafts: DraftMode = .auto
 
-    @Option(help: ArgumentHelp("The least severe messages that are logged.", valueName: "level"))
+    @Option(help: ArgumentHelp("The least severe level to log.", valueName: "level"))
     var logLevel: Logger.Level = .info
 
     /// - Throws: `SigmaError`: `.usage` for what makes no sense, `.noInput` for a key file that is not there.

@@ -5,19 +5,21 @@ struct RoomTable {
     /// By room, in the table's order: the rooms that it may use.
     private(set) var allowed: [(room: String, uses: Set<String>)] = []
 
-    /// - Parameter markdown: rows `| room | ... | rooms that it may use |`, names between backquotes; "all rooms of `X`, `Y` above" names rooms of
-    ///   rows before.
+    /// - Parameter markdown: rows `| room | rooms that it may use |`, names between backquotes. A room of a module with several may be named by its
+    ///   folder alone; "all rooms of `X`, `Y` above" names rooms of rows before.
     init(markdown: String) {
-        for line in markdown.split(separator: "\n") where line.hasPrefix("| `") {
-            let cells = line.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
-            guard cells.count == 5, let room = Self.names(cells[1]).first else { continue }
+        let rows = markdown.split(separator: "\n").filter { $0.hasPrefix("| `") }
+            .map { $0.split(separator: "|", omittingEmptySubsequences: false).map(String.init) }
+        let rooms = rows.compactMap { $0.count == 4 ? Self.names($0[1]).first : nil }
+        for cells in rows where cells.count == 4 {
+            guard let room = Self.names(cells[1]).first else { continue }
             var uses: Set<String> = []
-            for name in Self.names(cells[3]) {
+            for name in Self.names(cells[2]) {
                 let inside = allowed.map(\.room).filter { $0.hasPrefix(name + "/") }
-                if cells[3].contains("all rooms of"), !inside.isEmpty {
+                if cells[2].contains("all rooms of"), !inside.isEmpty {
                     uses.formUnion(inside)
                 } else {
-                    uses.insert(name)
+                    uses.insert(rooms.contains(name) ? name : rooms.first { $0.hasSuffix("/" + name) } ?? name)
                 }
             }
             allowed.append((room, uses))

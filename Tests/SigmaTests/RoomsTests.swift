@@ -38,11 +38,11 @@ import Testing
 
     private static let planted = RoomTable(
         markdown: """
-            | room | what is in it | may use |
-            |---|---|---|
-            | `Sigma/Model` | | |
-            | `Sigma/Backend` | | `Sigma/Model` |
-            | `Sigma/CPU` | | `Sigma/Backend` |
+            | room | may use |
+            |---|---|
+            | `Sigma/Model` | nothing |
+            | `Sigma/Backend` | `Sigma/Model` |
+            | `Sigma/CPU` | `Backend` |
             """)
 
     @Test func aPlantedUseIsFound() {
@@ -66,7 +66,7 @@ import Testing
 
     @Test func aPlantedCircleIsFound() {
         let table = RoomTable(
-            markdown: "| `A` | | `B` |\n| `B` | | `C` |\n| `C` | | `A` |\n| `D` | | `A` |\n")
+            markdown: "| `A` | `B` |\n| `B` | `C` |\n| `C` | `A` |\n| `D` | `A` |\n")
         #expect(table.circles == ["A", "B", "C"])
     }
 

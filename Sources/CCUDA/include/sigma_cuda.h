@@ -44,7 +44,7 @@ enum {
     SIGMA_CUDA_PEAK_CHAINS = 8
 };
 
-// A weight matrix [rows, columns] as it lies in the model file: type is GGUF's number (sigma_kernels.h). Address a multiple of 64.
+// A weight matrix [rows, columns] in the model file's layout: type is GGUF's number (sigma_kernels.h). Address a multiple of 64.
 typedef struct {
     sigma_device data;
     sigma_int type, rows, columns;
@@ -93,7 +93,7 @@ typedef struct {
 // head_dim, rounded up to 16, components of 16 positions; the components beyond head_dim are zero.
 // f16:  per 16 components 32 lanes times 16 bytes: what a lane needs of the second operand of a product of halves (m16n8k16), for keys
 //       [components, positions], for values [positions, components].
-// q8_0: per 32 components 32 lanes times 16 signed bytes, likewise; behind them per 32 components 16 fp16 scales. head_dim % 32 == 0.
+// q8_0: per 32 components 32 lanes times 16 signed bytes, likewise; after them per 32 components 16 fp16 scales. head_dim % 32 == 0.
 // f32:  [position][component].
 // What lies at positions that no row sees makes no difference: a block's memory needs no initial value.
 static inline sigma_int sigma_cuda_padded(sigma_int head_dim) { return (head_dim + 15) & ~15; }
@@ -455,9 +455,9 @@ extern "C" {
 #endif
 // The first is the program, the others are the headers that it includes by name.
 const sigma_cuda_source *sigma_cuda_sources(int32_t *count);
-// Names of the kernels that the program has, NULL behind the last.
+// Names of the program's kernels, ending with NULL.
 const char *const *sigma_cuda_kernel_names(void);
-// Options for the compiler beside --gpu-architecture=sm_XX, NULL behind the last. -DSIGMA_HEAD_STEPS=N may be added: the program then has
+// Options for the compiler beside --gpu-architecture=sm_XX, ending with NULL. -DSIGMA_HEAD_STEPS=N may be added: the program then has
 // the attention kernels of that N alone.
 const char *const *sigma_cuda_options(void);
 #ifdef __cplusplus

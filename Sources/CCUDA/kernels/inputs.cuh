@@ -33,7 +33,7 @@ DEVICE float norm_factor(const sigma_cuda_input &input, const float *squares, in
     return 1.0f / sqrtf(total / (float)input.columns + input.epsilon);
 }
 
-// Columns first ..< first + 8 of a row of the input, zeros behind its end.
+// Columns first ..< first + 8 of a row of the input, zeros after its end.
 DEVICE void input_eight(const sigma_cuda_input &input, int row, int first, float factor, float v[8]) {
     const bool aligned = input.columns % 4 == 0;
     load_eight(at<const float>(input.values) + (size_t)row * input.columns, TYPE_F32, first, input.columns, aligned, v);

@@ -49,7 +49,7 @@ DEVICE float float_at(const void *row, int type, int i) {
     return type == TYPE_F32 ? ((const float *)row)[i] : widen(((const unsigned short *)row)[i], type);
 }
 
-// Elements first ..< first + 8 of a row of `columns` floats, zeros behind its end. aligned: rows begin at multiples of 16 bytes.
+// Elements first ..< first + 8 of a row of `columns` floats, zeros after its end. aligned: rows begin at multiples of 16 bytes.
 DEVICE void load_eight(const void *row, int type, int first, int columns, bool aligned, float v[8]) {
     if (!aligned || first + 8 > columns) {
         UNROLLED for (int i = 0; i < 8; i++) v[i] = first + i < columns ? float_at(row, type, first + i) : 0.0f;

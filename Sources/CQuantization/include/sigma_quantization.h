@@ -11,7 +11,7 @@
 typedef struct {
     const char *name;
 
-    // Rows [count, columns] of finite weights, one behind the other, to as many rows of blocks of `type` (SIGMA_Q8_0, SIGMA_Q6_K,
+    // Rows [count, columns] of finite weights, one after the other, to as many rows of blocks of `type` (SIGMA_Q8_0, SIGMA_Q6_K,
     // SIGMA_Q4_K or SIGMA_Q4_0). Columns are a multiple of the type's block length.
     //
     // importance [columns], or NULL: the error that is made least is the sum of importance * (weight - quantized weight)^2. Finite,

@@ -24,7 +24,7 @@ int sigma_open_direct(const char *path);
 // Files that are written. Errors of writing itself are left to fsync.
 // Takes room on the disk for a file of `size` bytes, where the file system can. 0, or -1 with errno ENOSPC, EDQUOT or EFBIG.
 int sigma_reserve_file(int descriptor, int64_t size);
-// Has the disk begin with bytes that were written; and waits until they are there. Nothing where the system cannot.
+// Starts writing bytes to the disk; and waits until they are there. Does nothing where the system cannot.
 void sigma_start_writing(int descriptor, int64_t offset, int64_t count);
 void sigma_wait_for_writing(int descriptor, int64_t offset, int64_t count);
 

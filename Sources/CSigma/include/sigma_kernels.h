@@ -60,7 +60,7 @@ typedef struct {
 } sigma_screen_state;
 
 // Keys (or values) of one head at successive positions, in the tiles of a block (sigma_kv.h). There is memory for whole blocks of
-// SIGMA_ATTENTION_BLOCK positions: what lies behind the last visible position is read, and makes no difference.
+// SIGMA_ATTENTION_BLOCK positions: what follows the last visible position is read, and makes no difference.
 typedef struct {
     void *tiles;
     int type;  // SIGMA_F32, SIGMA_F16 or SIGMA_Q8_0; head_dim % 32 == 0 for q8_0
@@ -104,7 +104,7 @@ typedef struct {
     // x [head_dim] becomes the keys' or values' row at `position`: f16 with scale max|x| / 16383, of keys per 32, rounded up to bf16; q8_0 with
     // scale max|x| / 127 per 32. Numbers are rounded to nearest even.
     void (*store_kv)(const float *x, int head_dim, int is_value, int position, const sigma_kv_rows *rows);
-    // One split of a sequence: `queries` vectors q [queries, padded] (already scaled, padded = SIGMA_PADDED(head_dim), zeros behind
+    // One split of a sequence: `queries` vectors q [queries, padded] (already scaled, padded = SIGMA_PADDED(head_dim), zeros after
     // head_dim) against its first positions. Query i sees the first visible[i] >= 0 of them. Writes the softmax state of each query:
     // maximum[i], sum[i] and the unnormalised output [queries, padded]. scratch holds sigma_attention_scratch(head_dim, queries) floats.
     void (*attend)(const sigma_kv_rows *keys, const sigma_kv_rows *values, int head_dim, const float *q, int queries,
@@ -115,14 +115,14 @@ typedef struct {
                             const float *split_output, int head_dim);
 } sigma_kernels;
 
-// Has `bytes` bytes come to the processor's second cache.
+// Prefetches `bytes` bytes into the processor's second-level cache.
 static inline void sigma_prefetch(const void *bytes, size_t count) {
     for (size_t i = 0; i < count; i += 64) __builtin_prefetch((const char *)bytes + i, 0, 2);
 }
 
 // The best table that this processor can run.
 const sigma_kernels *sigma_kernels_best(void);
-// The levels that this processor can run, the plainest (0, "portable") first and the best last; NULL behind it. docs/kernels.md lists them.
+// The levels that this processor can run, the plainest (0, "portable") first and the best last, ending with NULL. docs/kernels.md lists them.
 const sigma_kernels *sigma_kernels_level(int number);
 // NULL where the name is unknown or the processor cannot run it.
 const sigma_kernels *sigma_kernels_named(const char *name);

@@ -13,7 +13,7 @@ enum { SIGMA_MXFP4_LARGEST = 252 };
 
 // Bytes of a group; a multiple of 64.
 size_t sigma_group_bytes(int type, size_t columns);
-// `rows` (1 to 16) rows of ggml blocks, one behind the other, to a whole group; rows that are missing become zeros.
+// `rows` (1 to 16) rows of ggml blocks, one after the other, to a whole group; rows that are missing become zeros.
 void sigma_pack_group(int type, const void *blocks, int rows, size_t columns, void *group);
 // The inverse, for rows first ..< first + rows of a group.
 void sigma_unpack_group(int type, const void *group, int first, int rows, size_t columns, void *blocks);

@@ -35,7 +35,7 @@ void sigma_screen_rotate_back(float *x, int hidden);
 // missing become zeros. The rows are rotated in place.
 void sigma_screen_encode(float *values, int rows, int hidden, void *group, void *fine);
 
-// A rotated state x [hidden] to 8 bits with one scale: q [columns], zeros behind hidden, and all of `state` but the offset. `deviations` is
+// A rotated state x [hidden] to 8 bits with one scale: q [columns], zeros after hidden, and all of `state` but the offset. `deviations` is
 // how many standard deviations of the error the margins are wide. Returns 0 where x has no usable scale: zeros, not-a-number, huge or tiny.
 int sigma_screen_quantize(const float *x, int hidden, float deviations, int8_t *q, sigma_screen_state *state);
 

@@ -21,7 +21,7 @@ typedef struct {
 // - membership: which groups the process is in (/proc/self/cgroup). Where it cannot be read, the process is taken to be in the root.
 // - controller: "memory" or "cpu".
 int sigma_first_group(sigma_group *group, const char *root, const char *membership, const char *controller);
-// Goes to the group around it; 0 behind the tree's root.
+// Goes to the group around it; 0 after the tree's root.
 int sigma_next_group(sigma_group *group);
 // The first line of one of the group's files, without its end; 0 if there is none.
 int sigma_group_line(const sigma_group *group, const char *file, char *line, int32_t length);

@@ -16,7 +16,7 @@ sigma_team *sigma_team_create(int32_t members);
 void sigma_team_destroy(sigma_team *team);
 int32_t sigma_team_members(const sigma_team *team);
 
-// Runs body(context, member) on every member and returns when all have ended. Takes up all lists anew. The threads run on the processors that the
+// Runs body(context, member) on every member and returns when all have ended. Resets all lists. The threads run on the processors that the
 // caller of the first run may use.
 void sigma_team_run(sigma_team *team, sigma_team_body body, void *context);
 // Inside a body: waits until every member is here.

@@ -114,7 +114,7 @@ final class WeightUpload: Sendable {
                     .damaged,
                     "the weights are damaged: expected checksum \(String(item.checksum, radix: 16)), found \(String(crc, radix: 16))",
                     path: path, item: item.name, offset: UInt64(item.offset),
-                    remedy: "Copy the file again from where it came, or convert the checkpoint again.")
+                    remedy: "Copy the file again from its source, or convert the checkpoint again.")
             }
         }
 

@@ -213,7 +213,7 @@ package final class ExpertCache: @unchecked Sendable {
                 .damaged,
                 "the record is damaged: expected checksum \(String(table.places[record]!.checksum, radix: 16)), found \(String(found, radix: 16))",
                 path: table.path, item: table.name(of: record), offset: UInt64(table.places[record]!.offset),
-                remedy: "Copy the file again from where it came, or convert the checkpoint again.")
+                remedy: "Copy the file again from its source, or convert the checkpoint again.")
         }
     }
 }

@@ -68,7 +68,7 @@ final class OwnedWeights {
                 throw SigmaError(
                     .damaged, "the weights are damaged: their checksum is another", path: model.path,
                     item: model.gguf.tensors.first { $0.offset == offset }?.name, offset: UInt64(offset),
-                    remedy: "Copy the file again from where it came, or convert the checkpoint again.")
+                    remedy: "Copy the file again from its source, or convert the checkpoint again.")
             }
         }
     }

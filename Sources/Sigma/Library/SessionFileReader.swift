@@ -170,7 +170,7 @@ final class SessionFileReader {
             at: offset, remedy: Self.copyRemedy)
     }
 
-    private static let copyRemedy: Remedy = "Copy it again from where it came; what is lost cannot be restored."
+    private static let copyRemedy: Remedy = "Copy it again from its source; lost data cannot be restored."
 
     private func damaged(
         _ message: String, at offset: Int? = nil, item: String? = nil, remedy: Remedy? = nil

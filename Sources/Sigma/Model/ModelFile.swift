@@ -146,7 +146,7 @@ package final class ModelFile: Sendable {
                 .damaged,
                 "the header is damaged: expected checksum \(String(expected, radix: 16)), found \(String(found, radix: 16))",
                 path: keys.file.file.path, item: key,
-                remedy: "Copy the file again from where it came, or convert the checkpoint again.")
+                remedy: "Copy the file again from its source, or convert the checkpoint again.")
         }
     }
 }

@@ -36,7 +36,7 @@ extension ModelFile {
                 guard crc == expected else {
                     throw failure(
                         "is damaged: expected checksum \(String(expected, radix: 16)), found \(String(crc, radix: 16))",
-                        remedy: "Copy the file again from where it came, or convert the checkpoint again.")
+                        remedy: "Copy the file again from its source, or convert the checkpoint again.")
                 }
                 for matrix in matrices[gguf.file.bytes.baseAddress! + start] ?? [] {
                     if let row = matrix.firstRowNotFinite {

@@ -94,7 +94,7 @@ package final class AtomicFile {
         startWriting(bytes.count, at: offset - bytes.count)
     }
 
-    /// Has the disk begin with what was written now, and waits for what was written long ago.
+    /// Starts writing recent bytes to the disk, and waits for those that were written long ago.
     private func startWriting(_ count: Int, at offset: Int) {
         sigma_start_writing(descriptor, Int64(offset), Int64(count))
         waiting.append((offset, count))

@@ -21,7 +21,7 @@ package enum AvailableMemory {
         }
     }
 
-    /// The memory that a process may use where nobody has set a budget.
+    /// The memory that a process may use if no budget is set.
     package struct Offer: Sendable, Equatable {
         package var limit: Limit
         /// What the process has by now: it counts against the limit.
@@ -80,10 +80,10 @@ package enum AvailableMemory {
         return candidates.map { $0 + 4 }.sorted().first { afterMargin($0) >= bytes } ?? candidates.max()! + 4
     }
 
-    /// Bytes that the process can still take; nil where nobody tells.
+    /// Bytes that the process can still take; nil if that is unknown.
     package static var bytes: Int? { tightest?.left }
 
-    /// What the tightest limit lets the process have; nil where nobody tells.
+    /// What the tightest limit lets the process have; nil if that is unknown.
     package static var offer: Offer? { tightest.map { Offer(limit: $0, ownBytes: ownBytes) } }
 
     package static var tightest: Limit? { limits.min { $0.left < $1.left } }
@@ -196,7 +196,7 @@ package enum AvailableMemory {
         lines(path).first.flatMap { UInt64($0).map { Int(clamping: $0) } }
     }
 
-    /// The number behind a line's first word.
+    /// The number after a line's first word.
     static func field(_ name: String, in lines: [Substring]) -> Int? {
         for line in lines {
             let words = line.split(whereSeparator: { $0 == " " || $0 == "\t" })

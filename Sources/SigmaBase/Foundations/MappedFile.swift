@@ -48,13 +48,13 @@ package final class MappedFile: @unchecked Sendable {
         isOpen = true
     }
 
-    /// Names a link that leads nowhere: to see the name in a listing and hear that there is no such file helps nobody.
+    /// Names a dangling link: "no such file" would confuse a reader who sees its name in a listing.
     private static func cannotOpen(_ path: String) -> SigmaError {
         let code = errno
         if code == ENOENT, let target = linkTarget(path) {
             return SigmaError(
                 .noInput, "the link leads to \(target), which does not exist", path: path,
-                remedy: "Complete the download, or copy the folder together with what its links lead to.")
+                remedy: "Complete the download, or copy the folder together with the targets of its links.")
         }
         return SigmaError(.noInput, "cannot open the file: \(systemMessage(code))", path: path)
     }
@@ -85,7 +85,7 @@ package final class MappedFile: @unchecked Sendable {
             && mine.st_ino == its.st_ino
     }
 
-    /// Pages are counted from the mapping's begin, which is one: in front of it and behind its end lies the memory of others.
+    /// Pages are counted from the mapping's beginning, which is on a page: before it and after its end there is other memory.
     private func advise(_ range: Range<Int>, _ advice: Int32) {
         let start = max(0, range.lowerBound) / 16384 * 16384
         let end = min(range.upperBound, bytes.count)

@@ -29,7 +29,7 @@ package func linkTarget(_ path: String) -> String? {
     return target.hasPrefix("/") ? target : splitPath(path).folder + "/" + target
 }
 
-/// A word of a shell command that stands for itself.
+/// Quotes a word of a shell command, so that the shell changes nothing in it.
 package func shellQuoted(_ text: String) -> String {
     let isPlain = text.utf8.allSatisfy { byte in
         switch byte {

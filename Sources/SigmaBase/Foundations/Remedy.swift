@@ -1,4 +1,4 @@
-/// What whoever got an error can do about it.
+/// What the receiver of an error can do about it.
 ///
 /// Settings are named as cases, so that every program can say them in its own words: the library's names are `description`, the commands write
 /// their options.

@@ -11,7 +11,7 @@ package final class SequentialReader {
     private let descriptor: Int32
     private let isOwner: Bool
     private let isPipe: Bool
-    /// A terminal would begin anew behind its end.
+    /// A terminal would start again after its end.
     private var isAtEnd = false
 
     /// - Throws: `SigmaError`: `.noInput` where there is no such file or it may not be read, `.damaged` for a folder, `.usage` for a path
@@ -35,7 +35,7 @@ package final class SequentialReader {
         path = name
         self.descriptor = descriptor
         isOwner = false
-        // Whoever started this process has closed the other end perhaps: an empty input.
+        // Perhaps the parent has closed the other end: an empty input.
         isPipe = false
         try checkKind()
     }

@@ -3,7 +3,7 @@ import SystemLibrary
 
 /// Names for the unfinished forms of one file, in its own folder: `NAME.partial-PROCESS-NUMBER`.
 ///
-/// Whoever writes such a file holds a lock on it. A file without a lock is what a killed process left behind; that works across containers,
+/// A process that writes such a file holds a lock on it. A file without a lock is what a killed process left behind; that works across containers,
 /// whose process numbers say nothing to each other.
 struct TemporaryName {
     struct File {

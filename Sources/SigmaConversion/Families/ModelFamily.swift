@@ -86,7 +86,7 @@ extension ConfigReader {
         if try bool("use_sliding_window") == true {
             throw failure(
                 "use_sliding_window", "sliding-window attention is not supported",
-                remedy: "For full attention all the same: --override use_sliding_window=false")
+                remedy: "To use full attention anyway: --override use_sliding_window=false")
         }
         // Without `use_sliding_window` a layer of that kind has full attention.
         let kinds = value("layer_types")?.array?.compactMap(\.string) ?? []

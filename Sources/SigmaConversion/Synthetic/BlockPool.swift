@@ -114,7 +114,7 @@ final class BlockPool: @unchecked Sendable {
     }
 }
 
-/// A matrix of blocks from a pool: made when they are asked for, the same whoever asks.
+/// A matrix of blocks from a pool: computed on demand, always the same.
 struct SyntheticMatrix: MatrixSource {
     let pool: BlockPool
     let random: SyntheticRandom

@@ -8,7 +8,7 @@ struct SyntheticRandom: Sendable {
     init(seed: UInt64) { key = SplitMix64.mixed(seed &+ Self.step) }
     private init(key: UInt64) { self.key = key }
 
-    /// Independent numbers for a part of what `self` stands for.
+    /// Independent numbers for a part of what `self` is for.
     func part(_ number: Int) -> SyntheticRandom {
         SyntheticRandom(key: SplitMix64.mixed(key ^ SplitMix64.mixed(UInt64(bitPattern: Int64(number)) &+ Self.step)))
     }

@@ -193,7 +193,7 @@ package struct ChatTemplate {
         return try TemplateRenderer.render(nodes, variables)
     }
 
-    /// What a prompt ends with, behind the assistant's header.
+    /// What a prompt ends with, after the assistant's header.
     private static func opening(of prompt: String, _ style: ChatFormat.Style) -> String {
         let parts = prompt.parts(separatedBy: style.turnStart(.assistant).written)
         return parts.count > 1 ? parts.last! : ""

@@ -83,7 +83,7 @@ enum TemplateLexer {
         return String(text)
     }
 
-    /// The tokens up to the tag's end, behind which `position` then is.
+    /// The tokens up to the tag's end. `position` is then after it.
     private static func tokens(
         _ text: [Unicode.Scalar], _ position: inout Int, closing: Unicode.Scalar, _ trims: inout Bool
     ) throws -> [Token] {

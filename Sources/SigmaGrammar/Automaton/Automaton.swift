@@ -36,7 +36,7 @@ final class Automaton {
         return known != Transition.unknown ? known : compute(state, byte)
     }
 
-    /// The state of a frame behind a value that it expected and that turned out to be `tags`.
+    /// The state of a frame after a value that it expected and that turned out to be `tags`.
     func returned(to state: Int32, _ tags: Int32) -> Int32 {
         let key = UInt64(UInt32(bitPattern: state)) << 32 | UInt64(UInt32(bitPattern: tags))
         if let known = table.returns[key] { return known }
@@ -53,7 +53,7 @@ final class Automaton {
         return result
     }
 
-    /// What the threads expect, and how each goes on behind it.
+    /// What the threads expect, and how each continues after it.
     private func expectations(of thread: Thread) -> [(value: Int32, next: Thread)] {
         switch thread.kind {
         case .rootValue: [(thread.operand, behindRoot(thread.operand))]

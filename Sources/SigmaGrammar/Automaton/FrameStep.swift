@@ -50,11 +50,11 @@ extension Automaton {
 
     // MARK: Whitespace
 
-    /// Indentation behind a line's end: at most so many blanks, or tabs.
+    /// Limits of indentation after a line end: blanks, or tabs.
     private static let blanks: UInt8 = 32
     private static let tabs: UInt8 = 16
 
-    /// Whitespace as `Frame.space` counts it: none, a blank, a line's end, and blanks or tabs behind it. Nil where
+    /// Whitespace as `Frame.space` counts it: none, a blank, a line end, and blanks or tabs after it. Nil where
     /// `byte` isn't whitespace's, because the frame is inside a string.
     private func space(_ frame: Frame, _ kind: ThreadKind, _ byte: UInt8) -> Int32? {
         let next: UInt8
@@ -99,7 +99,7 @@ extension Automaton {
 
     // MARK: One thread
 
-    /// Hands on the threads behind `byte`. True if the value ends with it.
+    /// Passes on the threads after `byte`. True if the value ends with it.
     private func step(_ thread: Thread, _ byte: UInt8, _ yield: (Thread) -> Void) -> Bool {
         switch thread.kind {
         case .value: firstByte(of: grammar.values[Int(thread.operand)], byte, yield)

@@ -31,7 +31,7 @@ struct FrameTable: ~Copyable {
     private static let chunkBits: Int32 = 6
     /// By state: the frame of the values that it expects; -1 unknown.
     var children: [Int32] = []
-    /// Keyed by state and set of expectations: the state behind a value.
+    /// Keyed by state and set of expectations: the state after a value.
     var returns: [UInt64: Int32] = [:]
     /// By state: the slice of the vocabulary that it takes; -1 none.
     var slices: [Int32] = []
@@ -111,7 +111,7 @@ struct FrameTable: ~Copyable {
         case behindColon, behindComma, elsewhere
     }
 
-    /// Whether the state stands directly behind a colon or a comma.
+    /// Whether the state comes directly after a colon or a comma.
     func place(of state: Int32) -> Place {
         let frame = frames[Int(state)]
         if frame.space != 0 { return .elsewhere }

@@ -167,7 +167,7 @@ extension Automaton {
         return stack.count - lowest
     }
 
-    /// Carries out pushes and pops. Returns the state behind the byte, or `Transition.dead`.
+    /// Carries out pushes and pops. Returns the state after the byte, or `Transition.dead`.
     private func resolve(
         _ first: Int32, _ from: Int32, _ byte: UInt8, _ outer: inout Int32, _ stack: [Int32], _ lowest: inout Int
     ) -> Int32 {

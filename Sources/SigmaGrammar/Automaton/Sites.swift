@@ -25,7 +25,7 @@ struct Sites {
         let first: Int
         fileprivate(set) var last: Int
         fileprivate(set) var hasNames = false
-        /// Other members: key, value, and the site behind them.
+        /// Other members: key, value, and the site after them.
         fileprivate(set) var free: [(keys: RegexID, value: Int32, next: Int32)] = []
 
         init(canClose: Bool, first: Int, last: Int) {
@@ -69,7 +69,7 @@ struct Sites {
 
     // MARK: Objects
 
-    /// The site behind the member at `place`.
+    /// The site after the member at `place`.
     func behindMember(_ place: Int, of site: ObjectSite, in rule: ObjectRule) -> ObjectSite {
         var next = site
         next.position = place + 1

@@ -1,6 +1,6 @@
 /// Steps of a thread through a text's bytes: UTF-8, and JSON's escapes.
 extension RegexArena {
-    /// The thread behind `byte`; nil if no text goes on with it. The quotation mark that ends a string isn't for here.
+    /// The thread after `byte`; nil if no text continues with it. The quotation mark that ends a string is not handled here.
     mutating func advance(_ thread: Thread, by byte: UInt8) -> Thread? {
         switch thread.pending {
         case .none: return start(thread, byte)

@@ -1,4 +1,4 @@
-/// A character of a number's text, behind its sign.
+/// A character of a number's text, after its sign.
 enum NumberCharacter {
     case digit(UInt8)
     case point
@@ -71,7 +71,7 @@ package struct MultipleState: Hashable, Sendable {
     private let modulus: UInt64
     private let scale: Int
     private var remainder: UInt64 = 0
-    /// Digits read behind the point, up to `scale`; -1 before the point.
+    /// Digits read after the point, up to `scale`; -1 before the point.
     private var fractionPosition = -1
 
     /// - Precondition: 0 < `modulus` < 2^59.

@@ -21,7 +21,7 @@ extension ArrayShape {
     /// Positions up to here differ in what an item may be.
     var distinctPositions: Int { Swift.max(prefix.count, contains.map(\.from).max() ?? 0) }
 
-    /// The progress behind an item that took `way`; nil if a rule has too many matches.
+    /// The progress after an item that took `way`; nil if a rule has too many matches.
     func advance(_ progress: ArrayProgress, by way: ArrayWay) -> ArrayProgress? {
         var next = progress
         var horizon = Swift.max(distinctPositions, min)

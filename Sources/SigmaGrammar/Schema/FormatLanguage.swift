@@ -78,7 +78,7 @@ enum FormatLanguage {
     private static let ipv4 = octet + "(?:\\." + octet + "){3}"
     private static let hex = "[0-9A-Fa-f]{1,4}"
     private static let ipv6: String = {
-        // RFC 3986: groups before "::", and what may stand behind it.
+        // RFC 3986: groups before "::", and what may follow it.
         let last = "(?:" + hex + ":" + hex + "|" + ipv4 + ")"
         var forms = ["(?:" + hex + ":){6}" + last, "::(?:" + hex + ":){5}" + last]
         for before in 1...5 {

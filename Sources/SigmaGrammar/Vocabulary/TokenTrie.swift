@@ -1,6 +1,6 @@
 /// Tokens as a tree of bytes in depth-first order, one 64-bit word a node.
 ///
-/// A walk reads the words in order; where a byte is refused it jumps behind the node's subtree.
+/// A walk reads the words in order; where a byte is refused it skips the node's subtree.
 struct TokenTrie: Sendable {
     /// Tokens longer than this are never allowed: a node's depth has eight bits.
     static let longestToken = 255

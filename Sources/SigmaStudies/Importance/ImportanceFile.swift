@@ -10,7 +10,7 @@ extension ImportanceMatrix {
         static let tokens = "sigma_importance.token_count"
         /// Of every group of every tensor, in the tensors' order.
         static let counts = "sigma_importance.counts"
-        /// CRC-32C of the tensors' values, one behind the other.
+        /// CRC-32C of the tensors' values, one after the other.
         static let checksum = "sigma_importance.checksum"
         static let expertsPerToken = "sigma_importance.expert_used_count_per_layer"
     }

@@ -13,7 +13,7 @@ package struct ImportanceMatrix: Sendable, Equatable {
         package let groups: Int
         /// [groups, width]; zeros for an expert without tokens.
         package var means: [Float]
-        /// [groups]: tokens behind the means.
+        /// [groups]: tokens that went into the means.
         package var counts: [UInt32]
     }
 

@@ -144,7 +144,7 @@ package final class ContinuationScorer {
 
 // MARK: - The tree
 
-/// A run of tokens that some requests have in common, behind what they share with others. It waits to be computed.
+/// A run of tokens that some requests have in common, after the prefix that they share with others. It waits to be computed.
 private struct Branch {
     /// Its requests, in the tree's order.
     let members: Range<Int>
@@ -235,7 +235,7 @@ private struct Tree {
         return count
     }
 
-    /// Whether a member's continuation has the token behind the position.
+    /// Whether a member's continuation has the token after the position.
     func isScored(_ members: Range<Int>, at position: Int) -> Bool {
         members.contains { requests[$0].scoredPositions.contains(position) }
     }

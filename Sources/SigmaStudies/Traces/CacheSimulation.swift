@@ -34,7 +34,7 @@ package struct CacheSimulation {
         policy.add(record, after: isSweep ? .passed : .missed)
     }
 
-    /// Counts anew; what is in the cache stays.
+    /// Resets the counts; the cache keeps its contents.
     package mutating func forgetCounts() {
         accesses = 0
         hits = 0
@@ -48,7 +48,7 @@ package struct TraceReplay {
     package struct Result: Sendable {
         package var policy: Policy
         package var slots: Int
-        /// Of the tokens behind the warm-up.
+        /// Of the tokens after the warm-up.
         package var hitRate: Double
     }
 

@@ -81,7 +81,7 @@ package final class ExpertTraceWriter: RoutingObserver {
                 }
             }
         }
-        // The checksum lies behind the rows: of everything in the block before it.
+        // The checksum follows the rows; it covers everything in the block before it.
         let crc = buffer.withUnsafeBytes { CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[start...])) }
         buffer.appendLittleEndian(crc)
     }

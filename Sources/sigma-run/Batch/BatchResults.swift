@@ -3,7 +3,7 @@ import SigmaCommand
 import SigmaRequests
 import SystemLibrary
 
-/// The file of a batch's results: each is written whole, and an interrupted run goes on behind the last whole one.
+/// The file of a batch's results: each is written whole, and an interrupted run continues after the last whole one.
 final class BatchResults {
     private let path: String
     private let descriptor: Int32
@@ -40,7 +40,7 @@ final class BatchResults {
         SigmaError(.inputOutput, "cannot \(action) the file: \(systemMessage(errno))", path: path)
     }
 
-    /// What stands behind the last line end was not written whole: it is removed.
+    /// Removes what follows the last line end: it was not written whole.
     private func readLines() throws {
         var whole = 0
         var lines = LineSplitter()

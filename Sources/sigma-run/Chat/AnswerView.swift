@@ -75,7 +75,7 @@ final class AnswerView: Sendable {
             case .folded:
                 state.thinking = .shown
                 clearLine(&state)
-                // Before the answer begins, what was thought so far; behind it there is Ctrl-O at the prompt.
+                // Before the answer begins, the thinking so far; afterwards Ctrl-O at the prompt shows it.
                 if state.lastAnswered == nil { showThought(state.reasoning, &state) }
             }
         }

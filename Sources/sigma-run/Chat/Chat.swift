@@ -77,7 +77,7 @@ final class Chat {
         stopWarming()
         guard let file else { return true }
         do {
-            // Nobody can be asked for another name when the terminal has gone.
+            // The terminal is gone, so nobody can be asked for another name.
             let isLost = device.hasEnded && file.hasChanged
             try write(to: isLost ? ConversationFile(path: file.otherPath) : file)
             say("The conversation is in \(self.file?.path ?? file.path).")
