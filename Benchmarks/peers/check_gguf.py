@@ -38,7 +38,7 @@ def field(reader, key):
 
 def check_import_and_export(binary, folder, kind):
     source, native, plain = (folder / f"{kind}-{name}.gguf" for name in ("source", "native", "plain"))
-    qwen3moe_gguf.write(source, qwen3moe_gguf.Shape(layers=2, tied=kind == "q4_0"), qwen3moe_gguf.kinds(kind))
+    qwen3moe_gguf.write(source, qwen3moe_gguf.Shape(layers=2, tied=kind == "q4_0"), qwen3moe_gguf.kinds(kind, layers=2))
     convert(binary, source, native)
     note = convert(binary, native, plain, "--plain-gguf")
     assert "qwen3moe" in note, note
@@ -104,7 +104,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for kind in [*qwen3moe_gguf.TYPES, "mixed"]:
+        for kind in [*qwen3moe_gguf.TYPES, *qwen3moe_gguf.MIXES]:
             check_import_and_export(arguments.sigma_convert, folder, kind)
         for checkpoint in ["qwen3moe", "sigma-top1", "sigma-shared-experts", "sigma-dense-layers", "sigma-tied"]:
             for kind in ["f32", "bf16", "f16", "q8_0"]:
