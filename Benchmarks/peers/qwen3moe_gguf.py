@@ -11,6 +11,7 @@ the disk has no room. A native file of it takes as much again.
 """
 
 import argparse
+import os
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -161,8 +162,13 @@ class Pending:
         self.writer.write_kv_data_to_file()
         if self.streams:
             self.writer.write_ti_data_to_file()
+            file = self.writer.fout[0]
             for make in self.makers:
                 self.writer.write_tensor_data(make())
+                # What was written need not stay in memory: it would push out what others use.
+                file.flush()
+                os.fdatasync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         else:
             self.writer.write_tensors_to_file()
         self.writer.close()
