@@ -5,7 +5,7 @@
 Needs a control group tree for memory that may be written to (version 1 or 2). For every size:
 
 1. `sigma-bench` inside a group with that limit, prediction off and on: tokens/s, ceiling, hits; and the group's reclaim counters over the run.
-2. The same with the budget alone, in a fresh group without a limit, the model's pages dropped before: the group's highest usage.
+2. Unless --without-usage: the same with the budget alone, in a fresh group without a limit, the model's pages dropped before: the group's highest usage.
 3. With --llama: llama.cpp (llama-cpp-python) in a group with that limit: memory-mapped, no repacking, the same number of warm-up tokens.
 
 `--synthetic` models have random weights; any model that both engines can load will do.
@@ -44,18 +44,19 @@ def ours(arguments, size):
     row = {"limit_bytes": size}
     # Room for the page tables and what the kernel keeps for the group.
     memory = size - (64 << 20)
-    for prediction in ["off", "on"]:
+    for prediction in arguments.predictions:
         group = Group("sigma", size)
         row[f"prediction_{prediction}"] = bench(
             arguments, group, memory, "--prompt", "0", "--generate", str(arguments.generate), "--expert-prediction", prediction)
         row[f"reclaims_{prediction}"] = group.reclaims
         group.remove()
-    group = Group("sigma")
-    row["unlimited"] = bench(
-        arguments, group, memory, "--prompt", "0", "--generate", str(arguments.generate), "--expert-prediction", "off")
-    row["highest_usage_bytes"] = group.highest_usage
-    row["budget_bytes"] = memory
-    group.remove()
+    if not arguments.without_usage:
+        group = Group("sigma")
+        row["unlimited"] = bench(
+            arguments, group, memory, "--prompt", "0", "--generate", str(arguments.generate), "--expert-prediction", "off")
+        row["highest_usage_bytes"] = group.highest_usage
+        row["budget_bytes"] = memory
+        group.remove()
     if arguments.prompt:
         group = Group("sigma", size)
         row["prompt"] = bench(arguments, group, memory, "--prompt", str(arguments.prompt), "--generate", "0")
@@ -112,6 +113,8 @@ def main():
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=2048, help="0: none")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--predictions", type=lambda text: text.split(","), default=["off", "on"], help="off, on or auto")
+    parser.add_argument("--without-usage", action="store_true", help="leave step 2 out")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--llama-warm-up", type=int, default=16)
     parser.add_argument("--llama-tokens", type=int, default=8)
@@ -131,7 +134,7 @@ def main():
 
 def table_line(row):
     parts = [f"{row['limit_bytes'] / GIB:.1f} GiB"]
-    for prediction in ["off", "on"]:
+    for prediction in [key.removeprefix("prediction_") for key in row if key.startswith("prediction_")]:
         result = row[f"prediction_{prediction}"]
         if "error" in result:
             parts.append(f"prediction {prediction}: {result['error']}")
@@ -139,7 +142,8 @@ def table_line(row):
         speed, ceiling = result["generate_tps"], result["ceiling_tps"]
         parts.append(f"prediction {prediction}: {speed:.1f} tokens/s, {speed / ceiling:.0%} of {ceiling:.1f}, hits {result['hit_rate']:.1%}, "
                      f"disk {result['disk_bandwidth_gbs'] or 0:.2f} GB/s, reclaims {row[f'reclaims_{prediction}']}")
-    parts.append(f"highest usage {row['highest_usage_bytes'] / GIB:.2f} of {row['budget_bytes'] / GIB:.2f} GiB")
+    if "highest_usage_bytes" in row:
+        parts.append(f"highest usage {row['highest_usage_bytes'] / GIB:.2f} of {row['budget_bytes'] / GIB:.2f} GiB")
     if "prompt" in row and "error" not in row["prompt"]:
         parts.append(f"prompt {row['prompt']['prompt_tps']:.0f} tokens/s, {row['prompt']['prompt_expert_bytes'] / 1e9:.2f} GB of experts read")
     if "llama" in row:

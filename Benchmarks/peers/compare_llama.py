@@ -7,7 +7,9 @@
 
 Logits are compared up to a constant per position (as log-probabilities are): each position's mean is taken away on both sides.
 
-    python compare_llama.py [--sigma-bin FOLDER] [--tokens N]
+    python compare_llama.py [--sigma-bin FOLDER] [--tokens N] [--types q4_k,iq4_xs] [--json FILE] [--whole]
+
+Exits with 1 where an NMSE between the engines is 1e-3 or more, at wide margins.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import gguf
@@ -26,13 +29,16 @@ import qwen3moe_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOAT_TYPES = ["f32", "f16", "bf16"]
-LLAMA_TYPES = {
-    "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q6_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
-    "q4_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_S, "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
-    "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-}
-# Here: the files of one type, and the mixed one.
-KINDS = [*FLOAT_TYPES, *LLAMA_TYPES]
+F = {name.removeprefix("LLAMA_FTYPE_MOSTLY_"): getattr(llama_cpp, name) for name in dir(llama_cpp) if name.startswith("LLAMA_FTYPE_MOSTLY_")}
+# Files whose matrices are all of one type.
+PURE_TYPES = {
+    "q8_0": F["Q8_0"], "q6_k": F["Q6_K"], "q5_k": F["Q5_K_S"], "q5_1": F["Q5_1"], "q5_0": F["Q5_0"], "q4_k": F["Q4_K_S"], "q4_1": F["Q4_1"],
+    "q4_0": F["Q4_0"], "iq4_nl": F["IQ4_NL"], "iq4_xs": F["IQ4_XS"], "mxfp4": F["MXFP4_MOE"], "q3_k": F["Q3_K_S"], "q2_k": F["Q2_K"],
+}  # fmt: skip
+# And as llama.cpp's quantizer mixes them.
+MIXES = {"Q5_K_M": F["Q5_K_M"], "Q4_K_M": F["Q4_K_M"], "IQ4_XS": F["IQ4_XS"], "MXFP4_MOE": F["MXFP4_MOE"], "Q3_K_M": F["Q3_K_M"], "Q2_K": F["Q2_K"]}
+KINDS = [*FLOAT_TYPES, *PURE_TYPES, *MIXES]
+LIMIT = 1e-3
 
 
 def make(folder, shape, kind, seed):
@@ -41,8 +47,14 @@ def make(folder, shape, kind, seed):
         qwen3moe_gguf.write(path, shape, qwen3moe_gguf.kinds(kind), seed)
     else:
         qwen3moe_gguf.write(folder / "float.gguf", shape, qwen3moe_gguf.kinds("f32"), seed)
-        llama_probe.quantize(folder / "float.gguf", path, LLAMA_TYPES[kind], pure=kind != "q4_k_m")
+        llama_probe.quantize(folder / "float.gguf", path, (PURE_TYPES | MIXES)[kind], pure=kind in PURE_TYPES)
     return path
+
+
+def types_of(path):
+    """Of a file's matrices, most first."""
+    found = Counter(t.tensor_type.name for t in gguf.GGUFReader(path).tensors if len(t.shape) > 1 and not t.name.endswith("ffn_gate_inp.weight"))
+    return [name for name, _ in found.most_common()]
 
 
 def ours(folder, binaries, path, tokens, vocabulary):
@@ -114,16 +126,19 @@ def widened(source, target):
     writer.close()
 
 
-def whole_models(folder, binaries, tokens):
+def whole_models(folder, binaries, tokens, kinds):
     shape = qwen3moe_gguf.Shape(wide_margins=True)
     watched = {f"ffn_moe_logits-{layer}" for layer in range(shape.layers)}
     print(f"wide margins: {shape.layers} layers, hidden {shape.hidden}, {shape.experts} experts, top-{shape.used}, "
           f"{len(tokens)} tokens")
     print(f"{'':32}{'NMSE of one against another':>36}")
-    print(f"{'type':8}{'smallest margin':>16}{'median':>8}{'ours, llama':>12}{'ours, exact':>12}{'llama, exact':>13}"
+    print(f"{'file':10}{'least margin':>14}{'median':>8}{'ours, llama':>12}{'ours, exact':>12}{'llama, exact':>13}"
           f"{'same top token':>16}")
-    for kind in KINDS:
+    rows = []
+    for kind in kinds:
         path = make(folder, shape, kind, seed=3)
+        types = types_of(path)
+        assert kind not in PURE_TYPES or types == [kind.upper()], f"{kind}: the file has {types}"
         logits, found = llama_probe.run(path, tokens, watched)
         assert found.keys() == watched, "llama.cpp names its tensors otherwise"
         ordered = np.sort(np.stack(list(found.values())), axis=-1)
@@ -133,8 +148,12 @@ def whole_models(folder, binaries, tokens):
         check_export(folder, binaries, logits, tokens)
         widened(path, folder / "exact.gguf")
         exact, _ = llama_probe.run(folder / "exact.gguf", tokens)
-        print(f"{kind:8}{margins.min():16.2f}{np.median(margins):8.2f}{nmse(mine, logits):12.2e}{nmse(mine, exact):12.2e}"
-              f"{nmse(logits, exact):13.2e}{same:16.1%}")
+        row = {"kind": kind, "types": types, "smallest_margin": float(margins.min()), "median_margin": float(np.median(margins)),
+               "ours_llama": nmse(mine, logits), "ours_exact": nmse(mine, exact), "llama_exact": nmse(logits, exact), "same_top": float(same)}
+        rows.append(row)
+        print(f"{kind:10}{row['smallest_margin']:14.2f}{row['median_margin']:8.2f}{row['ours_llama']:12.2e}{row['ours_exact']:12.2e}"
+              f"{row['llama_exact']:13.2e}{same:16.1%}  {' '.join(types)}", flush=True)
+    return rows
 
 
 def one_layer(source, target, layer, states, router):
@@ -179,14 +198,15 @@ def router_for(inputs, choices, experts):
     return router
 
 
-def layers_alone(folder, binaries, tokens):
+def layers_alone(folder, binaries, tokens, kinds):
     shape = qwen3moe_gguf.Shape()
     names = ["ffn_moe_logits", "ffn_norm", "l_out"]
     watched = {f"{name}-{layer}" for name in names for layer in range(shape.layers)}
     print(f"\nordinary routers: the same shape; each layer on llama.cpp's input to it, routing held equal")
     header = "".join(f"{f'layer {layer}':>10}" for layer in range(shape.layers))
-    print(f"{'type':8}{'median margin':>14}{header}{'flipped choices':>17}")
-    for kind in KINDS:
+    print(f"{'file':10}{'median margin':>14}{header}{'flipped choices':>17}")
+    rows = []
+    for kind in kinds:
         path = make(folder, shape, kind, seed=5)
         embedding = next(t for t in gguf.GGUFReader(path).tensors if t.name == "token_embd.weight")
         _, found = llama_probe.run(path, tokens, watched)
@@ -209,19 +229,31 @@ def layers_alone(folder, binaries, tokens):
             # With the same choice the results differ in last bits at most: the chosen expert's weight is 1.
             flips += (np.abs(results[0] - results[1]).max(1) > 1e-3).sum()
             states = found[f"l_out-{layer}"]
-        share = flips / (len(tokens) * shape.layers)
-        print(f"{kind:8}{np.median(margins):14.3f}" + "".join(f"{e:10.1e}" for e in errors)
-              + f"{share:10.2%} ({flips} of {len(tokens) * shape.layers})")
+        choices = len(tokens) * shape.layers
+        rows.append({"kind": kind, "median_margin": float(np.median(margins)), "layers": errors, "flipped": int(flips), "choices": choices})
+        print(f"{kind:10}{np.median(margins):14.3f}" + "".join(f"{e:10.1e}" for e in errors)
+              + f"{flips / choices:10.2%} ({flips} of {choices})", flush=True)
+    return rows
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sigma-bin", type=Path, default=ROOT / ".build/release")
     parser.add_argument("--tokens", type=int, default=128, help="fewer than the hidden size, 256")
+    parser.add_argument("--types", type=lambda text: text.split(","), default=KINDS, help=f"of {', '.join(KINDS)} (all)")
+    parser.add_argument("--whole", action="store_true", help="only the first table")
+    parser.add_argument("--json", type=Path, help="writes all numbers there")
     arguments = parser.parse_args()
     rng = np.random.default_rng(11)
     tokens = rng.integers(0, 256, arguments.tokens).tolist()
     print(f"llama-cpp-python {llama_cpp.__version__}")
+    report = {"llama_cpp": llama_cpp.__version__, "tokens": len(tokens)}
     with tempfile.TemporaryDirectory() as name:
-        whole_models(Path(name), arguments.sigma_bin, tokens)
-        layers_alone(Path(name), arguments.sigma_bin, tokens)
+        report["whole"] = whole_models(Path(name), arguments.sigma_bin, tokens, arguments.types)
+        if not arguments.whole:
+            report["layers"] = layers_alone(Path(name), arguments.sigma_bin, tokens, arguments.types)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    worst = max(row["ours_llama"] for row in report["whole"])
+    print(f"largest NMSE between the engines: {worst:.2e} (limit {LIMIT:.0e})")
+    sys.exit(1 if worst >= LIMIT else 0)
