@@ -73,7 +73,7 @@ test-evaluations: build $(DEMO) .venv-evaluations/ready ## recipes, judges and t
 	.venv-evaluations/bin/python -m unittest discover -s Benchmarks/evaluations/tests
 	.venv-evaluations/bin/python Benchmarks/evaluations/compare_scores.py --model $(DEMO) --bin $(BIN)
 	.venv-evaluations/bin/python Benchmarks/evaluations/run.py --tasks reasoning_gym,humaneval --run-code --limit 8 --answer-tokens 64 --thinking-budget 64 \
-	    --model $(DEMO) --output .build/evaluations-demo
+	    --model $(DEMO) --binary $(BIN)/sigma-serve --output .build/evaluations-demo
 
 test-long: test-server test-clients test-deployment test-evaluations check-cuda-kernels check-budgets ## all that make test leaves out (hours)
 

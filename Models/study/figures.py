@@ -1,7 +1,7 @@
-"""Draws the study's figures from its results, and writes the table of docs/study.md.
+"""Draws the study's figures from its results, and writes the tables of docs/study.md.
 
     python Models/study/figures.py [--scale short]       into docs/study/SCALE and docs/study.md
-    python Models/study/figures.py --results FOLDER      into FOLDER/figures; the table is printed
+    python Models/study/figures.py --results FOLDER      into FOLDER/figures; the tables are printed
 
 Every seed is a line or a point of its own. What has no results yet is left out.
 """
@@ -19,10 +19,10 @@ import matplotlib.pyplot as plt
 
 from runs import GROUPS, HERE, SCALES, SWITCH, VARIANTS
 
+from effects import LAYERS, effects_table
 from measure import read_rows
 
 DOCUMENTS = HERE.parents[1] / "docs"
-LAYERS = 4
 COLOURS = {"A": "black", "B": "tab:orange", "C": "tab:blue", "D": "tab:green", "E": "tab:red", "F": "tab:purple"}
 DASHES = ("-", "--", ":")
 
@@ -31,11 +31,14 @@ class Results:
     """What is done: for each variant and seed the rows of curves, frozen model and experts."""
 
     def __init__(self, folder: Path):
-        self.runs: dict[str, dict[int, Path]] = defaultdict(dict)
+        self.runs: dict[str, dict[int, Path]] = {}
         for name in VARIANTS:
             for place in sorted(folder.glob(f"{name}/seed-*")):
                 if (place / "frozen.csv").exists():
-                    self.runs[name][int(place.name.removeprefix("seed-"))] = place
+                    self.runs.setdefault(name, {})[int(place.name.removeprefix("seed-"))] = place
+
+    def seeds_of_both(self, name: str, other: str) -> list[int]:
+        return sorted(self.runs.get(name, {}).keys() & self.runs.get(other, {}).keys())
 
     def column(self, name: str, seed: int, column: str) -> list[float]:
         """Of the curves."""
@@ -138,7 +141,7 @@ def draw_switch(results: Results):
     axis = axes[0][0]
     axis.axhline(0, color="black", linewidth=0.5)
     for name, colour in (("D-switch", "tab:green"), ("D-switch-1e-2", "tab:olive")):
-        for seed in sorted(results.runs[name].keys() & results.runs["D-keep"].keys()):
+        for seed in results.seeds_of_both(name, "D-keep"):
             steps = results.column(name, seed, "step")
             pairs = zip(steps, results.column(name, seed, "mean_loss"), results.column("D-keep", seed, "mean_loss"))
             gaps = [(step, 100 * (ours / kept - 1)) for step, ours, kept in pairs if step > SWITCH * steps[-1]]
@@ -175,7 +178,11 @@ def spread_of(values: list[float], form: str) -> str:
     return f"{statistics.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def table(results: Results) -> str:
+def tables(results: Results) -> str:
+    return f"{variants_table(results)}\n\n{effects_table(results)}"
+
+
+def variants_table(results: Results) -> str:
     columns = (
         ("held-out loss", 0, "loss", ".3f"), ("most, layer 0", 0, "most", "+.2f"), ("least, layer 0", 0, "least", "+.2f"),
         ("entropy, layer 0", 0, "entropy", ".2f"), (f"entropy, layer {LAYERS - 1}", LAYERS - 1, "entropy", ".2f"),
@@ -189,10 +196,10 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def write_table(scale: str, results: Results):
+def write_tables(scale: str, results: Results):
     """Between the marks that docs/study.md has for the scale."""
     done, planned = sum(map(len, results.runs.values())), sum(map(len, GROUPS))
-    text = f"Scale `{scale}`: {done} of {planned} runs are done. Means over seeds, with the least and the largest.\n\n{table(results)}"
+    text = f"Scale `{scale}`: {done} of {planned} runs are done. Means over seeds, with the least and the largest; then the comparisons.\n\n{tables(results)}"
     document, begin, end = DOCUMENTS / "study.md", f"<!-- {scale}: begin -->\n", f"\n<!-- {scale}: end -->"
     before, rest = document.read_text().split(begin)
     document.write_text(f"{before}{begin}{text}{end}{rest.split(end)[1]}")
@@ -218,9 +225,9 @@ def main():
         name = draw.__name__.removeprefix("draw_")
         draw(results).savefig(target / f"{name}.svg", metadata={"Date": None})
     if arguments.results:
-        print(table(results))
+        print(tables(results))
     else:
-        write_table(arguments.scale, results)
+        write_tables(arguments.scale, results)
 
 
 if __name__ == "__main__":

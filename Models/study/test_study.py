@@ -1,5 +1,6 @@
 """Tests the study's machinery on a tiny corpus: python Models/study/test_study.py (a minute; part of `make study-quick`)."""
 
+import math
 import tempfile
 import unittest
 from pathlib import Path
@@ -10,6 +11,7 @@ from runs import ROUTER_SPREAD, VARIANTS, Run, Scale, Variant  # first: it finds
 
 import data
 import experts
+from effects import effects_table, verdict
 from measure import read_rows
 from pretraining import new_model, stable_then_decay
 from process import StopRequest, use_one_core
@@ -76,6 +78,39 @@ class StrategyTests(unittest.TestCase):
 
     def test_schedule_has_the_papers_corners(self):
         self.assertEqual([round(stable_then_decay(x), 6) for x in (0, 0.59, 0.9, 1)], [1, 1, 0.6, 0.1])
+
+
+class EffectTests(unittest.TestCase):
+    def test_an_effect_is_what_three_seeds_have(self):
+        self.assertEqual(verdict([0.1, 2, 3]), "higher")
+        self.assertEqual(verdict([-0.1, -2, -3, -4]), "lower")
+        self.assertEqual(verdict([0.1, 2, -3]), "nothing: seeds differ")
+        self.assertEqual(verdict([1, 2]), "nothing: too few seeds")
+
+    def test_only_seeds_of_both_runs_are_compared(self):
+        results = Measured({"C-top1": {1: (3.9, 90), 2: (4.0, 80), 4: (4.0, 80)}, "A-lbl": {1: (4.0, 40), 2: (4.5, 50), 3: (4.0, 60)}})
+        table = effects_table(results)
+        self.assertIn("| experts in use, layer 0 | `C-top1` less `A-lbl` | +50.0 (1), +30.0 (2) | nothing: too few seeds |", table)
+        self.assertIn("| held-out loss | `C-top1` less `A-lbl` | -0.100 (1), -0.500 (2) | nothing: too few seeds |", table)
+        self.assertIn("| experts leant to less experts in use, layer 0 | `A-lbl` | +56.0 (1), +46.0 (2), +36.0 (3) | higher |", table)
+        self.assertNotIn("B-lbl", table)
+
+
+class Measured:
+    """For each variant and seed: the loss, and how many experts every layer has in use. All lean to all 96 alike."""
+
+    def __init__(self, runs: dict[str, dict[int, tuple[float, int]]]):
+        self.runs = runs
+
+    def seeds_of_both(self, name: str, other: str) -> list[int]:
+        return sorted(self.runs.get(name, {}).keys() & self.runs.get(other, {}).keys())
+
+    def frozen(self, name: str, seed: int, layer: int) -> dict[str, str]:
+        loss, used = self.runs[name][seed]
+        return dict(loss=str(loss), entropy=str(math.log(used)), score_sd="0.1")
+
+    def experts(self, name: str, seed: int, layer: int) -> list[dict[str, str]]:
+        return [dict(p=str(1 / 96))] * 96
 
 
 class ExpertTests(unittest.TestCase):
