@@ -24,7 +24,7 @@ import Testing
                 #"{"messages":\#(try #require(json["messages"]).text),"enable_thinking":\#(try #require(json["thinks"]).text)\#(tools)}"#
             let request = try ChatCompletionBody(text: body).resolve(in: context)[0]
             let ids = try #require(json["ids"]?.array).map { try #require($0.integer) }
-            let isEqual = request.tokens.map(Int.init) == ids && context.text(request) == json["text"]?.string
+            let isEqual = request.tokens.map(Int64.init) == ids && context.text(request) == json["text"]?.string
             if !isEqual, tally[name, default: (0, 0)].count - tally[name, default: (0, 0)].equal < 3 {
                 Issue.record(
                     "line \(number + 1), \(name):\n\(context.text(request))\n--- transformers:\n\(json["text"]?.string ?? "")")
