@@ -27,7 +27,8 @@ import Testing
             let isEqual = request.tokens.map(Int64.init) == ids && context.text(request) == json["text"]?.string
             if !isEqual, tally[name, default: (0, 0)].count - tally[name, default: (0, 0)].equal < 3 {
                 Issue.record(
-                    "line \(number + 1), \(name):\n\(context.text(request))\n--- transformers:\n\(json["text"]?.string ?? "")")
+                    "line \(number + 1), \(name):\n\(context.text(request))\n--- transformers:\n\(json["text"]?.string ?? "")"
+                )
             }
             tally[name, default: (0, 0)].count += 1
             if isEqual { tally[name, default: (0, 0)].equal += 1 }
