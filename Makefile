@@ -63,8 +63,9 @@ lint: ## what swift format would change
 test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the page in Chromium, against sigma-serve (minutes)
 	.venv-clients/bin/python Tests/ServerCheck/check_clients.py
 
-test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory
+test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory, batches that are killed
 	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)
+	$(PYTHON) Tests/ServerCheck/check_batch.py --model $(DEMO)
 
 test-deployment: build $(DEMO) .venv-deployment/ready ## nginx, haproxy, Ray and Kubernetes' files before replicas (half an hour; as superuser)
 	.venv-deployment/bin/python Tests/DeploymentCheck/check_deployment.py

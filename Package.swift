@@ -120,7 +120,8 @@ let package = Package(
         .executableTarget(
             name: "step-benchmark", dependencies: ["Sigma", "CBenchmarkSupport"], path: "Benchmarks/StepBenchmark"),
         .executableTarget(
-            name: "draft-benchmark", dependencies: ["Sigma", "SystemLibrary"], path: "Benchmarks/DraftBenchmark"),
+            name: "draft-benchmark", dependencies: ["SampleFiles", "Sigma", "SystemLibrary"],
+            path: "Benchmarks/DraftBenchmark"),
 
         .testTarget(
             name: "SigmaTests",

@@ -1,10 +1,15 @@
 // Speed of drafts of which a known share is right, and of those that are looked up, over ordinary generation:
 //
 //     swift run -c release draft-benchmark MODEL [--depth 1000] [--generate 192] [--acceptance 0,50,70,90,100] [--repetitions 5]
-//         [--expert-cache BYTES] [--memory BYTES] [--prompt FILE] [--temperature 0.6] [--threads N]
+//         [--expert-cache BYTES] [--memory BYTES] [--expert-prediction auto|on|off] [--drafts auto|on] [--temperature 0.6] [--threads N]
+//         [--prompt FILE or --question FILE]
+//
+// A prompt's text is continued as it is. A question is a user's turn in the model's chat format, and is answered with thinking where the model thinks;
+// Benchmarks/prompts has some whose answers repeat what stands there.
 //
 // An ordinary answer to the prompt (seeded random tokens, or a text) comes first. Then the same answer is made with guesses of which a share equals it,
 // in turn with ordinary ones, so that what changes on the machine changes for all. Every answer is compared: its tokens must be the same. Prints medians.
+import SampleFiles
 import Sigma
 import SystemLibrary
 
@@ -15,6 +20,8 @@ import SystemLibrary
     private var repetitions = 5
     private var temperature = 0.6
     private var text: String?
+    private var isQuestion = false
+    private var drafts = DraftMode.auto
     private var configuration = SigmaModel.Configuration()
 
     static func main() throws {
@@ -37,10 +44,14 @@ import SystemLibrary
             case "--acceptance": shares = value.split(separator: ",").compactMap { Double($0).map { $0 / 100 } }
             case "--repetitions": repetitions = max(1, Int(value) ?? repetitions)
             case "--temperature": temperature = Double(value) ?? temperature
-            case "--prompt": text = try String(decoding: MappedFile(path: value).bytes, as: UTF8.self)
+            case "--prompt", "--question":
+                text = try String(decoding: MappedFile(path: value).bytes, as: UTF8.self)
+                isQuestion = name == "--question"
             case "--threads": configuration.threads = Int(value)
             case "--memory": configuration.memory = Int(value).map { .bytes($0) }
             case "--expert-cache": configuration.expertCache = Int(value).map { .size(.bytes($0)) } ?? .auto
+            case "--expert-prediction": configuration.expertPrediction = PredictionMode(rawValue: value) ?? .auto
+            case "--drafts": drafts = DraftMode(rawValue: value) ?? .auto
             default: throw SigmaError(.usage, "no such option: \(name)")
             }
         }
@@ -48,15 +59,17 @@ import SystemLibrary
 
     private func run(_ path: String) throws {
         let engine = try SigmaModel.loadEngine(path: path, configuration: configuration)
-        let prompt = try prompt(engine)
-        var options = GenerationOptions(temperature: temperature, seed: 1, thinks: false, maximumTokens: generate)
+        var options = GenerationOptions(
+            temperature: temperature, seed: 1, thinks: isQuestion, maximumTokens: generate)
+        if isQuestion { options.thinkingBudget = generate }
+        let (prompt, start) = try prompt(engine, options)
         // Random weights end an answer anywhere; a text's answer has an end.
         if text == nil { for token in engine.stopTokens { options.logitBias[token] = -10_000 } }
         let timeline = try engine.makeTimeline(kvType: configuration.kvType)
         options.drafts = .off
-        let ordinary = GenerationRequest(tokens: prompt, start: .answer, options: options)
-        options.drafts = .auto
-        var drafted = GenerationRequest(tokens: prompt, start: .answer, options: options)
+        let ordinary = GenerationRequest(tokens: prompt, start: start, options: options)
+        options.drafts = drafts
+        var drafted = GenerationRequest(tokens: prompt, start: start, options: options)
         // Memory, caches and the clock's frequency settle.
         _ = try answer(ordinary, engine, timeline)
         let first = try answer(ordinary, engine, timeline)
@@ -99,13 +112,21 @@ import SystemLibrary
         }
     }
 
-    private func prompt(_ engine: Engine) throws -> [Int32] {
+    private func prompt(
+        _ engine: Engine, _ options: GenerationOptions
+    ) throws -> (tokens: [Int32], start: ThinkingSplitter.State) {
         if let text {
+            if isQuestion {
+                let prompt = try engine.prompt(
+                    turns: [Turn(.user, text.hasSuffix("\n") ? String(text.dropLast()) : text)], system: "",
+                    options: options)
+                return (prompt.tokens, prompt.start)
+            }
             guard let tokenizer = engine.tokenizer else { throw SigmaError(.damaged, "the model has no tokenizer") }
-            return tokenizer.encode(text, recognizingSpecials: true)
+            return (tokenizer.encode(text, recognizingSpecials: true), .answer)
         }
         var random = SplitMix64(state: 1)
-        return (0..<max(1, depth)).map { _ in Int32(random.next() % UInt64(engine.vocabularySize)) }
+        return ((0..<max(1, depth)).map { _ in Int32(random.next() % UInt64(engine.vocabularySize)) }, .answer)
     }
 
     private func answer(
@@ -126,18 +147,4 @@ import SystemLibrary
 
     private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
     private func fixed(_ value: Double) -> String { JSONWriter.fixed(value, decimals: 2) }
-}
-
-/// Guesses that equal the answer with a known chance, each for itself.
-struct PartlyRight: DraftSource {
-    /// The sequence as it will be.
-    let sequence: [Int32]
-    let share: Double
-
-    func guess(after tokens: [Int32], newest: Int32, limit: Int) -> [Int32] {
-        sequence.indices.dropFirst(tokens.count + 1).prefix(limit).map { place in
-            let isRight = Double(SplitMix64.mixed(UInt64(place)) >> 11) * 0x1p-53 < share
-            return isRight ? sequence[place] : sequence[place] == 0 ? 1 : sequence[place] - 1
-        }
-    }
 }

@@ -4,11 +4,15 @@ import SigmaBase
 struct CallCompiler {
     let compiler: ConstraintCompiler
     let calls: FunctionCalls
+    /// What may come in their place.
+    var answer: Constraint?
 
     func grammar() throws(ConstraintError) -> Grammar {
         guard !calls.functions.isEmpty else {
             throw ConstraintError(.invalid, "there is no function that could be called")
         }
+        // Alone first: what is wrong with it must not be laid to the functions.
+        if let answer { do { try checkAlone(answer) } catch { throw error.ofAnswer() } }
         try compiler.checkSize(calls.functions.reduce(0) { $0 + $1.name.utf8.count + ($1.parameters?.utf8.count ?? 0) })
         var schemas: [JSONValue] = []
         for (place, function) in calls.functions.enumerated() {
@@ -50,9 +54,19 @@ struct CallCompiler {
         }
     }
 
+    private func checkAlone(_ answer: Constraint) throws(ConstraintError) {
+        guard try compiler.schema(of: answer) == nil else {
+            _ = try compiler.grammar(of: answer)
+            return
+        }
+        var arena = RegexArena()
+        _ = try compiler.language(of: answer, in: &arena, mayBeCalls: false)
+    }
+
     /// - Parameter schemas: of the functions at these places.
     private func grammar(_ schemas: [(offset: Int, element: JSONValue)]) throws(ConstraintError) -> Grammar {
-        let document = try SchemaDocument(roots: schemas.map(\.element))
+        let answerSchema: JSONValue? = if let answer { try compiler.schema(of: answer) } else { nil }
+        let document = try SchemaDocument(roots: schemas.map(\.element) + [answerSchema].compactMap { $0 })
         let algebra = ValueAlgebra(document: document, limits: compiler.limits)
         let objects = algebra.written(ValueShape(objects: [algebra.anyObject]))
         var shape = ValueShape()
@@ -70,11 +84,20 @@ struct CallCompiler {
                     required: [true, true]))
         }
         try algebra.checkAlternatives(shape.objects.count)
-        var grammar = try GrammarBuilder.grammar(of: algebra.written(shape), in: algebra)
-        guard case .value(let call) = grammar.root, grammar.values[Int(call)].objects.count == schemas.count else {
+        var roots = [algebra.written(shape)]
+        var text: RegexID?
+        if answerSchema != nil {
+            roots.append(algebra.schema(document.rootIDs[schemas.count]))
+        } else if let answer {
+            text = try compiler.language(of: answer, in: &algebra.arena, mayBeCalls: false)
+        }
+        let (built, values) = try GrammarBuilder.grammar(of: roots, in: algebra)
+        var grammar = built
+        guard grammar.values[Int(values[0])].objects.count == schemas.count else {
             throw ConstraintError(.unsupported, "no object that the schema asks for can be written")
         }
-        grammar.root = .calls(call, several: calls.allowsSeveral)
+        grammar.calls = Grammar.Calls(value: values[0], allowsSeveral: calls.allowsSeveral)
+        if let text { grammar.answer = .text(text) } else if values.count > 1 { grammar.answer = .value(values[1]) }
         return grammar
     }
 

@@ -12,6 +12,8 @@ public enum Constraint: Sendable, Equatable {
     case choice([String])
     /// One or more calls of functions.
     case calls(FunctionCalls)
+    /// Calls, or else an answer that is constrained itself. What begins with the tag of a call is a call.
+    indirect case callsOr(FunctionCalls, Constraint)
 
     /// - Throws: `ConstraintError`, as compiling does.
     package func check(limits: ConstraintLimits = ConstraintLimits()) throws(ConstraintError) {
@@ -39,6 +41,8 @@ package struct ConstraintError: Error, Sendable, CustomStringConvertible {
     package let message: String
     /// Of a constraint on calls: the place of the function whose schema is to blame.
     package private(set) var function: Int?
+    /// Of a constraint on calls or an answer: whether it is the answer's that is to blame.
+    package private(set) var isAnswers = false
     /// Whether it took too long: on another day it may not.
     package private(set) var isTime = false
 
@@ -57,6 +61,13 @@ package struct ConstraintError: Error, Sendable, CustomStringConvertible {
     func with(function: Int) -> ConstraintError {
         var error = self
         error.function = function
+        return error
+    }
+
+    func ofAnswer() -> ConstraintError {
+        var error = self
+        error.isAnswers = true
+        error.function = nil
         return error
     }
 

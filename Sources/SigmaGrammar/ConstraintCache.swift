@@ -13,23 +13,23 @@ package final class ConstraintCache: @unchecked Sendable {
     private struct Key: Hashable {
         var kind: Int
         var texts: [ByteKey]
+        /// What may come in the place of calls, if there is such an answer.
+        var answers: [Key] = []
 
         init(_ constraint: Constraint) {
             let parts: [String]
-            (kind, parts) =
-                switch constraint {
-                case .jsonSchema(let text): (0, [text])
-                case .json: (1, [])
-                case .jsonObject: (2, [])
-                case .regex(let expression): (3, [expression])
-                case .choice(let texts): (4, texts)
-                case .calls(let calls):
-                    (
-                        calls.allowsSeveral ? 5 : 6,
-                        calls.functions.flatMap { [$0.name, $0.isStrict ? "strict" : "", $0.parameters ?? ""] }
-                    )
-                }
+            switch constraint {
+            case .jsonSchema(let text): (kind, parts) = (0, [text])
+            case .json: (kind, parts) = (1, [])
+            case .jsonObject: (kind, parts) = (2, [])
+            case .regex(let expression): (kind, parts) = (3, [expression])
+            case .choice(let texts): (kind, parts) = (4, texts)
+            case .calls(let calls), .callsOr(let calls, _):
+                kind = calls.allowsSeveral ? 5 : 6
+                parts = calls.functions.flatMap { [$0.name, $0.isStrict ? "strict" : "", $0.parameters ?? ""] }
+            }
             texts = parts.map { ByteKey(text: $0) }
+            if case .callsOr(_, let answer) = constraint { answers = [Key(answer)] }
         }
     }
 

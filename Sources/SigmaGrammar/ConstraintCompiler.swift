@@ -6,14 +6,59 @@ struct ConstraintCompiler {
 
     func grammar(of constraint: Constraint) throws(ConstraintError) -> Grammar {
         switch constraint {
-        case .json: try grammar(schema: .bool(true))
-        case .jsonObject:
-            try grammar(schema: .object(Self.objectSchema))
-        case .jsonSchema(let text): try grammar(schema: parse(text))
-        case .regex(let expression): try regex(expression)
-        case .choice(let texts): try choice(texts)
-        case .calls(let calls): try CallCompiler(compiler: self, calls: calls).grammar()
+        case .calls(let calls): return try CallCompiler(compiler: self, calls: calls).grammar()
+        case .callsOr(let calls, let answer):
+            return try CallCompiler(compiler: self, calls: calls, answer: answer).grammar()
+        default: break
         }
+        if let schema = try schema(of: constraint) {
+            let document = try SchemaDocument(roots: [schema])
+            let algebra = ValueAlgebra(document: document, limits: limits)
+            let built = try GrammarBuilder.grammar(of: [algebra.schema(document.rootIDs[0])], in: algebra)
+            var grammar = built.grammar
+            grammar.answer = .value(built.values[0])
+            return grammar
+        }
+        var arena = RegexArena()
+        let language = try language(of: constraint, in: &arena)
+        return Grammar(arena: arena, answer: .text(language))
+    }
+
+    /// What a constraint on JSON asks for; nil for one on text, or calls.
+    func schema(of constraint: Constraint) throws(ConstraintError) -> JSONValue? {
+        switch constraint {
+        case .json: .bool(true)
+        case .jsonObject: .object(Self.objectSchema)
+        case .jsonSchema(let text): try parse(text)
+        case .regex, .choice, .calls, .callsOr: nil
+        }
+    }
+
+    /// The texts that a constraint on text allows.
+    ///
+    /// - Parameter mayBeCalls: false: without those that begin as calls do.
+    func language(
+        of constraint: Constraint, in arena: inout RegexArena, mayBeCalls: Bool = true
+    ) throws(ConstraintError) -> RegexID {
+        var language: RegexID
+        let keyword: String
+        switch constraint {
+        case .regex(let expression):
+            (language, keyword) = (try match(of: expression, in: &arena), "regex")
+        case .choice(let texts):
+            try checkSize(texts.reduce(0) { $0 + $1.utf8.count })
+            guard !texts.isEmpty else { throw ConstraintError(.invalid, keyword: "choice", "no text to choose from") }
+            (language, keyword) = (arena.literals(texts), "choice")
+        default: throw ConstraintError(.invalid, "calls in the place of an answer")
+        }
+        if !mayBeCalls {
+            let calls = arena.concat(arena.literal(FunctionCalls.openTag), RegexArena.anything)
+            language = arena.and(language, arena.not(calls))
+        }
+        guard arena.isLive(language) else {
+            throw ConstraintError(.unsatisfiable, keyword: keyword, "no text matches")
+        }
+        return language
     }
 
     private static let objectSchema: JSONObject = {
@@ -37,37 +82,10 @@ struct ConstraintCompiler {
         }
     }
 
-    private func grammar(schema: JSONValue) throws(ConstraintError) -> Grammar {
-        let document = try SchemaDocument(roots: [schema])
-        let algebra = ValueAlgebra(document: document, limits: limits)
-        return try GrammarBuilder.grammar(of: algebra.schema(document.rootIDs[0]), in: algebra)
-    }
-
-    private func regex(_ expression: String) throws(ConstraintError) -> Grammar {
+    private func match(of expression: String, in arena: inout RegexArena) throws(ConstraintError) -> RegexID {
         try checkSize(expression.utf8.count)
-        var arena = RegexArena()
-        do {
-            let language = try arena.wholeMatch(expression)
-            return try text(language, arena, keyword: "regex")
-        } catch let error as PatternError {
+        do { return try arena.wholeMatch(expression) } catch {
             throw ConstraintError(.invalid, keyword: "regex", "\(error.message) at character \(error.offset)")
-        } catch {
-            throw error as? ConstraintError ?? ConstraintError(.invalid, keyword: "regex", "\(error)")
         }
-    }
-
-    private func choice(_ texts: [String]) throws(ConstraintError) -> Grammar {
-        try checkSize(texts.reduce(0) { $0 + $1.utf8.count })
-        guard !texts.isEmpty else { throw ConstraintError(.invalid, keyword: "choice", "no text to choose from") }
-        var arena = RegexArena()
-        return try text(arena.literals(texts), arena, keyword: "choice")
-    }
-
-    private func text(_ language: RegexID, _ arena: RegexArena, keyword: String) throws(ConstraintError) -> Grammar {
-        var arena = arena
-        guard arena.isLive(language) else {
-            throw ConstraintError(.unsatisfiable, keyword: keyword, "no text matches")
-        }
-        return Grammar(arena: arena, root: .text(language))
     }
 }

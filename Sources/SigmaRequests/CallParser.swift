@@ -14,10 +14,13 @@ struct CallPiece: Equatable {
 
 /// Separates an answer's text from the calls after it, however the text is cut into pieces.
 ///
-/// The constraint holds every call to its form, so nothing is checked here. Line ends between the text and a call are no part of either.
+/// The constraint holds every call to its form, so nothing is checked here. Line ends between the text and a call are no part of either. Where calls
+/// do not follow text, a tag within the text is text.
 struct CallParser {
     private enum Stage: Equatable {
         case text
+        /// Text that no call can follow.
+        case textOnly
         /// Behind the tag, before the arguments.
         case head
         /// So many brackets are open.
@@ -29,14 +32,18 @@ struct CallParser {
     private static let openTag = Array(FunctionCalls.openTag.utf8)
     private static let closeTag = Array(FunctionCalls.closeTag.utf8)
 
+    /// Whether a call may stand behind text.
+    private let followsText: Bool
     private var stage = Stage.text
     /// Text that may yet belong to a tag; of a call's head, all of it.
     private var held: [UInt8] = []
     private var count = 0
 
+    init(followsText: Bool) { self.followsText = followsText }
+
     /// Whether text waits that may be the answer's, or part of a call.
     var isUndecided: Bool { stage == .text && !held.isEmpty }
-    var isInCall: Bool { stage != .text || count > 0 }
+    var isInCall: Bool { stage != .text && stage != .textOnly || count > 0 }
 
     /// What of the answer so far is certain now: text, then pieces of calls.
     mutating func append(_ text: String) -> (text: String, calls: [CallPiece]) {
@@ -78,6 +85,12 @@ struct CallParser {
         switch stage {
         case .text:
             held.append(byte)
+            if !followsText, count == 0, !Self.openTag.starts(with: held) {
+                output.text += held
+                held = []
+                stage = .textOnly
+                return
+            }
             let lineEnds = held.prefix { $0 == UInt8(ascii: "\n") }.count
             let tag = held[lineEnds...]
             if tag.elementsEqual(Self.openTag) {
@@ -90,6 +103,7 @@ struct CallParser {
                 if count == 0 { output.text += held }
                 held = isStart ? [byte] : []
             }
+        case .textOnly: output.text.append(byte)
         case .head:
             // The first bracket is the call's, the second that of the arguments: names have none.
             guard byte == UInt8(ascii: "{"), held.contains(byte) else { return held.append(byte) }

@@ -44,10 +44,13 @@ struct ChatChoice {
     /// Those whose text may be the content's or a call's.
     private var undecided: [AnswerToken] = []
 
-    init(_ field: ReasoningField, wantsLogProbabilities: Bool, tools: ToolSet?) {
+    init(_ field: ReasoningField, wantsLogProbabilities: Bool, _ settings: AnswerSettings) {
         self.field = field
         self.wantsLogProbabilities = wantsLogProbabilities
-        parser = tools.flatMap { $0.choice == .none ? nil : CallParser() }
+        if let tools = settings.tools, tools.choice != .none {
+            // An answer that is constrained itself has calls in its place, never behind it.
+            parser = CallParser(followsText: tools.choice == .auto && settings.constraint == nil)
+        }
     }
 
     /// Those that are complete.

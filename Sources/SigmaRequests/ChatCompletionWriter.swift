@@ -25,7 +25,7 @@ package struct ChatCompletionWriter: Sendable {
         wantsLogProbabilities = settings.logProbabilityCount != nil
         includesUsage = settings.includesUsage
         choices = Array(
-            repeating: ChatChoice(field, wantsLogProbabilities: wantsLogProbabilities, tools: settings.tools),
+            repeating: ChatChoice(field, wantsLogProbabilities: wantsLogProbabilities, settings),
             count: settings.choicesPerPrompt)
         unfinished = settings.choicesPerPrompt
     }

@@ -20,7 +20,7 @@ package struct MessagesWriter: Sendable {
     /// - Parameter request: what the body resolved to.
     package init(_ head: AnswerHead, _ settings: AnswerSettings, _ request: GenerationRequest) {
         self.head = head
-        choice = ChatChoice(.reasoningContent, wantsLogProbabilities: false, tools: settings.tools)
+        choice = ChatChoice(.reasoningContent, wantsLogProbabilities: false, settings)
         promptTokens = request.tokens.count
     }
 

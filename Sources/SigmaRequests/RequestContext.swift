@@ -49,19 +49,18 @@ package struct RequestContext: Sendable {
         }
     }
 
-    /// - Parameter format: what else the body says that answers must be.
+    /// - Parameter format: what answers without calls must be. Where calls are asked for there are none.
     private func constraint(of tools: ToolSet, _ format: BodyConstraint?) throws(RequestError) -> TokenConstraint {
-        if let format, tools.choice == .auto {
-            throw RequestError.unsupported(
-                format.param,
-                "an answer that may be text or calls cannot be constrained; choose none or required as tool_choice")
-        }
         do {
-            return try constraints.compiled(tools.calls, reach: tools.choice == .auto ? .calls : .wholeAnswer)
+            guard tools.choice == .auto else { return try constraints.compiled(tools.calls, reach: .wholeAnswer) }
+            guard let format else { return try constraints.compiled(tools.calls, reach: .calls) }
+            return try constraints.compiled(tools.calls, or: format.constraint)
         } catch {
             guard let error = error as? ConstraintError else { throw Self.cannotConstrain("tools") }
             let callable = tools.callable
-            throw Self.cannotCompile(error.function.map { callable[$0].param } ?? "tools", error.place, error.message)
+            let answersParam = error.isAnswers ? format?.param : nil
+            let param = answersParam ?? error.function.map { callable[$0].param } ?? "tools"
+            throw Self.cannotCompile(param, error.place, error.message)
         }
     }
 

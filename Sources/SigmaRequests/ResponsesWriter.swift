@@ -23,7 +23,7 @@ package struct ResponsesWriter: Sendable {
         self.names = names
         choice = ChatChoice(
             .reasoningContent, wantsLogProbabilities: body.chat.settings.logProbabilityCount != nil,
-            tools: body.chat.settings.tools)
+            body.chat.settings)
     }
 
     package mutating func take(_ event: AnswerEvent) { _ = delta(event) }

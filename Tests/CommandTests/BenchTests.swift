@@ -28,13 +28,13 @@ import Testing
                 #expect(hasPrompt ? number(key) > 0 : row[key] is NSNull, "\(key)")
             }
         }
-        // A deeper sequence reads more of the cache; 32 bits twice as much of it as 16.
+        // A deeper sequence reads more of the cache; 32 bits nearly twice as much of it as 16, which have scales.
         func bytes(_ depth: Int, _ type: String) -> Int {
             rows.first { $0["depth"] as? Int == depth && $0["kv_type"] as? String == type }?["bytes_per_token"] as? Int
                 ?? 0
         }
-        #expect(bytes(300, "f32") - bytes(0, "f32") == 2 * (bytes(300, "f16") - bytes(0, "f16")))
-        #expect(bytes(300, "f16") > bytes(0, "f16"))
+        let (wide, narrow) = (bytes(300, "f32") - bytes(0, "f32"), bytes(300, "f16") - bytes(0, "f16"))
+        #expect(narrow > 0 && wide < 2 * narrow && Double(wide) > 1.8 * Double(narrow), "\(wide), \(narrow)")
     }
 
     @Test func expertCachesAreMeasuredPlannedAndSimulated() throws {

@@ -77,7 +77,7 @@ struct DeviceTests {
             "sigma-bench",
             [
                 "--model", TestModels.bare, "--prompt", "6", "--generate", "3", "--repetitions", "1", "--backend",
-                "cpu,cuda", "--threads", "1", "--sequences", "1,2", "--kv-type", "f16", "--format", "json",
+                "cpu,cuda", "--threads", "1", "--sequences", "1,2", "--kv-type", "f32", "--format", "json",
             ], environment: Self.environment(["SIGMA_EMULATED_MEMORY": "\(64 << 20)"]))
         #expect(result.code == 0, "\(result.errors)")
         let rows = try #require(

@@ -162,6 +162,139 @@ import Testing
         }
     }
 
+    // MARK: - Calls, or else an answer
+
+    private static let both = FunctionCalls([weather, now])
+
+    @Test func aCallOrAnAnswer() throws {
+        let call = Self.text(#"{"name": "now", "arguments": {}}"#)
+        let point =
+            #"{"type":"object","properties":{"x":{"type":"integer"}},"required":["x"],"additionalProperties":false}"#
+        for answer in [
+            Constraint.jsonSchema(point), .jsonObject, .json, .regex("[^a]*"), .choice([#"{"x": 1}"#, "b"]),
+        ] {
+            let either = Constraint.callsOr(Self.both, answer)
+            for text in [call, call + "\n" + call, #"{"x": 1}"#] { #expect(try accepts(either, text), "\(text)") }
+            let wrong = [
+                Self.text(#"{"name": "later", "arguments": {}}"#), call + #"{"x": 1}"#, "<tool_call>",
+                "<tool_call>\n{\"x\": 1}", "a",
+            ]
+            for text in wrong { #expect(try !accepts(either, text), "\(answer), \(text)") }
+        }
+        // What another call would be is nothing to the answer.
+        let once = FunctionCalls([Self.now], allowsSeveral: false)
+        #expect(try !accepts(.callsOr(once, .json), call + "\n" + call))
+        #expect(try accepts(.callsOr(once, .json), call) && accepts(.callsOr(once, .json), "[1]"))
+        // The form of a call, without its tags, is an answer like any other.
+        let form =
+            ##"{"type":"object","properties":{"name":{"const":"now"},"arguments":{"type":"object","additionalProperties":false}},"required":["name","arguments"],"additionalProperties":false}"##
+        let same = Constraint.callsOr(FunctionCalls([Self.now]), .jsonSchema(form))
+        let inner = #"{"name": "now", "arguments": {}}"#
+        #expect(try accepts(same, inner) && accepts(same, Self.text(inner, inner)))
+        #expect(try !accepts(same, inner + "\n</tool_call>") && !accepts(same, "<tool_call>\n" + inner))
+        // A reference leads to its own schema, and tags within the answer are text.
+        let own = ##"{"$ref":"#/$defs/a","$defs":{"a":{"type":"string"}}}"##
+        let functions = FunctionCalls([
+            FunctionCalls.Function(
+                name: "f",
+                parameters:
+                    ##"{"properties":{"v":{"$ref":"#/$defs/a"}},"required":["v"],"$defs":{"a":{"type":"null"}}}"##)
+        ])
+        let referring = Constraint.callsOr(functions, .jsonSchema(own))
+        #expect(try accepts(referring, #""<tool_call>""#) && !accepts(referring, "null"))
+        #expect(try accepts(referring, Self.text(#"{"name": "f", "arguments": {"v": null}}"#)))
+        #expect(try !accepts(referring, Self.text(#"{"name": "f", "arguments": {"v": ""}}"#)))
+    }
+
+    @Test func whoIsToBlame() throws {
+        let bad = #"{"properties":{"a":{"uniqueItems":true,"type":"array"}}}"#
+        let inAnswer = try #require(refusal(.callsOr(Self.both, .jsonSchema(bad))))
+        #expect(inAnswer.isAnswers && inAnswer.function == nil && inAnswer.place == "#/properties/a/uniqueItems")
+        let functions = FunctionCalls([Self.now, FunctionCalls.Function(name: "f", parameters: bad)])
+        let inFunction = try #require(refusal(.callsOr(functions, .json)))
+        #expect(!inFunction.isAnswers && inFunction.function == 1)
+        let answers: [(Constraint, ConstraintError.Reason)] = [
+            (.regex("<tool_call>.*"), .unsatisfiable), (.choice(["<tool_call>x"]), .unsatisfiable),
+            (.choice([]), .invalid),
+            (.regex("("), .invalid), (.jsonSchema("{"), .invalid), (.jsonSchema("7"), .invalid),
+            (.jsonSchema(#"{"not":{}}"#), .unsatisfiable), (.calls(Self.both), .invalid),
+            (.callsOr(Self.both, .json), .invalid),
+        ]
+        for (answer, reason) in answers {
+            let error = try #require(refusal(.callsOr(Self.both, answer)), "\(answer)")
+            #expect(error.isAnswers && error.reason == reason && error.function == nil, "\(answer): \(error)")
+        }
+    }
+
+    /// Random answers beside calls, in tokens that cross tags: every mask is that of the calls and that of the answer together.
+    @Test(arguments: 0..<60 as Range<UInt64>) func masksOfACallOrAnAnswer(seed: UInt64) throws {
+        let tags = [
+            "<tool", "_call>", "_call>\n", "<tool_call>\n{\"name", "<t", "ool_call>x", "\n</tool_call>", "</tool",
+            "x<tool",
+        ]
+        let tokens = testTokens + tags.map { Array($0.utf8) }
+        let vocabulary = Vocabulary(tokens: tokens)
+        let tag = Array("<tool_call>".utf8)
+        var source = RandomConstraints(random: SplitMix64(state: seed))
+        let fixed: [Constraint] = [
+            .regex("(<tool_call>|x)*"), .regex("[<a-z_]*>?[^b]*"),
+            .choice(["<tool_call>a", "<tool_cal", "<tool_callx"]),
+        ]
+        let answer = seed < 12 ? fixed[Int(seed) % 3] : source.constraint()
+        guard let alone = try? CompiledConstraint(answer, vocabulary: vocabulary) else {
+            let isRefused = SigmaGrammarTests.refusal(.callsOr(Self.both, answer)) != nil
+            return #expect(isRefused)
+        }
+        let either: CompiledConstraint
+        do {
+            either = try CompiledConstraint(.callsOr(Self.both, answer), vocabulary: vocabulary)
+        } catch {
+            // The functions' schemas are known to be fine: there was no time for all together.
+            return #expect(error.reason == .limit, "\(error)")
+        }
+        var state = either.begin()
+        var own: ConstraintState? = alone.begin()
+        var calling: ConstraintState? = try CompiledConstraint(.calls(Self.both), vocabulary: vocabulary).begin()
+        for _ in 0..<40 {
+            let mask = state.mask()
+            let (ownMask, callMask) = (own?.mask(), calling?.mask())
+            for token in tokens.indices {
+                let isAnswer =
+                    ownMask?.contains(token: token) == true
+                    && !(state.text + (tokens[token] ?? [])).starts(with: tag)
+                let isCall = callMask?.contains(token: token) == true
+                #expect(mask.contains(token: token) == (isAnswer || isCall), "seed \(seed): token \(token)")
+            }
+            let mayEnd = own?.allowsEnd == true || calling?.allowsEnd == true
+            #expect(allowsEnd(&state) == mayEnd)
+            let allowed = tokens.indices.filter { mask.contains(token: $0) }
+            let marked = allowed.filter { tokens[$0]!.contains { [0x3C, 0x3E, 0x5F].contains($0) } }
+            guard
+                let token = (marked.isEmpty || source.below(3) == 0 ? allowed : marked)
+                    .randomElement(using: &source.random)
+            else { break }
+            let bytes = tokens[token]!
+            #expect(advances(&state, bytes))
+            if own?.advance(bytes) == false || state.text.starts(with: tag) { own = nil }
+            if calling?.advance(bytes) == false { calling = nil }
+            #expect(own != nil || calling != nil)
+        }
+    }
+
+    @Test func theCacheTellsThemApart() throws {
+        let cache = ConstraintCache(vocabulary: testVocabulary)
+        let constraints: [Constraint] = [
+            .calls(Self.both), .callsOr(Self.both, .json), .callsOr(Self.both, .jsonObject),
+            .callsOr(Self.both, .choice(["a", "b"])), .callsOr(Self.both, .choice(["a"])),
+            .callsOr(Self.both, .regex("a")),
+            .callsOr(FunctionCalls([Self.now]), .regex("a")), .json,
+        ]
+        for _ in 0..<2 {
+            for constraint in constraints { #expect(try cache.compiled(constraint).constraint == constraint) }
+        }
+        #expect(cache.count == constraints.count)
+    }
+
     @Test func whatIsForcedIsADraft() throws {
         let state = try compiled(.calls(FunctionCalls([Self.now], allowsSeveral: false))).begin()
         #expect(

@@ -177,12 +177,74 @@ import Testing
         for strict in ["false", "null"] { #expect(try error(unsupported, strict: strict) == nil) }
         #expect(try error(unsupported, strict: "true", choice: #""none""#) == nil)
         #expect(try error(#"{"type":"nonsense"}"#, strict: "false")?.param == "tools[1].function.parameters")
-        let format = #","response_format":{"type":"json_object"}"#
-        let both = try ChatCompletionBody.asking(Self.chat + format)
-        #expect(refusal { _ = try both.resolve(in: context) }?.param == "response_format")
+    }
+
+    /// Calls, or else an answer that fits what is asked for: in every protocol, and whose fault it is if it cannot be had.
+    @Test func callsOrAFormat() throws {
+        let context = try Vocabulary.context(limit: 4000)
+        func response(_ members: String) throws -> ResponsesBody {
+            let text = Array(#"{"input":"Hi",\#(Self.responses),\#(members)}"#.utf8)
+            return try text.withUnsafeBytes { try ResponsesBody(bytes: $0) }
+        }
+        func message(_ members: String) throws -> MessagesBody {
+            let text = Array(#"{"messages":[{"role":"user","content":"Hi"}],\#(Self.messages),\#(members)}"#.utf8)
+            return try text.withUnsafeBytes { try MessagesBody(bytes: $0) }
+        }
+        let schema = #"{"type":"object","properties":{"x":{"type":"integer"}}}"#
+        for choice in ["", #","tool_choice":"auto""#, #","tool_choice":"required""#, #","tool_choice":"none""#] {
+            for format in [
+                #""response_format":{"type":"json_object"}"#, #""guided_regex":"a+""#, #""guided_choice":["a","b"]"#,
+                #""response_format":{"type":"json_schema","json_schema":{"name":"n","schema":\#(schema)}}"#,
+            ] {
+                let body = try ChatCompletionBody.asking("\(Self.chat)\(choice),\(format)")
+                let constraint = try #require(try body.resolve(in: context)[0].constraint)
+                #expect(constraint.dropsFirstLineEnds && constraint.reach == .wholeAnswer)
+            }
+        }
         #expect(
-            try ChatCompletionBody.asking(Self.chat + #","tool_choice":"none""# + format).resolve(in: context).count
-                == 1)
+            try response(#""text":{"format":{"type":"json_object"}}"#).resolve(in: context)[0].constraint?.reach
+                == .wholeAnswer)
+        #expect(
+            try message(#""output_config":{"format":{"type":"json_schema","schema":\#(schema)}}"#)
+                .resolve(in: context)[0].constraint?.reach == .wholeAnswer)
+
+        let bad = #"{"properties":{"a":{"type":"array","uniqueItems":true}}}"#
+        let refused = [
+            (
+                refusal {
+                    _ = try ChatCompletionBody.asking(
+                        #"\#(Self.chat),"response_format":{"type":"json_schema","json_schema":{"schema":\#(bad)}}"#
+                    ).resolve(in: context)
+                }, "response_format.json_schema.schema"
+            ),
+            (
+                refusal {
+                    _ = try response(#""text":{"format":{"type":"json_schema","name":"n","schema":\#(bad)}}"#)
+                        .resolve(in: context)
+                }, "text.format.schema"
+            ),
+            (
+                refusal {
+                    _ = try message(#""output_config":{"format":{"type":"json_schema","schema":\#(bad)}}"#)
+                        .resolve(in: context)
+                }, "output_config.format.schema"
+            ),
+        ]
+        for (error, param) in refused {
+            #expect(error?.param == param && error?.code == "invalid_constraint" && error?.status == 400, "\(param)")
+            #expect(error?.message.contains("#/properties/a/uniqueItems") == true)
+        }
+        let regex = refusal {
+            _ = try ChatCompletionBody.asking(#"\#(Self.chat),"guided_regex":"<tool_call>.*""#).resolve(in: context)
+        }
+        #expect(regex?.param == "guided_regex" && regex?.code == "invalid_constraint")
+        // A function's schema stays its own fault.
+        let function = refusal {
+            _ = try ChatCompletionBody.asking(
+                #""tools":[{"type":"function","function":{"name":"f","parameters":\#(bad),"strict":true}}],"response_format":{"type":"json_object"}"#
+            ).resolve(in: context)
+        }
+        #expect(function?.param == "tools[0].function.parameters")
     }
 
     /// Without functions, too, a conversation that has calls gives no markup away.

@@ -126,6 +126,38 @@ import Testing
         #expect(deltas.last?["finish_reason"]?.string == "tool_calls")
     }
 
+    /// Where an answer has calls in its place, and none behind it, a tag within it is text.
+    @Test(arguments: 0..<20 as Range<UInt64>) func tagsWithinAnAnswerAreText(seed: UInt64) throws {
+        var random = SplitMix64(state: seed)
+        let format = #","logprobs":true,"response_format":{"type":"json_object"}"#
+        let call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
+        let texts = [
+            #"{"a": "<tool_call>"}"#, #"{"a": "\n<tool_call>\n{\"name\": \"now\"}\n</tool_call>"}"#, "<", "<tool_cal",
+            call,
+            call + "\n" + call, "é<tool_call>",
+        ]
+        for text in texts {
+            let isCall = text.hasPrefix(call)
+            let events = events(text, thinking: seed % 2 == 0 ? "t" : "", &random, longest: Int(seed) + 1)
+            var (whole, stream) = (try chat(format), try chat(format))
+            for event in events { whole.take(event, choice: 0) }
+            let choice = try #require(try JSONValue.parse(whole.answer())["choices"]?.array?[0])
+            #expect(choice["message"]?["content"]?.string == (isCall ? "" : text), "\(text)")
+            #expect(
+                choice["message"]?["tool_calls"]?.array?.count
+                    == (isCall ? text.split(separator: "name").count - 1 : nil))
+            #expect(choice["finish_reason"]?.string == (isCall ? "tool_calls" : "stop"))
+            let chunks = try events.flatMap { stream.chunks(for: $0, choice: 0) }.map {
+                try JSONValue.parse($0)["choices"]!.array![0]
+            }
+            #expect(chunks.compactMap { $0["delta"]?["content"]?.string }.joined() == (isCall ? "" : text))
+            // Log-probabilities are those of the content.
+            let scores = chunks.flatMap { $0["logprobs"]?["content"]?.array ?? [] }
+            #expect(.array(scores) == choice["logprobs"]?["content"])
+            #expect(scores.isEmpty == isCall)
+        }
+    }
+
     /// Texts that come in any pieces and end anywhere: streams add up to the whole, and no markup is content.
     @Test(arguments: 0..<60 as Range<UInt64>) func streamsAddUp(seed: UInt64) throws {
         var random = SplitMix64(state: seed)

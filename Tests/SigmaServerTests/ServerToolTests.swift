@@ -185,6 +185,81 @@ import Testing
         }
     }
 
+    /// With a format beside functions an answer is calls or fits the format, in three protocols, whole and streamed, with thinking before it and without.
+    @Test func callsOrAFormat() async throws {
+        let format =
+            #"{"type":"object","properties":{"sum":{"type":"integer","minimum":0,"maximum":999}},"required":["sum"],"additionalProperties":false}"#
+        func check(_ content: String, _ calls: [Call], isComplete: Bool) throws {
+            for call in calls { try call.check() }
+            guard calls.isEmpty, isComplete else { return #expect(content.isEmpty || !isComplete) }
+            let object = try #require(try JSONValue.parse(content).object, "\(content)")
+            #expect(object.keys == ["sum"] && (0...999).contains(object.values[0].integer ?? -1))
+        }
+        try await LiveServer.with { (server) async throws -> Void in
+            let tag = server.engine.tokenizer!.encode("<tool_call>", recognizingSpecials: false)[0]
+            var ways: Set<Bool> = []
+            for seed in 0..<8 {
+                // Calls are likely in every second answer.
+                let sampling =
+                    #""temperature":1.5,"top_k":0,"top_p":1,"seed":\#(seed),"logit_bias":{"\#(tag)":\#(seed % 2 == 0 ? 60 : -60)}"#
+                let thinking = seed % 4 < 2
+                let body = Self.chat(
+                    #"\#(sampling),"max_tokens":150,"enable_thinking":\#(thinking),"thinking_budget":20,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":\#(format)}}"#
+                )
+                let reply = try await server.post("/v1/chat/completions", body)
+                #expect(reply.status == 200, "\(reply.text)")
+                let choice = try #require(try reply.json()["choices"]?.array?[0])
+                let message = try #require(choice["message"])
+                #expect((message["reasoning_content"] != nil) == thinking)
+                let calls = (message["tool_calls"]?.array ?? []).map {
+                    Call(name: $0["function"]!["name"]!.string!, arguments: $0["function"]!["arguments"]!.string!)
+                }
+                let content = message["content"]?.string ?? ""
+                let isComplete = choice["finish_reason"]?.string != "length"
+                try check(content, calls, isComplete: isComplete)
+                if isComplete { ways.insert(calls.isEmpty) }
+                // The stream.
+                var (text, pieces) = ("", [Call]())
+                for chunk in try data(try await server.post("/v1/chat/completions", streamed(body))) {
+                    let delta = chunk["choices"]?.array?[0]["delta"]
+                    text += delta?["content"]?.string ?? ""
+                    for piece in delta?["tool_calls"]?.array ?? [] {
+                        if let name = piece["function"]?["name"]?.string {
+                            pieces.append(Call(name: name, arguments: ""))
+                        }
+                        pieces[pieces.count - 1].arguments += piece["function"]?["arguments"]?.string ?? ""
+                    }
+                }
+                #expect(text == content && Array(pieces.prefix(calls.count)) == calls)
+                // The same request in the other protocols.
+                let response = try await server.post(
+                    "/v1/responses",
+                    Self.responses(
+                        #"\#(sampling),"max_output_tokens":150,"enable_thinking":\#(thinking),"thinking_budget":20,"text":{"format":{"type":"json_schema","name":"n","schema":\#(format)}}"#
+                    )
+                ).json()
+                let items = try #require(response["output"]?.array, "\(response.text)")
+                #expect(
+                    items.filter { $0["type"]?.string == "function_call" }.map { $0["arguments"]?.string }
+                        == calls.map(\.arguments))
+                let told = items.first { $0["type"]?.string == "message" }?["content"]?.array?[0]["text"]?.string
+                #expect((told ?? "") == content)
+                let block = try await server.post(
+                    "/v1/messages",
+                    Self.messages(
+                        #"\#(sampling),"output_config":{"format":{"type":"json_schema","schema":\#(format)}}"#)
+                ).json()
+                let blocks = try #require(block["content"]?.array, "\(block.text)")
+                try check(
+                    blocks.first { $0["type"]?.string == "text" }?["text"]?.string ?? "",
+                    blocks.filter { $0["type"]?.string == "tool_use" }.map {
+                        Call(name: $0["name"]!.string!, arguments: $0["input"]!.text)
+                    }, isComplete: block["stop_reason"]?.string != "max_tokens")
+            }
+            #expect(ways.count == 2, "\(ways)")
+        }
+    }
+
     /// An answer that its limit cuts within a call has no call.
     @Test func aHalfCallIsNone() async throws {
         try await LiveServer.with { (server) async throws -> Void in

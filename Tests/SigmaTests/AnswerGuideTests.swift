@@ -3,25 +3,12 @@ import Testing
 
 /// Which tokens each phase of an answer allows: against a plain reading of the text so far, token by token.
 @Suite struct AnswerGuideTests {
-    /// Tokens that end in the middle of what matters.
-    private static let written: [String] = [
-        "</", "</think>", "k>", "k>x", ">{", ">\n", ">\n\n", ">\n{\"", "</think>{", "</think>[", "\n\n", "\n\n\n\n",
-        "\n{",
-        "\n\n\n\n\n", "\r\n", "<think>", "<th", "ink>", "ink>a", "think></think>x", "{\"", "tru", "true", "><",
-        "a</think>",
-        "</think></think>", " <think>", " x", "</thin<", "\nx",
-    ]
-    private static let end = Int32(256 + written.count)
-
-    private static let tokenizer = Result {
-        var table = TokenTable((UInt8.min...UInt8.max).map { [$0] } + written.map { Array($0.utf8) })
-        table.append(Array("<|end|>".utf8))
-        var kinds = [TokenizerDefinition.TokenKind](repeating: .normal, count: table.count)
-        kinds[Int(end)] = .control
-        return try Tokenizer(
-            TokenizerDefinition(
-                tokens: table, kinds: kinds, mergeRule: .byRank, pattern: .o200k, normalizer: .none, bos: nil, eos: end,
-                addsBos: false))
+    private static let tokens = Result {
+        try WrittenTokens([
+            "</", "</think>", "k>", "k>x", ">{", ">\n", ">\n\n", ">\n{\"", "</think>{", "</think>[", "\n\n",
+            "\n\n\n\n", "\n{", "\n\n\n\n\n", "\r\n", "<think>", "<th", "ink>", "ink>a", "think></think>x", "{\"", "tru",
+            "true", "><", "a</think>", "</think></think>", " <think>", " x", "</thin<", "\nx",
+        ])
     }
 
     /// What a text of an answer under a choice of texts says of itself.
@@ -77,9 +64,8 @@ import Testing
 
     @Test(arguments: [AnswerGuide.Start.thinking, .answer, .undetermined], 1...12)
     func masksAreWhatTheTextAllows(start: AnswerGuide.Start, seed: UInt64) throws {
-        let tokenizer = try Self.tokenizer.get()
-        let constraints = AnswerConstraints(
-            tokenizer, choosable: TokenMask(all: tokenizer.count), stopTokens: [Self.end])
+        let tokens = try Self.tokens.get()
+        let constraints = tokens.constraints()
         let choices = [
             ["x", "true", "{\"a"], ["true", "true</think>"], [""], ["\nx", "x"], ["x\n", "é", "xx"], ["\r\n"],
             [" x", "<x"],
@@ -92,15 +78,15 @@ import Testing
             for step in 0..<60 {
                 let mask = guide.mask()
                 var allowed: [Int32] = []
-                for id in 0..<Self.end {
-                    let bytes = Array(tokenizer.bytes(of: id))
+                for id in 0..<tokens.end {
+                    let bytes = tokens.bytes(id)
                     #expect(
                         mask.allows(Int(id)) == reading.allows(bytes, after: text),
                         "\(texts), \(start): \(String(decoding: text, as: UTF8.self)) + \(String(decoding: bytes, as: UTF8.self))"
                     )
                     if mask.allows(Int(id)) { allowed.append(id) }
                 }
-                #expect(mask.allows(Int(Self.end)) == reading.isComplete(text))
+                #expect(mask.allows(Int(tokens.end)) == reading.isComplete(text))
                 let isOver = guide.mustEnd()
                 if reading.answer(text).map({ !$0.text.isEmpty }) == true {
                     #expect(
@@ -109,9 +95,9 @@ import Testing
                 }
                 if allowed.isEmpty { break }
                 // What completes something is rare among tokens, and what matters.
-                let telling = allowed.filter { tokenizer.bytes(of: $0).count > 1 || step % 3 == 2 }
+                let telling = allowed.filter { tokens.bytes($0).count > 1 || step % 3 == 2 }
                 let id = (telling.isEmpty ? allowed : telling).randomElement(using: &random)!
-                text += Array(tokenizer.bytes(of: id))
+                text += tokens.bytes(id)
                 guide.append(id)
                 if reading.answer(text) != nil { guide.beginAnswer() }
             }
@@ -119,14 +105,13 @@ import Testing
     }
 
     @Test func thinkingThatEndsByDecisionIsFollowedByTheAnswer() throws {
-        let tokenizer = try Self.tokenizer.get()
-        let constraints = AnswerConstraints(
-            tokenizer, choosable: TokenMask(all: tokenizer.count), stopTokens: [Self.end])
+        let tokens = try Self.tokens.get()
+        let constraints = tokens.constraints()
         var guide = AnswerGuide(try constraints.compiled(.choice(["x"])), start: .thinking)
         guide.append(Int32(UInt8(ascii: "<")))
         guide.endThinking()
         #expect(guide.mask().allows(Int(UInt8(ascii: "x"))) && guide.mask().allows(0x0A))
-        #expect(!guide.mask().allows(Int(UInt8(ascii: "/"))) && !guide.mask().allows(Int(Self.end)))
+        #expect(!guide.mask().allows(Int(UInt8(ascii: "/"))) && !guide.mask().allows(Int(tokens.end)))
         guide.append(Int32(UInt8(ascii: "x")))
         #expect(guide.mustEnd() && guide.mask().count == 1)
     }

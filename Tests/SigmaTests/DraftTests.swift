@@ -30,20 +30,6 @@ import Testing
         mutating func take(_ timeline: Timeline) { (sequence, stored) = (timeline.tokens, timeline.sequence.length) }
     }
 
-    /// Guesses of which a known share is right.
-    struct PartlyRight: DraftSource {
-        /// The sequence as it will be.
-        let sequence: [Int32]
-        let share: Double
-
-        func guess(after tokens: [Int32], newest: Int32, limit: Int) -> [Int32] {
-            sequence.indices.dropFirst(tokens.count + 1).prefix(limit).map { place in
-                let isRight = Double(SplitMix64.mixed(UInt64(place)) >> 11) * 0x1p-53 < share
-                return isRight ? sequence[place] : (sequence[place] + 1) % 256
-            }
-        }
-    }
-
     static func answers(
         _ requests: [GenerationRequest], on engine: Engine, kvTypes: [KVType]? = nil
     ) async throws -> [Whole] {
@@ -80,64 +66,6 @@ import Testing
             accepted += reading.acceptedDraftTokens
             rejected += reading.draftedTokens - reading.acceptedDraftTokens
         }
-    }
-
-    // MARK: - A hundred answers
-
-    @Test func aHundredAnswersAreTheSame() async throws {
-        var requests: [GenerationRequest] = []
-        let plain = try SmallModel.engine()
-        for (index, temperature) in [0, 0.6, 1.2].enumerated() {
-            for seed in 1...4 {
-                var options = plain.endless(28 + seed, temperature: temperature, seed: UInt64(seed))
-                options.drafts = .off
-                if seed == 3 { (options.frequencyPenalty, options.presencePenalty) = (0.5, 0.3) }
-                let prompt = SmallModel.tokens(20 + 90 * seed, seed: UInt64(10 * index + seed))
-                requests.append(plain.request(prompt, options, logProbabilityCount: seed == 2 ? 3 : nil))
-            }
-        }
-        let kvTypes: [KVType] = requests.indices.map { [.f16, .q8_0, .f16, .f32][$0 % 4] }
-        let expected = try zip(requests, kvTypes).map { try Self.answer($0, on: plain, kvType: $1) }
-        #expect(plain.gauge.reading.draftedTokens == 0)
-
-        var compared = 0
-        var tally = Tally()
-        for isResident in [true, false] {
-            for share in [nil, 0.5, 0.9] {
-                let drafted = zip(requests, expected).map { request, whole in
-                    var request = request
-                    request.options.drafts = .on
-                    if let share {
-                        request.draftSource = PartlyRight(
-                            sequence: request.tokens + whole.tokens.map(\.id), share: share)
-                    }
-                    return request
-                }
-                func engine() throws -> Engine {
-                    isResident ? try SmallModel.engine() : try SmallModel.engine(budget: 4 << 20, isResident: false)
-                }
-                let name =
-                    "\(isResident ? "resident" : "under a budget"), \(share.map { "\($0) right" } ?? "looked up")"
-                let alone = try engine()
-                for (index, request) in drafted.enumerated() {
-                    let found = try Self.answer(request, on: alone, kvType: kvTypes[index])
-                    #expect(found == expected[index], "alone, \(name)")
-                }
-                let together = try engine()
-                let wholes = try await Self.answers(drafted, on: together, kvTypes: kvTypes)
-                for (found, whole) in zip(wholes, expected) { #expect(found == whole, "in company, \(name)") }
-                compared += 2 * drafted.count
-                for engine in [alone, together] {
-                    var own = Tally()
-                    own.add(engine)
-                    #expect(own.accepted > 0 && own.rejected > 0, "\(name): \(own)")
-                    tally.accepted += own.accepted
-                    tally.rejected += own.rejected
-                }
-            }
-        }
-        #expect(compared >= 100)
-        #expect(tally.accepted > 500 && tally.rejected > 500, "\(tally)")
     }
 
     /// With measured times deciding, too.
@@ -296,6 +224,41 @@ import Testing
         tally.add(engine)
         #expect(tally.accepted > 100 && tally.rejected > 10, "\(tally)")
         #expect(forced > 10, "\(forced) tokens that constraints force, or that repeat")
+    }
+
+    /// Calls, or else an answer under a constraint: thinking before it, either way, whatever is guessed.
+    @Test func callsOrAnswersAreTheSame() throws {
+        let engine = try DemoModel.engine()
+        let calls = FunctionCalls([
+            .init(name: "now", parameters: nil), .init(name: "sum", parameters: ConstrainedAnswerTests.schemas[0]),
+        ])
+        let constraint = try engine.constraints.compiled(calls, or: .jsonSchema(ConstrainedAnswerTests.schemas[2]))
+        var tally = Tally()
+        var ways: Set<Bool> = []
+        for seed in 1...8 as ClosedRange<UInt64> {
+            for thinks in [false, true] {
+                var request = try ConstrainedAnswerTests.request(
+                    engine, .json, thinks: thinks, temperature: seed % 4 == 0 ? 0 : 1.2, topK: 0, seed: seed,
+                    budget: 20,
+                    limit: 60, count: seed == 2 ? 2 : nil)
+                request.constraint = constraint
+                // The model is as likely to call as not.
+                let (tag, brace) = (Int32(UInt8(ascii: "<")), Int32(UInt8(ascii: "{")))
+                request.options.logitBias = [tag: seed % 2 == 0 ? 60 : -60, brace: seed % 2 == 0 ? -60 : 60]
+                request.options.drafts = .off
+                let whole = try Self.answer(request, on: engine)
+                let text = whole.tokens.filter { $0.phase == .answer }.map(\.text).joined()
+                ways.insert(text.hasPrefix("<tool_call>\n{"))
+                #expect(text.hasPrefix("<tool_call>\n") || text.hasPrefix("{"), "\(text)")
+                request.options.drafts = .on
+                #expect(try Self.answer(request, on: engine) == whole, "\(seed), \(thinks)")
+                request.draftSource = PartlyRight(
+                    sequence: whole.sequence + whole.tokens.suffix(1).map(\.id), share: 0.8)
+                #expect(try Self.answer(request, on: engine) == whole, "\(seed), \(thinks)")
+            }
+        }
+        tally.add(engine)
+        #expect(ways.count == 2 && tally.accepted > 50 && tally.rejected > 5, "\(ways), \(tally)")
     }
 
     // MARK: - What observers see

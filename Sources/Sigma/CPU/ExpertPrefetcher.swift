@@ -8,8 +8,11 @@ final class ExpertPrefetcher {
     private let cache: ExpertCache
     private let choices: [Int]
     private let largestChoice: Int
-    private var trial: PredictionTrial
+    /// Of steps with one row, with a few, and with more: what pays in one kind need not pay in another.
+    private var trials: [PredictionTrial]
     private var rowCount = 0
+    /// Of this step: experts that its rows asked for, each once a layer.
+    private var requestCount = 0
     private var stepBegin = 0.0
     /// Layers ahead: [distance - 1, row, choice].
     private let chosen: UnsafeMutablePointer<Int32>
@@ -24,7 +27,7 @@ final class ExpertPrefetcher {
         self.cache = cache
         choices = configuration.expertsPerToken
         largestChoice = choices.max() ?? 0
-        trial = PredictionTrial(mode)
+        trials = Array(repeating: PredictionTrial(mode), count: 3)
         chosen = .allocate(capacity: Self.distance * Self.rowLimit * max(1, largestChoice))
         chosen.initialize(repeating: 0, count: Self.distance * Self.rowLimit * max(1, largestChoice))
         predicted = Array(repeating: [], count: choices.count)
@@ -34,14 +37,19 @@ final class ExpertPrefetcher {
 
     func beginStep(rows: Int) {
         rowCount = rows
-        isActive = trial.isOn && rows <= Self.rowLimit
+        requestCount = 0
+        isActive = rows <= Self.rowLimit && trials[kind].isOn
         stepBegin = monotonicTime()
         for layer in predicted.indices { predicted[layer].removeAll(keepingCapacity: true) }
     }
 
     func endStep() {
-        if rowCount == 1 { trial.add(monotonicTime() - stepBegin) }
+        guard rowCount <= Self.rowLimit, requestCount > 0 else { return }
+        trials[kind].add(monotonicTime() - stepBegin, work: Double(requestCount))
     }
+
+    /// The trial of the step's kind.
+    private var kind: Int { rowCount == 1 ? 0 : rowCount <= Self.rowLimit / 2 ? 1 : 2 }
 
     /// Predictions to be computed while a layer is routed.
     func items(behind layer: Int) -> Int { min(Self.distance, choices.count - 1 - layer) * rowCount }
@@ -54,6 +62,7 @@ final class ExpertPrefetcher {
 
     /// The layer's experts were asked for: counts what was right, and prefetches the next layers'.
     func prefetch(after layer: Int, chosen actual: [Expert]) {
+        requestCount += actual.count
         guard isActive else { return }
         if !predicted[layer].isEmpty {
             cache.countPredictions(

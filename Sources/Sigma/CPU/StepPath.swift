@@ -19,8 +19,8 @@ enum StepPath {
     static let blasRows = 256
     /// Rows of a product that are held beside each other before they are used up.
     static let rowPiece = 256
-    /// Steps with more rows find enough experts to read at once without predictions.
-    static let predictedRows = 4
+    /// Steps with more rows find enough experts to read at once without predictions. Drafts are seldom longer.
+    static let predictedRows = 8
     /// A row whose allowed tokens need at most this part of what else would be read of the head is computed of them alone. Less than all,
     /// because groups that lie apart are read more slowly, and because the screen is read once for all rows of a step.
     static let allowedHeadShare = 2

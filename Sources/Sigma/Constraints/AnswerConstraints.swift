@@ -52,6 +52,14 @@ package final class AnswerConstraints: @unchecked Sendable {
         return TokenConstraint(try prepared.cache.compiled(.calls(calls)), prepared.tokens, reach: reach)
     }
 
+    /// Calls of functions, or an answer that is constrained itself; compiled on the calling thread.
+    ///
+    /// - Throws: as `compiled(_:reach:)` does.
+    package func compiled(_ calls: FunctionCalls, or answer: Constraint) throws -> TokenConstraint {
+        let prepared = try prepare()
+        return TokenConstraint(try prepared.cache.compiled(.callsOr(calls, answer)), prepared.tokens)
+    }
+
     /// Text in which no call begins.
     ///
     /// - Throws: `SigmaError(.damaged)` for a model without tokenizer.

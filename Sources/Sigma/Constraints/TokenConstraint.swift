@@ -13,7 +13,7 @@ package struct TokenConstraint: Sendable {
     /// Nil: nothing can follow the tag, so it must not come.
     let compiled: CompiledConstraint?
     let tokens: AnswerVocabulary
-    let reach: Reach
+    package let reach: Reach
     /// Whether line ends between the thinking and the answer are no part of the answer: they are one where the constraint's texts may begin with
     /// them.
     package let dropsFirstLineEnds: Bool

@@ -5,11 +5,12 @@
 package struct PredictionTrial: Sendable {
     package let mode: PredictionMode
     package private(set) var isOn: Bool
-    /// Seconds a step of the newest windows, off and on; nil: not tried yet.
+    /// Seconds for a piece of work in the newest windows, off and on; nil: not tried yet.
     private var seconds: [Double?] = [nil, nil]
     private var favourite = false
     private var windowSteps = 0
     private var windowSeconds = 0.0
+    private var windowWork = 0.0
     private var windows = 0
     private var nextTrial = Self.alternations
     private var pause = Self.firstPause
@@ -24,15 +25,18 @@ package struct PredictionTrial: Sendable {
         isOn = mode != .off
     }
 
-    /// A step of one row took `time` seconds.
-    package mutating func add(_ time: Double) {
+    /// A step took `time` seconds.
+    /// - Parameter work: how much there was to do in it, above 0: steps may differ in that.
+    package mutating func add(_ time: Double, work: Double = 1) {
         guard mode == .auto else { return }
         windowSteps += 1
         windowSeconds += time
+        windowWork += work
         guard windowSteps == Self.stepsPerWindow else { return }
-        let mean = windowSeconds / Double(windowSteps)
+        let mean = windowSeconds / windowWork
         windowSteps = 0
         windowSeconds = 0
+        windowWork = 0
         windows += 1
         let index = isOn ? 1 : 0
         // Windows while the cache fills are slower: the newest counts most.

@@ -20,14 +20,15 @@ final class Automaton {
     init(grammar: Grammar) {
         self.grammar = grammar
         arena = grammar.arena
-        let thread: Thread
-        switch grammar.root {
-        case .text(let expression): thread = .text(.rawText, expression, .raw)
-        case .value(let value): thread = Thread(.rootValue, operand: value)
-        // The first call has none before it to be separated from.
-        case .calls(let call, _): thread = Thread(.callOpening, operand: 1, value: call)
+        var threads: [Thread] = []
+        switch grammar.answer {
+        case .text(let expression): threads.append(.text(.rawText, expression, .raw))
+        case .value(let value): threads.append(Thread(.rootValue, operand: value))
+        case nil: break
         }
-        start = table.number([TaggedThread(thread: thread, tags: 0)])
+        // The first call has none before it to be separated from.
+        if let calls = grammar.calls { threads.append(Thread(.callOpening, operand: 1, value: calls.value)) }
+        start = table.number(threads.map { TaggedThread(thread: $0, tags: 0) })
     }
 
     /// What the state does with the byte.
@@ -56,7 +57,8 @@ final class Automaton {
     /// What the threads expect, and how each continues after it.
     private func expectations(of thread: Thread) -> [(value: Int32, next: Thread)] {
         switch thread.kind {
-        case .rootValue: [(thread.operand, behindRoot(thread.operand))]
+        case .rootValue:
+            [(thread.operand, thread.value < 0 ? Thread(.rootEnd) : Thread(.callClosing, value: thread.value))]
         case .memberValue: [(thread.operand, Thread(.memberEnd, site: thread.site))]
         case .arrayOpen, .itemStart:
             sites.choices(ofArray: thread.site, in: grammar.arrays).items.map {
@@ -64,10 +66,6 @@ final class Automaton {
             }
         default: []
         }
-    }
-
-    private func behindRoot(_ value: Int32) -> Thread {
-        if case .calls = grammar.root { Thread(.callClosing, value: value) } else { Thread(.rootEnd) }
     }
 
     private func expectedValues(_ state: Int32) -> [Int32] {
@@ -105,7 +103,7 @@ final class Automaton {
             case .callClosing: return frame.threads[0].thread.operand == FunctionCalls.closing.count
             case .rawText:
                 return frame.threads.contains {
-                    $0.thread.pending == .none && arena.isNullable($0.thread.operand)
+                    $0.thread.kind == .rawText && $0.thread.pending == .none && arena.isNullable($0.thread.operand)
                 }
             case .number:
                 let tags = numberTags(frame)

@@ -156,7 +156,8 @@ extension Automaton {
         guard FunctionCalls.opening[Int(thread.operand)] == byte else { return nil }
         var next = thread
         next.operand += 1
-        return Int(next.operand) < FunctionCalls.opening.count ? next : Thread(.rootValue, operand: thread.value)
+        guard Int(next.operand) == FunctionCalls.opening.count else { return next }
+        return Thread(.rootValue, operand: thread.value, value: thread.value)
     }
 
     private func callClosing(_ thread: Thread, _ byte: UInt8) -> Thread? {
@@ -165,7 +166,7 @@ extension Automaton {
         guard Int(thread.operand) == FunctionCalls.closing.count else {
             return FunctionCalls.closing[Int(thread.operand)] == byte ? next : nil
         }
-        guard case .calls(_, several: true) = grammar.root else { return nil }
+        guard grammar.calls?.allowsSeveral == true else { return nil }
         return callOpening(Thread(.callOpening, value: thread.value), byte)
     }
 

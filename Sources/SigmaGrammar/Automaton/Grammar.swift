@@ -19,16 +19,23 @@ struct Grammar {
         }
     }
 
-    enum Root {
+    enum Answer {
         /// The whole answer is a match, byte by byte.
         case text(RegexID)
         case value(Int32)
-        /// One call, which is the value, between its tags, or several.
-        case calls(Int32, several: Bool)
+    }
+
+    struct Calls {
+        /// One call, without its tags.
+        var value: Int32
+        var allowsSeveral: Bool
     }
 
     var arena: RegexArena
-    var root: Root
+    /// Nil where nothing but calls may come.
+    var answer: Answer?
+    /// What may come in the place of the answer; nil where there are no calls. No answer begins as they do.
+    var calls: Calls?
     var values: [Value] = []
     var arrays: [ArrayRule] = []
     var objects: [ObjectRule] = []

@@ -14,12 +14,17 @@ struct GrammarBuilder {
 
     private init(algebra: ValueAlgebra) { self.algebra = algebra }
 
-    static func grammar(of root: ValueID, in algebra: ValueAlgebra) throws(ConstraintError) -> Grammar {
+    /// - Returns: a grammar of which it isn't said yet what the answer is, and the values' numbers in it.
+    static func grammar(
+        of roots: [ValueID], in algebra: ValueAlgebra
+    ) throws(ConstraintError) -> (grammar: Grammar, values: [Int32]) {
         var builder = GrammarBuilder(algebra: algebra)
-        guard try !algebra.isEmpty(root) else {
-            throw ConstraintError(.unsatisfiable, "no value satisfies the schema")
+        var numbers: [Int32] = []
+        for root in roots {
+            let number = try builder.number(of: root)
+            guard number >= 0 else { throw ConstraintError(.unsatisfiable, "no value satisfies the schema") }
+            numbers.append(number)
         }
-        let first = try builder.number(of: root)
         var next = 0
         while next < builder.queue.count {
             let value = try builder.value(of: builder.queue[next])
@@ -28,9 +33,9 @@ struct GrammarBuilder {
         }
         try algebra.checkLimits()
         algebra.arena.deadline = nil
-        return Grammar(
-            arena: algebra.arena, root: .value(first), values: builder.values, arrays: builder.arrays,
-            objects: builder.objects)
+        let grammar = Grammar(
+            arena: algebra.arena, values: builder.values, arrays: builder.arrays, objects: builder.objects)
+        return (grammar, numbers)
     }
 
     /// -1 for an empty set.

@@ -2,7 +2,7 @@
 enum ThreadKind: UInt8 {
     // The answer's outside.
     case rootValue, rootEnd, rawText
-    // What stands around calls: `operand` is the place in it, `value` the call's value.
+    // What stands around calls: `operand` is the place in it, `value` the call's value, as in the call's rootValue.
     case callOpening, callClosing
     // A value's first byte, and scalars.
     case value, literal, number, string
@@ -52,7 +52,7 @@ struct Thread: Hashable {
     var site: Int32 = -1
     /// An expression, a value, a literal's number, or the depth in a name.
     var operand: Int32 = 0
-    /// For keys that the schema doesn't name: the member's value.
+    /// For keys that the schema doesn't name: the member's value. For calls: theirs; -1 in a rootValue that is the answer's.
     var value: Int32 = -1
     var low: UInt32 = 0
     var high: UInt32 = 0
