@@ -57,16 +57,6 @@ import Testing
         #expect(!advances(&state, "null".utf8))
     }
 
-    @Test func longExpressionsDoNotNestAsDeep() {
-        var limits = ConstraintLimits()
-        limits.compileSeconds = 0.5
-        let optional = String(repeating: "a?", count: 9_999)
-        if let constraint = try? compiled(.regex(optional), limits: limits) {
-            var state = constraint.begin()
-            #expect(advances(&state, "aaa".utf8) && allowsEnd(&state))
-        }
-    }
-
     @Test func tooLargeIsRefused() throws {
         var limits = ConstraintLimits()
         limits.textBytes = 100
