@@ -57,6 +57,19 @@ import Testing
         #expect(!advances(&state, "null".utf8))
     }
 
+    /// A text of optional parts is read, or refused, without a call for each part.
+    @Test(arguments: [100, 2_000, 9_999]) func longExpressionsDoNotNestAsDeep(length: Int) throws {
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 5
+        let optional = String(repeating: "a?", count: length)
+        let constraint = try? compiled(.regex(optional), limits: limits)
+        #expect(constraint != nil || length > 2_000)
+        if let constraint {
+            var state = constraint.begin()
+            #expect(advances(&state, "aaa".utf8) && allowsEnd(&state))
+        }
+    }
+
     @Test func tooLargeIsRefused() throws {
         var limits = ConstraintLimits()
         limits.textBytes = 100
