@@ -27,6 +27,49 @@ import Testing
         }
     }
 
+    /// Definitions that require one another: no recursion goes as deep as the chain.
+    @Test func longChainsOfReferencesEnd() {
+        let links = (0..<20_000).map {
+            ##""d\##($0)": {"type": "object", "properties": {"n": {"$ref": "#/$defs/d\##($0 + 1)"}}, "required": ["n"]}"##
+        }
+        let definitions = links.joined(separator: ",") + #","d20000": false"#
+        let schema = ##"{"allOf": [{"$ref": "#/$defs/d0"}, {"type": "object"}], "$defs": {\##(definitions)}}"##
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 10
+        // Nothing satisfies it; a slow machine may not get so far.
+        let reason = refusal(.jsonSchema(schema), limits: limits)?.reason
+        #expect(reason == .unsatisfiable || reason == .limit)
+    }
+
+    /// There are 2^60 ways to the last definition, and 60 definitions.
+    @Test func referencesThatMeetAgainAreNotWalkedByPath() throws {
+        let links = (0..<60).map {
+            let next = ##"{"$ref": "#/$defs/d\##($0 + 1)"}"##
+            let members = ##""properties": {"a": \##(next), "b": \##(next)}, "required": ["a", "b"]"##
+            return ##""d\##($0)": {"type": "object", \##(members)}"##
+        }
+        let definitions = links.joined(separator: ",") + #","d60": {"type": "null"}"#
+        let schema = ##"{"allOf": [{"$ref": "#/$defs/d0"}, {"type": "object"}], "$defs": {\##(definitions)}}"##
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 10
+        var state = try compiled(.jsonSchema(schema), limits: limits).begin()
+        #expect(advances(&state, #"{"a": {"a": {"a": "#.utf8))
+        #expect(!advances(&state, "null".utf8))
+    }
+
+    /// A text of optional parts is read, or refused, without a call for each part.
+    @Test(arguments: [100, 2_000, 9_999]) func longExpressionsDoNotNestAsDeep(length: Int) throws {
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 5
+        let optional = String(repeating: "a?", count: length)
+        let constraint = try? compiled(.regex(optional), limits: limits)
+        #expect(constraint != nil || length > 2_000)
+        if let constraint {
+            var state = constraint.begin()
+            #expect(advances(&state, "aaa".utf8) && allowsEnd(&state))
+        }
+    }
+
     @Test func tooLargeIsRefused() throws {
         var limits = ConstraintLimits()
         limits.textBytes = 100

@@ -7,13 +7,33 @@ import SigmaBase
 struct ReferenceValidator {
     let root: JSONValue
 
-    func accepts(_ value: JSONValue) -> Bool { isValid(value, root) }
+    /// Nil where the answer hangs on a reference that leads back to itself within one value: the specification gives
+    /// none.
+    func accepts(_ value: JSONValue) -> Bool? { isValid(value, root) }
 
-    private func isValid(_ value: JSONValue, _ schema: JSONValue) -> Bool {
+    /// `open` are the references that are being followed for this very value.
+    private func isValid(_ value: JSONValue, _ schema: JSONValue, _ open: [String] = []) -> Bool? {
         guard case .object(let object) = schema else { return schema == .bool(true) }
-        return zip(object.keys, object.values).allSatisfy { keyword, argument in
-            holds(keyword, argument, value, object)
+        return all(zip(object.keys, object.values)) { keyword in
+            holds(keyword.0, keyword.1, value, object, open)
         }
+    }
+
+    // What isn't known may be true or false, and decides nothing where the others do.
+    private func all<List: Sequence>(_ list: List, _ verdict: (List.Element) -> Bool?) -> Bool? {
+        var isKnown = true
+        for element in list {
+            guard let holds = verdict(element) else {
+                isKnown = false
+                continue
+            }
+            if !holds { return false }
+        }
+        return isKnown ? true : nil
+    }
+
+    private func any<List: Sequence>(_ list: List, _ verdict: (List.Element) -> Bool?) -> Bool? {
+        all(list) { verdict($0).map { !$0 } }.map { !$0 }
     }
 
     private func number(_ value: JSONValue) -> Double? {
@@ -43,19 +63,31 @@ struct ReferenceValidator {
         }
     }
 
-    private func holds(_ keyword: String, _ argument: JSONValue, _ value: JSONValue, _ schema: JSONObject) -> Bool {
+    private func holds(
+        _ keyword: String, _ argument: JSONValue, _ value: JSONValue, _ schema: JSONObject, _ open: [String]
+    ) -> Bool? {
         let list = argument.array ?? []
         switch keyword {
         case "type": return argument.array == nil ? hasKind(value, argument) : list.contains { hasKind(value, $0) }
         case "enum": return list.contains { equal($0, value) }
         case "const": return equal(argument, value)
-        case "allOf": return list.allSatisfy { isValid(value, $0) }
-        case "anyOf": return list.contains { isValid(value, $0) }
-        case "oneOf": return list.count { isValid(value, $0) } == 1
-        case "not": return !isValid(value, argument)
-        case "if": return isValid(value, schema[isValid(value, argument) ? "then" : "else"] ?? .bool(true))
+        case "allOf": return all(list) { isValid(value, $0, open) }
+        case "anyOf": return any(list) { isValid(value, $0, open) }
+        case "oneOf":
+            let verdicts = list.map { isValid(value, $0, open) }
+            let count = verdicts.count { $0 == true }
+            return count > 1 ? false : verdicts.contains(nil) ? nil : count == 1
+        case "not": return isValid(value, argument, open).map { !$0 }
+        case "if":
+            let then = isValid(value, schema["then"] ?? .bool(true), open)
+            let otherwise = isValid(value, schema["else"] ?? .bool(true), open)
+            guard let condition = isValid(value, argument, open) else { return then == otherwise ? then : nil }
+            return condition ? then : otherwise
         case "$ref":
-            return isValid(value, root["$defs"]?[String(argument.string!.dropFirst("#/$defs/".count))] ?? .bool(false))
+            let reference = argument.string!
+            if open.contains(reference) { return nil }
+            let target = root["$defs"]?[String(reference.dropFirst("#/$defs/".count))] ?? .bool(false)
+            return isValid(value, target, open + [reference])
         case "minimum": return number(value).map { $0 >= number(argument)! } ?? true
         case "maximum": return number(value).map { $0 <= number(argument)! } ?? true
         case "multipleOf": return isMultiple(value, number(argument)!)
@@ -63,11 +95,13 @@ struct ReferenceValidator {
         case "maxLength": return value.string.map { $0.unicodeScalars.count <= Int(argument.integer!) } ?? true
         case "minItems": return value.array.map { $0.count >= Int(argument.integer!) } ?? true
         case "maxItems": return value.array.map { $0.count <= Int(argument.integer!) } ?? true
-        case "prefixItems": return value.array.map { zip($0, list).allSatisfy { isValid($0, $1) } } ?? true
+        case "prefixItems": return all(zip(value.array ?? [], list)) { isValid($0.0, $0.1) }
         case "items":
             let first = schema["prefixItems"]?.array?.count ?? 0
-            return value.array.map { $0.dropFirst(first).allSatisfy { isValid($0, argument) } } ?? true
-        case "contains": return value.array.map { $0.contains { isValid($0, argument) } } ?? true
+            return all((value.array ?? []).dropFirst(first)) { isValid($0, argument) }
+        case "contains":
+            guard let items = value.array else { return true }
+            return any(items) { isValid($0, argument) }
         default: return holdsForObject(keyword, argument, value, schema)
         }
     }
@@ -84,7 +118,7 @@ struct ReferenceValidator {
     }
 
     private func holdsForObject(_ keyword: String, _ argument: JSONValue, _ value: JSONValue, _ schema: JSONObject)
-        -> Bool
+        -> Bool?
     {
         guard let object = value.object else { return true }
         switch keyword {
@@ -92,10 +126,10 @@ struct ReferenceValidator {
         case "minProperties": return object.count >= Int(argument.integer!)
         case "maxProperties": return object.count <= Int(argument.integer!)
         case "properties":
-            return zip(object.keys, object.values).allSatisfy { isValid($1, argument.object![$0] ?? .bool(true)) }
+            return all(zip(object.keys, object.values)) { isValid($0.1, argument.object![$0.0] ?? .bool(true)) }
         case "additionalProperties":
-            return zip(object.keys, object.values).allSatisfy { name, member in
-                schema["properties"]?.object?[name] != nil || isValid(member, argument)
+            return all(zip(object.keys, object.values)) { member in
+                schema["properties"]?.object?[member.0] != nil ? true : isValid(member.1, argument)
             }
         case "dependentRequired":
             return zip(argument.object!.keys, argument.object!.values).allSatisfy { name, needed in

@@ -122,6 +122,10 @@ struct SchemaCase: Sendable, CustomTestStringConvertible {
             valid: [#"{"a": 1, "b": 2}"#, #"{"b": 1, "c": 2}"#, #"{"c": 1, "d": 2}"#],
             invalid: ["{}", #"{"a": 1}"#, #"{"a": 1, "b": 2, "c": 3}"#, #"{"d": 1, "d": 2}"#]),
         SchemaCase(
+            #"{"properties": {"a": {}, "b": {}, "c": {}, "d": {}}, "required": ["c"], "maxProperties": 2}"#,
+            valid: [#"{"c": 1}"#, #"{"a": 1, "c": 2}"#, #"{"b": 1, "c": 2}"#, #"{"c": 1, "d": 2}"#],
+            invalid: [#"{"a": 1, "b": 2}"#, #"{"a": 1, "c": 2, "d": 3}"#, #"{"a": 1, "b": 2, "c": 3}"#]),
+        SchemaCase(
             #"{"dependentRequired": {"a": ["b"]}}"#, valid: ["{}", #"{"b": 1}"#, #"{"a": 1, "b": 1}"#],
             invalid: [#"{"a": 1}"#, #"{"a": 1, "c": 1}"#]),
         SchemaCase(
@@ -255,6 +259,22 @@ struct SchemaCase: Sendable, CustomTestStringConvertible {
 
     @Test func whatCannotBeReachedMayBeUnsupported() throws {
         #expect(refusal(#"{"type": "integer", "$defs": {"unused": {"pattern": "(a)\\1"}}}"#) == nil)
+    }
+
+    /// Members that are required later need room: nothing that takes it away may begin.
+    @Test func optionalMembersLeaveRoomForRequiredOnes() throws {
+        let members =
+            #"{"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "required": ["c"], "maxProperties": "#
+        var state = try compiled(.jsonSchema(members + "1}")).begin()
+        #expect(!advances(&state, #"{"a"#.utf8) && !advances(&state, #"{"b"#.utf8))
+        #expect(state.forcedBytes(limit: 32) == Array(#"{"c":"#.utf8))
+        state = try compiled(.jsonSchema(members + "2}")).begin()
+        #expect(advances(&state, #"{"a": 1,"#.utf8) && !advances(&state, #" "b"#.utf8))
+        #expect(advances(&state, #" "c": 2"#.utf8) && !advances(&state, ",".utf8) && advances(&state, "}".utf8))
+        // The member that an opposite needs counts, too.
+        let opposite = #"{"properties": {"a": {}}, "not": {"properties": {"b": {"type": "null"}}}, "maxProperties": 1}"#
+        state = try compiled(.jsonSchema(opposite)).begin()
+        #expect(!advances(&state, #"{"a"#.utf8) && advances(&state, #"{"b": 1}"#.utf8) && allowsEnd(&state))
     }
 
     @Test func membersStandInTheDeclaredOrder() throws {

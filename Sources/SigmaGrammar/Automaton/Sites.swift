@@ -22,7 +22,7 @@ struct Sites {
     final class ObjectChoices {
         let canClose: Bool
         /// Places that may be written: from `first` to `last`, those that have a value.
-        let first: Int
+        fileprivate(set) var first: Int
         fileprivate(set) var last: Int
         fileprivate(set) var hasNames = false
         /// Other members: key, value, and the site after them.
@@ -110,14 +110,13 @@ struct Sites {
             canClose: isPastRequired && site.distinct >= rule.min && (rule.needs.isEmpty || site.isClosed),
             first: site.position, last: isPastRequired ? rule.values.count - 1 : next)
         if site.isClosed { choices.last = -1 }
-        // Skipping members can leave too few, so the last place that may be written is cut.
-        while choices.last >= choices.first {
-            let isPossible =
-                rule.values[choices.last] >= 0
-                && canFinish(behindMember(choices.last, of: site, in: rule), in: rule)
-            if isPossible { break }
-            choices.last -= 1
+        func isPossible(_ place: Int) -> Bool {
+            rule.values[place] >= 0 && canFinish(behindMember(place, of: site, in: rule), in: rule)
         }
+        // Skipping members can leave too few, so the last place that may be written is cut. Where only the required
+        // members have room, all optional places before the next required one are cut.
+        while choices.last >= choices.first && !isPossible(choices.last) { choices.last -= 1 }
+        while choices.last >= choices.first && !isPossible(choices.first) { choices.first += 1 }
         choices.hasNames = choices.last >= choices.first
         if isPastRequired && !site.isClosed {
             let behind = behindFree(of: site, in: rule)

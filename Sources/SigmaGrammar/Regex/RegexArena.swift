@@ -88,7 +88,9 @@ package struct RegexArena {
         }
     }
 
-    package var count: Int { nodes.count }
+    /// Expressions, and what their lists hold: long lists count by their memory.
+    package var count: Int { nodes.count + listed / 16 }
+    private var listed = 0
 
     mutating func watchClock() {
         clockTicks &+= 1
@@ -102,6 +104,10 @@ package struct RegexArena {
         if let known = numbers[node] { return known }
         let id = RegexID(nodes.count)
         nodes.append(node)
+        switch node {
+        case .or(let list), .and(let list): listed += list.count
+        default: break
+        }
         numbers[node] = id
         nullability.append(computeNullability(node))
         plainness.append(computePlainness(node))

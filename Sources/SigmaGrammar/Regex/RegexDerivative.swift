@@ -9,6 +9,17 @@ extension RegexArena {
     mutating func partition(of id: RegexID) -> [PartitionEntry] {
         if let known = partitions[Int(id)] { return known }
         watchClock()
+        // A chain of optional parts is as long as its text: what stands behind them comes first, without a call for each.
+        var tails: [RegexID] = []
+        var rest = id
+        while case .concat(let head, let tail) = nodes[Int(rest)], isNullable(head), partitions[Int(tail)] == nil {
+            tails.append(tail)
+            rest = tail
+        }
+        for tail in tails.reversed() where partitions[Int(tail)] == nil {
+            watchClock()
+            partitions[Int(tail)] = computePartition(tail)
+        }
         let computed = computePartition(id)
         partitions[Int(id)] = computed
         return computed

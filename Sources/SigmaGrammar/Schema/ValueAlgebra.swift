@@ -22,6 +22,9 @@ final class ValueAlgebra {
     private var writtenShapes: [ValueShape] = []
     private var depth = 0
     var emptiness: [Emptiness] = []
+    /// Of the proof of emptiness that is being made: sets inside each other, and sets looked at.
+    var proofDepth = 0
+    var proofSteps = 0
 
     /// Sets inside each other that are resolved at one time.
     private static let depthLimit = 300

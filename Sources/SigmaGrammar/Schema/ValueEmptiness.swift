@@ -5,7 +5,12 @@ enum Emptiness: UInt8 {
 
 /// Emptiness: the least fixed point over the expressions that a value is made of.
 extension ValueAlgebra {
-    /// True only if it is certain already: a set that is being resolved counts as inhabited.
+    /// Sets inside each other that one proof looks at, and all that it looks at.
+    private static let proofDepthLimit = 300
+    private static let proofStepLimit = 2_000
+
+    /// True only if it is certain already: a set that is being resolved counts as inhabited, and so does what lies
+    /// behind the limits.
     func isProvenEmpty(_ shape: ObjectShape) throws(ConstraintError) -> Bool {
         if shape.min > shape.max { return true }
         for (place, value) in shape.values.enumerated() where shape.required[place] {
@@ -28,6 +33,14 @@ extension ValueAlgebra {
         case .inhabited, .inProgress: return false
         case .unknown: break
         }
+        // A long chain of references would overflow the stack, and branches that meet again would be walked once for
+        // each path to them.
+        if proofDepth == 0 { proofSteps = 0 }
+        guard proofDepth < Self.proofDepthLimit && proofSteps < Self.proofStepLimit else { return false }
+        try checkLimits()
+        proofSteps += 1
+        proofDepth += 1
+        defer { proofDepth -= 1 }
         guard let shape = try shapeIfPossible(id) else { return false }
         if isPlainlyInhabited(shape) {
             emptiness[Int(id)] = .inhabited
