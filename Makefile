@@ -65,7 +65,7 @@ test-clients: build $(DEMO) .venv-clients/ready ## clients from PyPI, and the pa
 
 test-server: build $(DEMO) ## long checks of sigma-serve (half an hour): the same bytes, clients that vanish, overload, hostile bodies, memory, batches that are killed
 	$(PYTHON) Tests/ServerCheck/check_server.py --model $(DEMO)
-	$(PYTHON) Tests/ServerCheck/check_batch.py --model $(DEMO)
+	$(PYTHON) Tests/ServerCheck/check_killed_batches.py --model $(DEMO)
 
 test-deployment: build $(DEMO) .venv-deployment/ready ## nginx, haproxy, Ray and Kubernetes' files before replicas (half an hour; as superuser)
 	.venv-deployment/bin/python Tests/DeploymentCheck/check_deployment.py

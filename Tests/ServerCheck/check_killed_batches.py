@@ -1,7 +1,7 @@
 """Kills `sigma-run --batch` at random moments and starts it again: in the end each custom_id has one result, the one that a run which nobody
 killed gives it.
 
-    python check_batch.py --model Models/demo.gguf [--run .build/release/sigma-run] [--kills 20] [--lines 600] [--seed N]
+    python check_killed_batches.py --model Models/demo.gguf [--run .build/release/sigma-run] [--kills 20] [--lines 600] [--seed N]
 """
 
 import argparse
