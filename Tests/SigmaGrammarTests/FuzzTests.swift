@@ -34,6 +34,20 @@ import Testing
         #expect(try answers(seed: seed) != nil)
     }
 
+    /// Alternatives of arrays that multiply: refused, or compiled, in bounded memory.
+    @Test func arraysMultiply() throws {
+        let items = (0..<12).map {
+            "{\"prefixItems\":[{\"const\":\($0)},{\"type\":\"integer\"}],\"contains\":{\"const\":\(20 + $0)}}"
+        }
+        let nots = items.map { "{\"not\":\($0)}" }.joined(separator: ",")
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 2
+        let began = ContinuousClock.now
+        _ = try? CompiledConstraint(.jsonSchema("{\"allOf\":[\(nots)]}"), vocabulary: testVocabulary, limits: limits)
+        #expect(ContinuousClock.now - began < .seconds(20))
+        _ = try answers(seed: 56_313)
+    }
+
     @Test func validatorEndsAtCircularReferences() throws {
         func verdict(_ definition: String) throws -> Bool? {
             let schema = ##"{"$ref": "#/$defs/d", "$defs": {"d": \##(definition)}}"##

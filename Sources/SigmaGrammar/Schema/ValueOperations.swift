@@ -36,9 +36,11 @@ extension ValueAlgebra {
         result.strings = arena.and(a.strings, b.strings)
         for first in a.arrays {
             for second in b.arrays {
+                try checkLimits()
                 let both = try intersection(first, second)
                 if try !isProvenEmpty(both) { result.arrays.append(both) }
             }
+            try checkAlternatives(result.arrays.count)
         }
         for first in a.objects {
             for second in b.objects {
