@@ -98,10 +98,38 @@ static void check_division(level_report *level) {
     free(x);
 }
 
+static void check_log_sum(level_report *level) {
+    begin(level, "log_sum_exp", ANY_LANES);
+    enum { COUNT = 2000 };
+    float *x = uneven(COUNT, 12, 30);
+    double results[COUNT] = {0};
+    for (int n = 1; n <= COUNT; n += n < 40 ? 1 : 487) {
+        long double sum = 0;
+        float most = x[0];
+        for (int i = 0; i < n; i++) most = x[i] > most ? x[i] : most;
+        for (int i = 0; i < n; i++) sum += expl((long double)x[i] - most);
+        const double exact = (double)(most + logl(sum));
+        results[n - 1] = level->kernels->log_sum_exp(x, n);
+        expect_near(level, results[n - 1], exact, 1e-14 * (1 + fabs(exact)), "sum", n, 0, 0);
+    }
+    record(level, results, sizeof results);
+    const double before = level->kernels->log_sum_exp(x, 9);
+    const float special[] = {-INFINITY, NAN, -1e30f, -800};
+    for (size_t i = 0; i < sizeof special / sizeof special[0]; i++) {
+        x[9] = special[i];
+        expect(level, level->kernels->log_sum_exp(x, 10) == before, "what counts nothing", (int)i, 0, 0);
+    }
+    const float infinite[] = {1, INFINITY, 2}, none[] = {-INFINITY, NAN, -INFINITY};
+    expect(level, level->kernels->log_sum_exp(infinite, 3) == INFINITY, "infinity", 0, 0, 0);
+    expect(level, level->kernels->log_sum_exp(none, 3) == -INFINITY, "nothing", 0, 0, 0);
+    free(x);
+}
+
 void check_rows(level_report *level) {
     check_norm(level);
     check_rotation(level);
     check_gate(level);
     check_sum(level);
     check_division(level);
+    check_log_sum(level);
 }

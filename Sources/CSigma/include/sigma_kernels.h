@@ -100,6 +100,8 @@ typedef struct {
     void (*add_scaled)(float *y, float a, const float *x, int n);
     // y = x / divisor
     void (*divide)(const float *x, float divisor, float *y, int n);
+    // ln(sum of e^x) over n > 0 numbers, in fp64; what is not a number counts nothing. -inf or inf where the largest is.
+    double (*log_sum_exp)(const float *x, int n);
 
     // x [head_dim] becomes the keys' or values' row at `position`: f16 with scale max|x| / 16383, of keys per 32, rounded up to bf16; q8_0 with
     // scale max|x| / 127 per 32. Numbers are rounded to nearest even.

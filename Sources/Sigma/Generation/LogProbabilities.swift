@@ -1,4 +1,4 @@
-import SystemLibrary
+import CSigma
 
 /// A token and its log-probability (nats) in the model's own distribution, before temperature and cuts.
 public struct TokenLogProbability: Sendable, Equatable {
@@ -18,11 +18,13 @@ package struct LogProbabilities {
 
     package init(_ logits: UnsafeBufferPointer<Float>) {
         self.logits = logits
-        var most = -Float.infinity
-        for logit in logits where logit > most { most = logit }
-        var sum = 0.0
-        for logit in logits where !logit.isNaN { sum += exp(Double(logit) - Double(most)) }
-        logSum = Double(most) + log(sum)
+        logSum = sigma_kernels_best().pointee.log_sum_exp(logits.baseAddress!, Int32(logits.count))
+    }
+
+    /// The likeliest token, ties to the lowest id; nil if no logit is a number.
+    package var likeliest: Int32? {
+        let most = logits.reduce(-Float.infinity) { $1 > $0 ? $1 : $0 }
+        return logits.firstIndex(of: most).map(Int32.init)
     }
 
     package subscript(id: Int32) -> Double { Double(logits[Int(id)]) - logSum }

@@ -241,7 +241,7 @@ private struct Tree {
     }
 
     mutating func score(_ members: Range<Int>, at position: Int, _ distribution: LogProbabilities) {
-        let most = distribution.top(1).first.map { distribution.logits[Int($0.id)] }
+        let most = distribution.likeliest.map { distribution.logits[Int($0)] }
         for member in members where requests[member].scoredPositions.contains(position) {
             let request = requests[member]
             let next = request.tokens[position + 1]

@@ -147,7 +147,7 @@ package struct Divergence: Sendable {
         }
         // Rounding can leave a value below zero, which a divergence never is.
         values.append(sum < 0 ? 0 : sum)
-        if p.top(1).first?.id == q.top(1).first?.id { agreements += 1 }
+        if p.likeliest == q.likeliest { agreements += 1 }
         own.add(-q[next])
         difference.add(p[next] - q[next])
     }
