@@ -98,7 +98,8 @@ let package = Package(
             name: "sigma-run",
             dependencies: ["SigmaCommand", "SigmaStudies", "SigmaTerminal", "SigmaRequests", "SystemLibrary"]),
         .executableTarget(name: "sigma-convert", dependencies: ["SigmaCommand", "SigmaConversion"]),
-        .executableTarget(name: "sigma-eval", dependencies: ["SigmaCommand", "SigmaStudies"]),
+        .executableTarget(
+            name: "sigma-eval", dependencies: ["SigmaCommand", "SigmaConversion", "SigmaStudies"]),
         .executableTarget(name: "sigma-bench", dependencies: ["SigmaCommand", "SigmaStudies", "CMachine"]),
         .executableTarget(
             name: "sigma-serve",

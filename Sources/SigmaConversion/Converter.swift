@@ -19,6 +19,10 @@ package struct Converter {
         package var type: WeightType?
         /// Of the output head and a tied embedding; nil is q6_k where `type` has 4 bits, else `type`.
         package var outputType: WeightType?
+        /// Types of single tensors, whatever the rest has.
+        package var rules: [TypeChoice.Rule]
+        /// How the other types are chosen, instead of by `type` and `outputType`.
+        package var mix: Mix?
         /// A file of `sigma-eval imatrix`, by which quantizers weigh errors.
         package var importance: String?
         package var overrides: Overrides
@@ -29,18 +33,32 @@ package struct Converter {
 
         package init(
             input: String, output: String, form: Form = .native, type: WeightType? = nil,
-            outputType: WeightType? = nil, importance: String? = nil, overrides: Overrides,
-            headScreening: HeadScreening = .auto, threads: Int = 0
+            outputType: WeightType? = nil, rules: [TypeChoice.Rule] = [], mix: Mix? = nil, importance: String? = nil,
+            overrides: Overrides, headScreening: HeadScreening = .auto, threads: Int = 0
         ) {
             self.input = input
             self.output = output
             self.form = form
             self.type = type
             self.outputType = outputType
+            self.rules = rules
+            self.mix = mix
             self.importance = importance
             self.overrides = overrides
             self.headScreening = headScreening
             self.threads = threads
+        }
+    }
+
+    /// Types by measurement.
+    package struct Mix: Sendable {
+        /// A file of `sigma-eval sensitivity`.
+        package var sensitivity: String
+        package var limit: TypeMix.Limit
+
+        package init(sensitivity: String, limit: TypeMix.Limit) {
+            self.sensitivity = sensitivity
+            self.limit = limit
         }
     }
 
@@ -50,6 +68,10 @@ package struct Converter {
         package let architecture: String
         /// Why a plain file is no `qwen3moe` one.
         package let obstacle: String?
+        /// Nil where types were not chosen by measurement.
+        package var mix: TypeMix?
+        /// The weights, with their types.
+        package let parts: [WeightPlan.Part]
     }
 
     /// Converts a model. `options.output` appears, or is replaced, whole or not at all.
@@ -75,18 +97,13 @@ package struct Converter {
         _ input: ConversionInput, _ options: Options, warn: (String) -> Void = { _ in },
         progress: @escaping (Double) -> Void = { _ in }, isCancelled: @escaping () -> Bool = { false }
     ) throws -> Summary {
-        let type = options.type ?? (input.keepsTypes ? nil : .q4_k)
-        let outputType = options.outputType ?? type?.outputHeadType
         var weights = input.weights
         if let path = options.importance {
             weights = WeightedSources(
                 base: weights, importance: try ImportanceMatrix(path: path, for: input.configuration),
                 tiedEmbeddings: input.configuration.tiedEmbeddings)
         }
-        let plan = try WeightPlan(
-            weights, input.configuration, type: type, outputType: outputType,
-            ignoresUnknown: options.overrides.ignoresUnknownTensors(),
-            headScreening: options.form == .native ? options.headScreening : .off)
+        let (plan, mix) = try plan(input, weights, options)
         if let definition = input.tokenizer {
             // What could not be loaded must not be written.
             do { _ = try Tokenizer(definition) } catch { throw error.inFile(options.input) }
@@ -102,15 +119,90 @@ package struct Converter {
         switch options.form {
         case .native:
             try ModelFileWriter(plan: plan, pieceWriter: pieceWriter).write(nativeHeader(input), to: options.output)
-            return Summary(architecture: ModelFileFormat.architecture, obstacle: nil)
+            return Summary(
+                architecture: ModelFileFormat.architecture, obstacle: nil, mix: mix, parts: plan.parts)
         case .plainGGUF:
-            let obstacle = PlainFileWriter.obstacle(input.configuration, plan)
-            let architecture = obstacle == nil ? "qwen3moe" : ModelFileFormat.architecture
-            try PlainFileWriter(plan, architecture: architecture, pieceWriter).write(
-                plainHeader(input, architecture), to: options.output)
-            return Summary(architecture: architecture, obstacle: obstacle)
+            let writer = PlainFileWriter(plan, architecture: plainArchitecture(input, plan))
+            try writer.write(plainHeader(input, writer.architecture), to: options.output, pieceWriter)
+            return Summary(
+                architecture: writer.architecture, obstacle: PlainFileWriter.obstacle(input.configuration, plan),
+                mix: mix, parts: plan.parts)
         }
     }
+
+    // MARK: - Types
+
+    private static func plan(
+        _ input: ConversionInput, _ weights: any WeightSources, _ options: Options
+    ) throws -> (WeightPlan, TypeMix?) {
+        func plan(_ types: TypeChoice) throws -> WeightPlan {
+            try WeightPlan(
+                weights, input.configuration, types: types,
+                ignoresUnknown: options.overrides.ignoresUnknownTensors(),
+                headScreening: options.form == .native ? options.headScreening : .off)
+        }
+        guard let mix = options.mix else {
+            let type = options.type ?? (input.keepsTypes ? nil : .q4_k)
+            return (
+                try plan(
+                    TypeChoice(
+                        type: type, outputType: options.outputType ?? type?.outputHeadType, rules: options.rules)), nil
+            )
+        }
+        let start = try plan(TypeChoice(rules: options.rules))
+        if let quantized = start.parts.first(where: { $0.matrices[0].type.isQuantized }) {
+            throw SigmaError(
+                .usage, "types can be chosen for float weights only, and these are \(quantized.type.name)",
+                path: options.input, item: quantized.name,
+                remedy: "Convert the checkpoint itself, or a file of --type bf16.")
+        }
+        let sensitivity = try Sensitivity(path: mix.sensitivity, for: start.parts)
+        let fixed = start.parts.map { part in options.rules.last { $0.matches(part.name) } == nil ? nil : part.type }
+        func mixed(_ budget: Int) throws -> (WeightPlan, TypeMix)? {
+            guard let types = TypeMix(start.parts, sensitivity, fixed: fixed, budget: budget) else { return nil }
+            let rules = zip(start.parts, types.types).map { TypeChoice.Rule(pattern: $0.name, type: $1) }
+            return (try plan(TypeChoice(rules: rules)), types)
+        }
+        let weightCount = start.parts.reduce(0) { $0 + $1.weightCount }
+        switch mix.limit {
+        case .bits(let bits):
+            if let result = try mixed(Int(bits * Double(weightCount) / 8)) { return result }
+            let least = TypeMix.leastBytes(start.parts, sensitivity, fixed: fixed)
+            throw SigmaError(
+                .usage, "the smallest types need \(JSONWriter.fixed(8 * Double(least) / Double(weightCount), decimals: 3)) bits per weight, and \(bits) are allowed",
+                remedy: "Allow more bits.")
+        case .bytes(let limit):
+            // Records are filled up to pages, and planes, norms and the header come with the parts.
+            var budget = limit
+            while let (plan, types) = try mixed(budget) {
+                let excess = try fileSize(input, plan, options.form) - limit
+                if excess <= 0 { return (plan, types) }
+                budget = min(budget, types.byteCount) - excess
+            }
+            let least = TypeMix.leastBytes(start.parts, sensitivity, fixed: fixed)
+            let smallest = try mixed(least).map { try fileSize(input, $0.0, options.form) } ?? least
+            throw SigmaError(
+                .usage, "the smallest types make a file of \(smallest) bytes, and \(limit) are allowed",
+                remedy: "Allow a larger file.")
+        }
+    }
+
+    private static func fileSize(
+        _ input: ConversionInput, _ plan: WeightPlan, _ form: Options.Form
+    ) throws -> Int {
+        switch form {
+        case .native: return ModelFileWriter.layout(nativeHeader(input), plan).fileSize
+        case .plainGGUF:
+            let writer = PlainFileWriter(plan, architecture: plainArchitecture(input, plan))
+            return writer.layout(try plainHeader(input, writer.architecture)).fileSize
+        }
+    }
+
+    private static func plainArchitecture(_ input: ConversionInput, _ plan: WeightPlan) -> String {
+        PlainFileWriter.obstacle(input.configuration, plan) == nil ? "qwen3moe" : ModelFileFormat.architecture
+    }
+
+    // MARK: - Headers
 
     private static func nativeHeader(_ input: ConversionInput) -> GGUFWriter {
         var header = GGUFWriter(architecture: ModelFileFormat.architecture, alignment: ModelFileFormat.alignment)

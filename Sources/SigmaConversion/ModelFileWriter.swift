@@ -5,17 +5,23 @@ struct ModelFileWriter {
     let plan: WeightPlan
     let pieceWriter: PieceWriter
 
+    /// Where everything lies in the file.
+    ///
     /// - Parameter header: with all keys but those that follow from the plan and the data.
-    func write(_ header: GGUFWriter, to path: String) throws {
+    static func layout(_ header: GGUFWriter, _ plan: WeightPlan) -> GGUFWriter.Layout {
         var header = header
-        let recordCount = addTensors(to: &header)
-        header.set(ModelFileFormat.Key.checksums, [UInt32](repeating: 0, count: recordCount))
+        addTensors(of: plan, to: &header)
+        header.set(ModelFileFormat.Key.checksums, [UInt32](repeating: 0, count: recordCount(plan)))
         header.set(ModelFileFormat.Key.headerChecksum, UInt32(0))
-        var layout = header.layout()
+        return header.layout()
+    }
 
+    /// - Parameter header: as in `layout`.
+    func write(_ header: GGUFWriter, to path: String) throws {
+        var layout = Self.layout(header, plan)
         let file = try AtomicFile(path: path, size: layout.fileSize)
         let checksums = try pieceWriter.write(
-            try pieces(layout), recordCount: recordCount, to: file)
+            try pieces(layout), recordCount: Self.recordCount(plan), to: file)
         for (i, crc) in checksums.enumerated() { layout.patch(ModelFileFormat.Key.checksums, crc, index: i) }
         let hole = layout.valueOffsets[ModelFileFormat.Key.headerChecksum]!
         let crc = layout.header.withUnsafeBytes { ModelFileFormat.headerChecksum($0, hole: hole) }
@@ -25,7 +31,7 @@ struct ModelFileWriter {
         try file.finish(size: layout.fileSize)
     }
 
-    private var layoutRecordCount: Int {
+    private static func recordCount(_ plan: WeightPlan) -> Int {
         plan.outputs.reduce(0) { count, output in
             if case .experts(let experts, _) = output.content { return count + experts.count }
             return count + 1
@@ -33,10 +39,7 @@ struct ModelFileWriter {
     }
 
     /// The tensors, and the keys that say what they hold.
-    ///
-    /// - Returns: the number of records.
-    private func addTensors(to header: inout GGUFWriter) -> Int {
-        var recordCount = 0
+    private static func addTensors(of plan: WeightPlan, to header: inout GGUFWriter) {
         var types: [UInt32] = []
         for output in plan.outputs {
             switch output.content {
@@ -45,11 +48,9 @@ struct ModelFileWriter {
                     output.name, dimensions: isVector ? [columns] : ModelFileFormat.dimensions(type, rows, columns),
                     type: ModelFileFormat.carrier(type))
                 types.append(type.rawValue)
-                recordCount += 1
             case .experts(let experts, let layout):
                 header.addTensor(output.name, dimensions: [layout.stride, experts.count], type: .int8)
                 types.append(GGMLType.int8.number)
-                recordCount += experts.count
             case .screen(let part):
                 let head = plan.screenedHead!
                 let groups = ScreenPlanes.groups(head.rows)
@@ -62,7 +63,6 @@ struct ModelFileWriter {
                 let type: GGMLType = part == .mean ? WeightType.f32.ggml : .int8
                 header.addTensor(output.name, dimensions: dimensions, type: type)
                 types.append(type.number)
-                recordCount += 1
             }
         }
         header.set(ModelFileFormat.Key.tensorTypes, types)
@@ -72,7 +72,6 @@ struct ModelFileWriter {
                 (ModelFileFormat.Key.downTypes, \.downType),
             ] { header.set(key, plan.expertLayouts.map { $0?[keyPath: type].rawValue ?? 0 }) }
         }
-        return recordCount
     }
 
     /// - Throws: `SigmaError` (`.damaged`) if the output head has weights that are not finite.
@@ -82,7 +81,7 @@ struct ModelFileWriter {
         let headName =
             plan.outputs.contains { $0.name == ModelFileFormat.head } ? ModelFileFormat.head : ModelFileFormat.embedding
         // Where the planes are written, which are made together with the head's rows: they are the last tensors.
-        let last = (offsets: layout.tensorOffsets.suffix(2), record: layoutRecordCount - 2)
+        let last = (offsets: layout.tensorOffsets.suffix(2), record: Self.recordCount(plan) - 2)
         let mean = try plan.screenedHead?.mean() ?? []
         for (output, start) in zip(plan.outputs, layout.tensorOffsets) {
             switch output.content {

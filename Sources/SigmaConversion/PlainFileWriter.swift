@@ -18,11 +18,9 @@ struct PlainFileWriter {
 
     let architecture: String
     private let tensors: [Tensor]
-    private let pieceWriter: PieceWriter
 
-    init(_ plan: WeightPlan, architecture: String, _ pieceWriter: PieceWriter) {
+    init(_ plan: WeightPlan, architecture: String) {
         self.architecture = architecture
-        self.pieceWriter = pieceWriter
         var tensors: [Tensor] = []
         for output in plan.outputs {
             switch output.content {
@@ -53,8 +51,10 @@ struct PlainFileWriter {
         self.tensors = tensors
     }
 
+    /// Where everything lies in the file.
+    ///
     /// - Parameter header: with all keys.
-    func write(_ header: GGUFWriter, to path: String) throws {
+    func layout(_ header: GGUFWriter) -> GGUFWriter.Layout {
         var header = header
         for tensor in tensors {
             var dimensions = [tensor.columns]
@@ -62,7 +62,12 @@ struct PlainFileWriter {
             if tensor.name.hasSuffix("_exps.weight") { dimensions.append(tensor.matrices.count) }
             header.addTensor(tensor.name, dimensions: dimensions, type: tensor.type.ggml)
         }
-        let layout = header.layout()
+        return header.layout()
+    }
+
+    /// - Parameter header: as in `layout`.
+    func write(_ header: GGUFWriter, to path: String, _ pieceWriter: PieceWriter) throws {
+        let layout = layout(header)
         let file = try AtomicFile(path: path, size: layout.fileSize)
         try layout.header.withUnsafeBytes { try file.write($0, at: 0) }
         var pieces: [PieceWriter.Piece] = []

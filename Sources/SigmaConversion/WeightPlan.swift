@@ -35,7 +35,25 @@ package struct WeightPlan: Sendable {
         }
     }
 
+    /// Weights that have one type: a matrix, or the same matrix of every expert in a layer.
+    package struct Part: Sendable {
+        /// Of its tensor in a plain file: `blk.3.ffn_down_exps.weight`.
+        package let name: String
+        /// One for each matrix, as the sources.
+        package let roles: [WeightRole]
+        package let matrices: [any MatrixSource]
+        package let rows: Int
+        package let columns: Int
+        package let type: WeightType
+
+        package var weightCount: Int { matrices.count * rows * columns }
+        /// In a native model file, without what fills records up to whole pages.
+        package func byteCount(_ type: WeightType) -> Int { matrices.count * type.matrixBytes(rows: rows, columns: columns) }
+    }
+
     package private(set) var outputs: [Output] = []
+    /// All weights but norms, biases and routers, in the order of the outputs.
+    package private(set) var parts: [Part] = []
     /// One for each layer; nil where there are no experts.
     package private(set) var expertLayouts: [ExpertLayout?] = []
     package private(set) var warnings: [String] = []
@@ -44,38 +62,38 @@ package struct WeightPlan: Sendable {
 
     private let sources: any WeightSources
     private let configuration: ModelConfiguration
-    private let type: WeightType?
+    private let choice: TypeChoice
     private var used: Set<WeightRole> = []
-    /// Names of tensors whose rows the type's block doesn't divide, layers as `*`, by what they became.
-    private var fallbacks: [(name: String, columns: Int, type: WeightType)] = []
+    /// Names of tensors whose rows the wanted type's block doesn't divide, layers as `*`, and what they became.
+    private var fallbacks: [(name: String, columns: Int, wanted: WeightType, type: WeightType)] = []
     /// Types of tensors that are quantized already and were to be something else.
     private var kept: Set<WeightType> = []
 
     /// - Parameters:
-    ///   - type: of experts, dense layers, attention and embedding; nil leaves each as the source has it.
-    ///   - outputType: of the head, and of an embedding that is the head too.
+    ///   - choice: the types.
     ///   - ignoresUnknown: whether tensors that have no place in the model are left out with a warning.
     ///   - headScreening: whether the output head gets planes.
     /// - Throws: `SigmaError`: `.damaged` naming the tensor that is missing, has another shape or type, or has no place; `.usage` if planes are
-    ///   asked for that the head cannot have.
+    ///   asked for that the head cannot have, or a rule of the choice matches no tensor.
     package init(
-        _ sources: any WeightSources, _ configuration: ModelConfiguration, type: WeightType?, outputType: WeightType?,
+        _ sources: any WeightSources, _ configuration: ModelConfiguration, types choice: TypeChoice = TypeChoice(),
         ignoresUnknown: Bool = false, headScreening: HeadScreening = .off
     ) throws {
         self.sources = sources
         self.configuration = configuration
-        self.type = type
+        self.choice = choice
         let c = configuration
-        try addMatrix(.embedding, c.vocabularySize, c.hiddenSize, c.tiedEmbeddings ? outputType : type)
+        try addMatrix(.embedding, c.vocabularySize, c.hiddenSize, isHead: c.tiedEmbeddings)
         for layer in 0..<c.layerCount { try addLayer(layer) }
         try addVector(.finalNorm, c.hiddenSize)
-        if !c.tiedEmbeddings { try addMatrix(.head, c.vocabularySize, c.hiddenSize, outputType) }
+        if !c.tiedEmbeddings { try addMatrix(.head, c.vocabularySize, c.hiddenSize, isHead: true) }
+        try checkRules()
         try addScreen(headScreening)
         try checkLeftovers(ignoresUnknown: ignoresUnknown)
-        for (type, group) in Dictionary(grouping: fallbacks, by: \.type.name).sorted(by: { $0.key < $1.key }) {
+        let groups = Dictionary(grouping: fallbacks) { "\($0.wanted)'s blocks don't divide are \($0.type)" }
+        for (what, group) in groups.sorted(by: { $0.key < $1.key }) {
             let list = group.map { "\($0.name) (\($0.columns) columns)" }.joined(separator: ", ")
-            let wanted = (self.type ?? outputType)?.name ?? type
-            warnings.append("rows that \(wanted)'s blocks don't divide are \(type): \(list)")
+            warnings.append("rows that \(what): \(list)")
         }
         if !kept.isEmpty {
             let names = kept.map(\.name).sorted().joined(separator: ", ")
@@ -118,7 +136,7 @@ package struct WeightPlan: Sendable {
                 case .key, .value: (c.kvWidth, c.hiddenSize)
                 case .output: (c.hiddenSize, c.queryWidth)
                 }
-            try addMatrix(.layer(layer, .attention(part)), rows, columns, type)
+            try addMatrix(.layer(layer, .attention(part)), rows, columns)
             try addOptionalVector(.layer(layer, .attentionBias(part)), rows)
         }
         if c.qkNorm {
@@ -150,13 +168,17 @@ package struct WeightPlan: Sendable {
                     up: try take(role(.up), c.expertIntermediateSize, c.hiddenSize),
                     down: try take(role(.down), c.hiddenSize, c.expertIntermediateSize)))
         }
-        // One layout for the whole layer, so the first expert's type decides what is kept and what a fallback is.
-        let first = experts[0]
+        func type(_ part: WeightRole.MLPPart, _ source: KeyPath<Expert, any MatrixSource>) -> WeightType {
+            let (rows, columns) =
+                part == .down
+                ? (c.hiddenSize, c.expertIntermediateSize) : (c.expertIntermediateSize, c.hiddenSize)
+            return addPart(
+                (0..<c.expertCount).map { .expert(layer: layer, $0, part) }, experts.map { $0[keyPath: source] }, rows,
+                columns)
+        }
         let layout = ExpertLayout(
-            hidden: c.hiddenSize, intermediate: c.expertIntermediateSize,
-            gateType: fitting("blk.*.ffn_experts gate", first.gate, c.hiddenSize, type),
-            upType: fitting("blk.*.ffn_experts up", first.up, c.hiddenSize, type),
-            downType: fitting("blk.*.ffn_experts down", first.down, c.expertIntermediateSize, type))
+            hidden: c.hiddenSize, intermediate: c.expertIntermediateSize, gateType: type(.gate, \.gate),
+            upType: type(.up, \.up), downType: type(.down, \.down))
         expertLayouts[layer] = layout
         outputs.append(
             Output(name: ModelFileFormat.layer(layer, ModelFileFormat.experts), content: .experts(experts, layout)))
@@ -179,16 +201,38 @@ package struct WeightPlan: Sendable {
 
     private mutating func addMLP(intermediate: Int, _ role: (WeightRole.MLPPart) -> WeightRole) throws {
         let hidden = configuration.hiddenSize
-        try addMatrix(role(.gate), intermediate, hidden, type)
-        try addMatrix(role(.up), intermediate, hidden, type)
-        try addMatrix(role(.down), hidden, intermediate, type)
+        try addMatrix(role(.gate), intermediate, hidden)
+        try addMatrix(role(.up), intermediate, hidden)
+        try addMatrix(role(.down), hidden, intermediate)
     }
 
-    private mutating func addMatrix(_ role: WeightRole, _ rows: Int, _ columns: Int, _ wanted: WeightType?) throws {
+    private mutating func addMatrix(
+        _ role: WeightRole, _ rows: Int, _ columns: Int, isHead: Bool = false
+    ) throws {
         let source = try take(role, rows, columns)
-        let parts = ModelFileFormat.name(role).split(separator: ".")
-        let pattern = (parts.first == "blk" ? ["blk", "*"] + parts.dropFirst(2) : parts).joined(separator: ".")
-        add(role, source, rows, columns, fitting(pattern, source, columns, wanted))
+        add(role, source, rows, columns, addPart([role], [source], rows, columns, isHead: isHead))
+    }
+
+    /// Adds weights that have one type. The first matrix's type decides what is kept and what a fallback is.
+    ///
+    /// - Returns: their type in the file.
+    private mutating func addPart(
+        _ roles: [WeightRole], _ matrices: [any MatrixSource], _ rows: Int, _ columns: Int, isHead: Bool = false
+    ) -> WeightType {
+        let name = ModelFileFormat.name(roles[0])
+        let type = fitting(name, matrices[0], columns, choice.type(of: name, isHead: isHead))
+        parts.append(
+            Part(name: name, roles: roles, matrices: matrices, rows: rows, columns: columns, type: type))
+        return type
+    }
+
+    private func checkRules() throws {
+        for rule in choice.rules where !parts.contains(where: { rule.matches($0.name) }) {
+            let first = parts.first { $0.name.hasPrefix("blk.") } ?? parts[0]
+            throw SigmaError(
+                .usage, "no tensor is called '\(rule.pattern)'",
+                remedy: "Names are those of llama.cpp, like \(first.name), and * stands for any characters.")
+        }
     }
 
     /// A norm or a bias: its own precision.
@@ -221,7 +265,7 @@ package struct WeightPlan: Sendable {
     /// `wanted` (or the source's own type), or q8_0, or a float type, where the blocks don't divide a row. What is quantized stays, or becomes f32,
     /// which holds the same numbers.
     private mutating func fitting(
-        _ pattern: String, _ source: any MatrixSource, _ columns: Int, _ wanted: WeightType?
+        _ name: String, _ source: any MatrixSource, _ columns: Int, _ wanted: WeightType?
     ) -> WeightType {
         let wanted = wanted ?? source.type
         if source.type.isQuantized {
@@ -231,8 +275,10 @@ package struct WeightPlan: Sendable {
         }
         if columns % wanted.blockLength == 0 { return wanted }
         let type: WeightType = columns % WeightType.q8_0.blockLength == 0 ? .q8_0 : source.type == .f32 ? .f32 : .bf16
-        if !fallbacks.contains(where: { $0.name == pattern && $0.type == type }) {
-            fallbacks.append((pattern, columns, type))
+        let words = name.split(separator: ".")
+        let pattern = (words.first == "blk" ? ["blk", "*"] + words.dropFirst(2) : words).joined(separator: ".")
+        if !fallbacks.contains(where: { $0.name == pattern && $0.wanted == wanted && $0.type == type }) {
+            fallbacks.append((pattern, columns, wanted, type))
         }
         return type
     }

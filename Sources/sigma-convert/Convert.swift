@@ -16,6 +16,7 @@ struct Convert: ParsableCommand {
               sigma-convert ./Sigma-MoE-Tiny sigma.gguf
               sigma-convert ./Sigma-MoE-Tiny sigma-bf16.gguf --type bf16
               sigma-convert ./Sigma-MoE-Tiny sigma.gguf --imatrix sigma.imatrix
+              sigma-convert ./Sigma-MoE-Tiny sigma.gguf --sensitivity sigma.sensitivity --size 8GiB
               sigma-convert ./Sigma-MoE-Tiny sigma.gguf --override rope_theta=1000000
               sigma-convert Qwen3-30B-A3B-Q4_K_M.gguf qwen3.gguf
               sigma-convert sigma.gguf plain.gguf --plain-gguf
@@ -39,6 +40,21 @@ struct Convert: ParsableCommand {
         help:
             "Type of the output head and of a tied embedding (default: q6_k if --type is q4_k or q4_0, else the same).")
     var outputType: String?
+    @Option(
+        name: .customLong("tensor-type"),
+        help: ArgumentHelp(
+            "Type of the tensors that NAME stands for, as llama.cpp names them: blk.3.attn_v.weight, '*.ffn_down_exps.*' "
+                + "(repeatable; the last that matches counts).", valueName: "name=type"))
+    var tensorTypes: [String] = []
+    @Option(
+        help: ArgumentHelp(
+            "Choose the type of each tensor by what 'sigma-eval sensitivity' has measured, within --size or --bits.",
+            valueName: "file"))
+    var sensitivity: String?
+    @Option(help: ArgumentHelp("With --sensitivity: the file's size at most.", valueName: "size"))
+    var size: ByteSize?
+    @Option(help: ArgumentHelp("With --sensitivity: bits per weight at most, on average.", valueName: "bits"))
+    var bits: Double?
     @Option(
         help: ArgumentHelp(
             "Weight errors by the importance that 'sigma-eval imatrix' has measured in this model.", valueName: "file"))
@@ -113,7 +129,8 @@ struct Convert: ParsableCommand {
         let options = Converter.Options(
             input: input, output: output, form: plainGGUF ? .plainGGUF : .native,
             type: try type.map { try weightType($0, "--type") },
-            outputType: try outputType.map { try weightType($0, "--output-type") }, importance: imatrix,
+            outputType: try outputType.map { try weightType($0, "--output-type") },
+            rules: try tensorTypes.map(rule), mix: try mix(), importance: imatrix,
             overrides: try Overrides(overrides), headScreening: headScreen,
             threads: threads ?? 0)
         // A second Ctrl-C must not leave a half-written file behind either.
@@ -128,13 +145,57 @@ struct Convert: ParsableCommand {
         } else if plainGGUF {
             note("\(output): architecture qwen3moe")
         }
+        if let mix = written.mix { report(mix, written.parts) }
         try noteFile(output, since: begin)
+    }
+
+    private func rule(_ text: String) throws -> TypeChoice.Rule {
+        guard let sign = text.lastIndex(of: "="), sign > text.startIndex else {
+            throw usageError("expected --tensor-type NAME=TYPE, found '\(text)'")
+        }
+        return TypeChoice.Rule(
+            pattern: String(text[..<sign]), type: try weightType(String(text[text.index(after: sign)...]), "--tensor-type"))
+    }
+
+    private func mix() throws -> Converter.Mix? {
+        guard let sensitivity else {
+            guard size == nil, bits == nil else {
+                throw usageError(
+                    "--size and --bits need --sensitivity FILE",
+                    remedy: "Make one with: sigma-eval sensitivity --model MODEL_IN_BF16 TEXT_FILE")
+            }
+            return nil
+        }
+        guard type == nil, outputType == nil else {
+            throw usageError(
+                "--type and --output-type don't go with --sensitivity, which chooses types",
+                remedy: "Settle single tensors with --tensor-type.")
+        }
+        switch (size, bits) {
+        case (let size?, nil): return Converter.Mix(sensitivity: sensitivity, limit: .bytes(size.bytes))
+        case (nil, let bits?):
+            guard bits > 0, bits <= 32 else { throw usageError("expected --bits from 0 to 32, found \(bits)") }
+            return Converter.Mix(sensitivity: sensitivity, limit: .bits(bits))
+        default: throw usageError("--sensitivity needs either --size or --bits")
+        }
+    }
+
+    private func report(_ mix: TypeMix, _ parts: [WeightPlan.Part]) {
+        let weights = parts.reduce(0) { $0 + $1.weightCount }
+        let shares = Dictionary(grouping: parts, by: \.type).sorted { $0.key.rawValue < $1.key.rawValue }.map {
+            let share = Double($1.reduce(0) { $0 + $1.weightCount }) / Double(weights)
+            return "\($0.name) \(JSONWriter.fixed(100 * share, decimals: 1)) %"
+        }
+        let bits = JSONWriter.fixed(8 * Double(mix.byteCount) / Double(weights), decimals: 3)
+        note(
+            "\(bits) bits per weight: \(shares.joined(separator: ", ")); expected divergence "
+                + "\(JSONWriter.fixed(mix.divergence, decimals: 6)) nats per token")
     }
 
     /// With `--synthetic` the only argument is the output.
     private func writeSynthetic(_ name: String) throws {
         guard let output = input, !output.isEmpty, self.output == nil, inspect == nil, !verify, imatrix == nil,
-            overrides.isEmpty
+            overrides.isEmpty, tensorTypes.isEmpty, sensitivity == nil, size == nil, bits == nil
         else {
             throw usageError(
                 "expected OUTPUT alone with --synthetic",

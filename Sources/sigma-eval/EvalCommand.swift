@@ -19,11 +19,12 @@ struct EvalCommand: ParsableCommand {
               sigma-eval loglikelihood --model sigma.gguf questions.jsonl
               sigma-eval constraints --model sigma.gguf schemas.jsonl.gz
               sigma-eval imatrix --model sigma-bf16.gguf book.txt --output sigma.imatrix
+              sigma-eval sensitivity --model sigma-bf16.gguf book.txt --output sigma.sensitivity
             """,
         version: sigmaVersion,
         subcommands: [
             PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self, RoutingCommand.self,
-            ImportanceCommand.self, HeadCommand.self, ConstraintsCommand.self, LoglikelihoodCommand.self,
+            ImportanceCommand.self, SensitivityCommand.self, HeadCommand.self, ConstraintsCommand.self, LoglikelihoodCommand.self,
         ])
 }
 

@@ -131,13 +131,13 @@ package final class HeaderFuzz {
         let file = try ModelFile(path: path)
         if let definition = try file.tokenizerDefinition() { try named(path) { _ = try Tokenizer(definition) } }
         let input = try ConversionInput(path, overrides: Overrides())
-        _ = try WeightPlan(input.weights, input.configuration, type: nil, outputType: nil)
+        _ = try WeightPlan(input.weights, input.configuration)
     }
 
     /// As a conversion starts.
     private static func openPlain(_ path: String) throws {
         let input = try ConversionInput(path, overrides: Overrides())
-        _ = try WeightPlan(input.weights, input.configuration, type: nil, outputType: nil)
+        _ = try WeightPlan(input.weights, input.configuration)
         if let definition = input.tokenizer { try named(path) { _ = try Tokenizer(definition) } }
     }
 

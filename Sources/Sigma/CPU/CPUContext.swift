@@ -53,7 +53,7 @@ final class CPUContext: @unchecked Sendable {
         rowCount = batch.tokens.count
     }
 
-    /// The same weights elsewhere: before the first step.
+    /// The same weights elsewhere, or others of the same shapes; between steps.
     func use(_ moved: ModelWeights) {
         weights = moved
         layers = moved.layers.map(CPULayer.init)
