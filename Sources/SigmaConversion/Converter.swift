@@ -169,7 +169,8 @@ package struct Converter {
             if let result = try mixed(Int(bits * Double(weightCount) / 8)) { return result }
             let least = TypeMix.leastBytes(start.parts, sensitivity, fixed: fixed)
             throw SigmaError(
-                .usage, "the smallest types need \(JSONWriter.fixed(8 * Double(least) / Double(weightCount), decimals: 3)) bits per weight, and \(bits) are allowed",
+                .usage,
+                "the smallest types need \(JSONWriter.fixed(8 * Double(least) / Double(weightCount), decimals: 3)) bits per weight, and \(bits) are allowed",
                 remedy: "Allow more bits.")
         case .bytes(let limit):
             // Records are filled up to pages, and planes, norms and the header come with the parts.

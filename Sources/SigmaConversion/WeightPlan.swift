@@ -48,7 +48,9 @@ package struct WeightPlan: Sendable {
 
         package var weightCount: Int { matrices.count * rows * columns }
         /// In a native model file, without what fills records up to whole pages.
-        package func byteCount(_ type: WeightType) -> Int { matrices.count * type.matrixBytes(rows: rows, columns: columns) }
+        package func byteCount(_ type: WeightType) -> Int {
+            matrices.count * type.matrixBytes(rows: rows, columns: columns)
+        }
     }
 
     package private(set) var outputs: [Output] = []

@@ -154,7 +154,8 @@ struct Convert: ParsableCommand {
             throw usageError("expected --tensor-type NAME=TYPE, found '\(text)'")
         }
         return TypeChoice.Rule(
-            pattern: String(text[..<sign]), type: try weightType(String(text[text.index(after: sign)...]), "--tensor-type"))
+            pattern: String(text[..<sign]),
+            type: try weightType(String(text[text.index(after: sign)...]), "--tensor-type"))
     }
 
     private func mix() throws -> Converter.Mix? {

@@ -24,7 +24,8 @@ struct EvalCommand: ParsableCommand {
         version: sigmaVersion,
         subcommands: [
             PerplexityCommand.self, CompareCommand.self, TokenizeCommand.self, TaskCommand.self, RoutingCommand.self,
-            ImportanceCommand.self, SensitivityCommand.self, HeadCommand.self, ConstraintsCommand.self, LoglikelihoodCommand.self,
+            ImportanceCommand.self, SensitivityCommand.self, HeadCommand.self, ConstraintsCommand.self,
+            LoglikelihoodCommand.self,
         ])
 }
 

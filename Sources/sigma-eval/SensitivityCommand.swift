@@ -23,7 +23,8 @@ struct SensitivityCommand: ParsableCommand {
 
     @OptionGroup var arguments: ScoringArguments
 
-    @Option(name: .shortAndLong, help: ArgumentHelp("The file to write (default: FILE.sensitivity).", valueName: "file"))
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("The file to write (default: FILE.sensitivity).", valueName: "file"))
     var output: String?
 
     @Option(

@@ -77,7 +77,8 @@ import Testing
         for (options, code) in [
             (["--size", "4MiB"], 64), (["--bits", "4"], 64), (["--sensitivity", text], 64),
             (["--sensitivity", text, "--size", "4MiB", "--bits", "4"], 64),
-            (["--sensitivity", text, "--size", "4MiB", "--type", "q8_0"], 64), (["--sensitivity", text, "--bits", "0"], 64),
+            (["--sensitivity", text, "--size", "4MiB", "--type", "q8_0"], 64),
+            (["--sensitivity", text, "--bits", "0"], 64),
             (["--sensitivity", text, "--bits", "4"], 65), (["--sensitivity", output, "--bits", "4"], 66),
             (["--tensor-type", "q8_0"], 64), (["--tensor-type", "=q8_0"], 64), (["--tensor-type", "*=q9"], 64),
             (["--tensor-type", "no.such=q8_0"], 64),

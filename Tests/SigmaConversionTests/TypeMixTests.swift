@@ -178,7 +178,8 @@ import Testing
         let again = sigmaError {
             try Converter.convert(
                 Converter.Options(
-                    input: scratch / "quantized.gguf", output: scratch / "again.gguf", mix: mix, overrides: Overrides()))
+                    input: scratch / "quantized.gguf", output: scratch / "again.gguf", mix: mix, overrides: Overrides())
+            )
         }
         #expect(again?.kind == .usage)
     }
@@ -204,8 +205,10 @@ import Testing
         for (old, new) in [
             ("sigma-sensitivity", "other"), ("\"version\":1", "\"version\":2"), ("\"tokens\":100", "\"tokens\":0"),
             ("\"kl\":0.0001", "\"kl\":-1"), ("\"type\":\"q4_0\"", "\"type\":\"q9\""),
-            ("\"type\":\"q4_0\"", "\"type\":\"f16\""), ("\"rows\":", "\"rows\":1"), ("\"errors\":{", "\"errors\":{\"x\":1,"),
-            ("\"name\":\"blk.0.", "\"name\":\"blk.1."), ("\"kl\":", "\"kl\":\"x\",\"z\":"), ("\"matrices\":1", "\"matrices\":2"),
+            ("\"type\":\"q4_0\"", "\"type\":\"f16\""), ("\"rows\":", "\"rows\":1"),
+            ("\"errors\":{", "\"errors\":{\"x\":1,"),
+            ("\"name\":\"blk.0.", "\"name\":\"blk.1."), ("\"kl\":", "\"kl\":\"x\",\"z\":"),
+            ("\"matrices\":1", "\"matrices\":2"),
         ] {
             let place = try #require(good.firstRange(of: old))
             let error = try refused(String(good[..<place.lowerBound]) + new + String(good[place.upperBound...]))

@@ -92,7 +92,8 @@ package struct Sensitivity: Sendable, Equatable {
         let value = try JSONValue.parse(file: path, limit: 1 << 26)
         func failure(_ item: String, _ message: String) -> SigmaError {
             SigmaError(
-                .damaged, message, path: path, item: item, remedy: "Make one of this model with sigma-eval sensitivity.")
+                .damaged, message, path: path, item: item, remedy: "Make one of this model with sigma-eval sensitivity."
+            )
         }
         guard value["format"]?.string == Self.format else {
             throw failure("format", "expected the sensitivities that sigma-eval measures ('\(Self.format)')")
@@ -104,7 +105,8 @@ package struct Sensitivity: Sendable, Equatable {
             let list = value["parts"]?.array
         else { throw failure("parts", "expected model, tokens and parts") }
         guard list.count == plan.count else {
-            throw failure("parts", "it was made of another model: \(list.count) parts, and this model has \(plan.count)")
+            throw failure(
+                "parts", "it was made of another model: \(list.count) parts, and this model has \(plan.count)")
         }
         let parts = try zip(list, plan).map { value, expected in
             let part = try Part(value, failure)

@@ -22,7 +22,8 @@ package struct TypeMix: Sendable {
     package let divergence: Double
 
     /// Bytes of all parts in their smallest types.
-    package static func leastBytes(_ parts: [WeightPlan.Part], _ sensitivity: Sensitivity, fixed: [WeightType?]) -> Int {
+    package static func leastBytes(_ parts: [WeightPlan.Part], _ sensitivity: Sensitivity, fixed: [WeightType?]) -> Int
+    {
         parts.indices.reduce(0) {
             $0 + hull(choices(parts[$1], sensitivity.parts[$1], fixed: fixed[$1]))[0].byteCount
         }
