@@ -1,3 +1,5 @@
+import CSigma
+
 /// A token and its logit.
 package struct TokenLogit: Equatable, Sendable {
     package var id: Int32
@@ -15,15 +17,39 @@ package struct LargestLogits: Sendable {
 
     package init() {}
 
-    /// The `count` largest of logits [vocabulary], by insertion into a sorted list: `count` is small, and nearly every logit is below the
-    /// list's last.
-    ///
+    /// Logits that are looked at together: so few that what the first ones say of the largest helps with the next.
+    package static let tile = 256
+
+    /// The `count` largest of logits [vocabulary].
     package mutating func select(_ count: Int, of logits: UnsafeBufferPointer<Float>, mask: TokenMask) {
         list.removeAll(keepingCapacity: true)
         guard count > 0 else { return }
-        for (id, logit) in logits.enumerated() {
-            if list.count == count, !(logit > list[count - 1].logit) { continue }
-            if mask.allows(id) { insert(TokenLogit(id: Int32(id), logit: logit), limit: count) }
+        withUnsafeTemporaryAllocation(of: Int32.self, capacity: Self.tile) { found in
+            for first in stride(from: 0, to: logits.count, by: Self.tile) {
+                take(
+                    UnsafeBufferPointer(rebasing: logits[first..<min(first + Self.tile, logits.count)]), first: first,
+                    allowed: mask.allowsAll ? nil : mask.words, limit: count, found: found.baseAddress!)
+            }
+        }
+    }
+
+    /// Takes in those of some logits that are among the `limit` largest so far, by insertion into a sorted list: `limit` is small, and nearly
+    /// every logit is below the list's last.
+    ///
+    /// - Parameters:
+    ///   - logits: of the tokens from `first` on.
+    ///   - allowed: bits of all tokens; nil: all may be chosen.
+    ///   - found: room for as many numbers as there are logits.
+    mutating func take(
+        _ logits: UnsafeBufferPointer<Float>, first: Int, allowed: UnsafePointer<UInt64>?, limit: Int,
+        found: UnsafeMutablePointer<Int32>
+    ) {
+        let count = sigma_screen_find(
+            logits.baseAddress!, Int32(logits.count), least(of: limit), Int32(first), found)
+        for index in 0..<Int(count) {
+            let id = Int(found[index])
+            if let allowed, allowed[id / 64] >> UInt64(id % 64) & 1 == 0 { continue }
+            insert(TokenLogit(id: found[index], logit: logits[id - first]), limit: limit)
         }
     }
 

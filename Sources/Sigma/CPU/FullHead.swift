@@ -1,5 +1,3 @@
-import CSigma
-
 /// All logits of some rows, and the largest of them where these are wanted: one operation of the team.
 final class FullHead: TeamOperation, @unchecked Sendable {
     /// What a row wants beside its logits.
@@ -13,6 +11,7 @@ final class FullHead: TeamOperation, @unchecked Sendable {
     private let context: CPUContext
     // Of the call.
     private var rows: [Int32] = []
+    /// Held while their bits are read.
     private var masks: [TokenMask] = []
     private var areNormed = false
     private var logits: UnsafeMutablePointer<Float>
@@ -65,10 +64,7 @@ final class FullHead: TeamOperation, @unchecked Sendable {
     }
 
     /// Begins a list of rows.
-    func begin() {
-        rows.removeAll(keepingCapacity: true)
-        masks.removeAll(keepingCapacity: true)
-    }
+    func begin() { rows.removeAll(keepingCapacity: true) }
 
     /// Adds a row, of which `count` of the largest logits that the mask allows are wanted beside all of them.
     func add(row: Int, count: Int, mask: TokenMask?) {
@@ -98,6 +94,7 @@ final class FullHead: TeamOperation, @unchecked Sendable {
                 }
             }
         }
+        masks.removeAll(keepingCapacity: true)
     }
 
     override func perform(_ member: Int32) {
@@ -130,14 +127,9 @@ final class FullHead: TeamOperation, @unchecked Sendable {
     private func select(_ first: Int, _ count: Int, _ place: Int, _ member: Int32) {
         let wish = wishes[place]
         let list = lists + (Int(member) * StepPath.headRows + place)
-        let found = found + Int(member) * CPUContext.headTile
         let values = logits + (place * context.configuration.vocabularySize + first)
-        let candidates = sigma_screen_find(
-            values, Int32(count), list.pointee.least(of: wish.count), Int32(first), found)
-        for index in 0..<Int(candidates) {
-            let id = Int(found[index])
-            if let words = wish.maskWords, words[id / 64] >> UInt64(id % 64) & 1 == 0 { continue }
-            list.pointee.insert(TokenLogit(id: found[index], logit: values[id - first]), limit: wish.count)
-        }
+        list.pointee.take(
+            UnsafeBufferPointer(start: values, count: count), first: first, allowed: wish.maskWords, limit: wish.count,
+            found: found + Int(member) * CPUContext.headTile)
     }
 }
