@@ -26,6 +26,7 @@ import numpy as np
 
 import llama_probe
 import qwen3moe_gguf
+from widen import widen
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOAT_TYPES = ["f32", "f16", "bf16"]
@@ -109,23 +110,6 @@ def ours_tokenized(folder, binaries, texts):
     return result
 
 
-def widened(source, target):
-    """The same values as F32: what both engines would compute without rounding activations."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, "qwen3moe")
-    for key, field in reader.fields.items():
-        if key.startswith("qwen3moe."):
-            kind = field.types[0]
-            writer.add_key_value(key, field.contents(), kind)
-    writer.add_tokenizer_model("no_vocab")
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def whole_models(folder, binaries, tokens, kinds):
     shape = qwen3moe_gguf.Shape(wide_margins=True)
     watched = {f"ffn_moe_logits-{layer}" for layer in range(shape.layers)}
@@ -146,7 +130,7 @@ def whole_models(folder, binaries, tokens, kinds):
         mine = ours(folder, binaries, path, tokens, shape.vocabulary)
         same = (mine.argmax(1) == logits.argmax(1)).mean()
         check_export(folder, binaries, logits, tokens)
-        widened(path, folder / "exact.gguf")
+        widen(path, folder / "exact.gguf")
         exact, _ = llama_probe.run(folder / "exact.gguf", tokens)
         row = {"kind": kind, "types": types, "smallest_margin": float(margins.min()), "median_margin": float(np.median(margins)),
                "ours_llama": nmse(mine, logits), "ours_exact": nmse(mine, exact), "llama_exact": nmse(logits, exact), "same_top": float(same)}

@@ -120,6 +120,8 @@ def measure(commands: Commands, source: Path, folder: Path, windows: int, with_l
             print(report["kv"][-1], flush=True)
     engines = [("a float reference of the file's values", DenseModel(source).log_probs)]
     if with_llama:
+        from widen import widen
+
         wide = folder / "wide.gguf"
         engines.append(("llama.cpp, the file", llama(source)))
         widen(source, wide)
@@ -129,23 +131,6 @@ def measure(commands: Commands, source: Path, folder: Path, windows: int, with_l
         report["engines"].append({"engine": name, "nll": value, "perplexity": float(np.exp(value))})
         print(report["engines"][-1], flush=True)
     return report
-
-
-def widen(source: Path, target: Path):
-    import gguf
-
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
-    for key, field in reader.fields.items():
-        if not key.startswith(("GGUF.", "general.")):
-            kind = field.types[0]
-            writer.add_key_value(key, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def markdown(report: dict) -> str:
