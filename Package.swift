@@ -123,6 +123,9 @@ let package = Package(
         .executableTarget(
             name: "draft-benchmark", dependencies: ["SampleFiles", "Sigma", "SystemLibrary"],
             path: "Benchmarks/DraftBenchmark"),
+        .executableTarget(
+            name: "replay-benchmark", dependencies: ["Sigma", "SigmaGrammar", "SystemLibrary"],
+            path: "Benchmarks/ReplayBenchmark"),
 
         .testTarget(
             name: "SigmaTests",
