@@ -45,7 +45,8 @@ import SystemLibrary
             case "--repetitions": repetitions = max(1, Int(value) ?? repetitions)
             case "--temperature": temperature = Double(value) ?? temperature
             case "--prompt", "--question":
-                text = try String(decoding: MappedFile(path: value).bytes, as: UTF8.self)
+                let file = try MappedFile(path: value)
+                text = withExtendedLifetime(file) { String(decoding: file.bytes, as: UTF8.self) }
                 isQuestion = name == "--question"
             case "--threads": configuration.threads = Int(value)
             case "--memory": configuration.memory = Int(value).map { .bytes($0) }

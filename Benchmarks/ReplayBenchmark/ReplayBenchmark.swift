@@ -128,9 +128,10 @@ import SystemLibrary
 
     private func instances(_ path: String, _ engine: Engine) throws -> [Instance] {
         guard let tokenizer = engine.tokenizer else { throw SigmaError(.damaged, "the model has no tokenizer") }
-        let bytes = try MappedFile(path: path).bytes
+        let file = try MappedFile(path: path)
+        defer { withExtendedLifetime(file) {} }
         var instances: [Instance] = []
-        for line in bytes.split(separator: 0x0A) where instances.count < schemas {
+        for line in file.bytes.split(separator: 0x0A) where instances.count < schemas {
             let value = try JSONValue.parse(UnsafeRawBufferPointer(rebasing: line))
             guard let schema = value["schema"]?.text,
                 let constraint = try? engine.constraints.compiled(.jsonSchema(schema))
