@@ -1,11 +1,12 @@
-"""Tables and plot of what compare_speed.py and compare_serving.py measured, and the pages that show them.
+"""Tables and plots of what compare_speed.py, compare_serving.py and ../expert-cache.py measured, and the pages that show them.
 
-    python report.py                                       # docs/speed.json and docs/serving.json -> the pages, again
+    python report.py                                       # docs/speed.json, serving.json and expert-cache.json -> the pages, again
     python report.py --speed results/speed.json            # takes new figures into docs/speed.json first
     python report.py --serving results/serving.json --machine "2 virtual cores (Zen 4, AVX-512 VNNI), 16 GB"
+    python report.py --expert-cache results.json
 
-docs/performance.md and docs/server.md have a place for each, between <!-- speed --> and <!-- end of speed -->. docs/speed.svg is drawn where
-matplotlib is installed. Python's library alone does the rest.
+docs/performance.md, docs/server.md and docs/expert-cache.md have a place for each, between <!-- speed --> and <!-- end of speed -->.
+docs/speed.svg and docs/expert-cache.svg are drawn where matplotlib is installed. Python's library alone does the rest.
 """
 
 import argparse
@@ -83,12 +84,7 @@ def speed_block(report):
 
 
 def speed_plot(report, path):
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "sigma", "svg.fonttype": "none", "font.size": 9})
-    import matplotlib.pyplot as pyplot
-
+    pyplot = plotter()
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for axis, work, title in zip(axes, ["prompt", "generate"], ["Prompt", "Generation"]):
         for engine, name, color in [("sigma", "Sigma", "#d1495b"), ("llama", "llama.cpp", "#30638e")]:
@@ -135,7 +131,68 @@ def serving_block(report):
     return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False) + "\n\n" + serving_table(report)
 
 
+# Expert cache
+
+
+def generation(row):
+    """With prediction as the engine decides, and without it."""
+    return row["prediction_auto"], row["prediction_off"]
+
+
+def expert_cache_table(report):
+    lines = ["| limit | hit rate | tokens/s | without prediction | share of the ceiling | prompt of 2,048 | llama.cpp | Sigma / llama.cpp |", "|" + "---|" * 8]
+    for row in report["rows"]:
+        auto, off = generation(row)
+        share = 100 * auto["generate_tps"] / auto["ceiling_tps"]
+        disk = f" at {auto['disk_bandwidth_gbs']:.2f} GB/s" if auto.get("disk_bandwidth_gbs") else ""
+        theirs = row["llama"].get("tokens_per_second")
+        cells = [f"{row['limit_bytes'] / (1 << 30):.0f} GiB", f"{auto['hit_rate']:.1%}", f"**{auto['generate_tps']:.1f}**", f"{off['generate_tps']:.1f}",
+                 f"{share:.0f} %{disk}", f"{row['prompt']['prompt_tps']:.0f}", f"{theirs:.2f}" if theirs else "no result",
+                 f"**{auto['generate_tps'] / theirs:.1f}**" if theirs else ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def expert_cache_block(report):
+    words = f"On {report['machine']}, {spelled(report['date'])} ([all numbers](expert-cache.json)):"
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False) + "\n\n" + expert_cache_table(report)
+
+
+def expert_cache_plot(report, path):
+    pyplot = plotter()
+    figure, axis = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
+    rows = report["rows"]
+    sizes = [row["limit_bytes"] / (1 << 30) for row in rows]
+    axis.plot(sizes, [generation(row)[0]["ceiling_tps"] for row in rows], ":", color="#888888", label="ceiling: disk, then memory")
+    axis.plot(sizes, [generation(row)[0]["generate_tps"] for row in rows], "-", marker="o", color="#d1495b", label="Sigma")
+    theirs = [(size, row["llama"]["tokens_per_second"]) for size, row in zip(sizes, rows) if "tokens_per_second" in row["llama"]]
+    axis.plot(*zip(*theirs), "-", marker="o", color="#30638e", label="llama.cpp")
+    for size, row in zip(sizes, rows):
+        speed = generation(row)[0]["generate_tps"]
+        axis.annotate(f"{speed:.0f}", (size, speed), textcoords="offset points", xytext=(0, 6), ha="center")
+    for size, speed in theirs:
+        axis.annotate(f"{speed:.1f}", (size, speed), textcoords="offset points", xytext=(0, 6), ha="center")
+    axis.set_ylim(bottom=0)
+    axis.set_title("20B parameters in 4.5 bits: 11 GB of weights", fontsize=10)
+    axis.set_xlabel("memory limit of the process, GiB")
+    axis.set_ylabel("generated tokens/s")
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
 # Pages
+
+
+def plotter():
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "sigma", "svg.fonttype": "none", "font.size": 9})
+    import matplotlib.pyplot as pyplot
+
+    return pyplot
 
 
 def replace(page, marker, content):
@@ -152,6 +209,8 @@ def take(name, path, words):
     """The report in docs, after the one in `path` has become it."""
     target = DOCS / f"{name}.json"
     report = json.loads((path or target).read_text())
+    if isinstance(report, list):
+        report = {"date": today(), "machine": machine(), "rows": report}
     if words:
         report["machine"] = words
     if path or words:
@@ -164,17 +223,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speed", type=Path, help="speed.json of compare_speed.py")
     parser.add_argument("--serving", type=Path, help="serving.json of compare_serving.py")
+    parser.add_argument("--expert-cache", type=Path, help="what ../expert-cache.py wrote, with --predictions off,auto and --llama")
     parser.add_argument("--machine", help="the machine in words, instead of what the script wrote, for the files that are given")
     arguments = parser.parse_args()
     speed = take("speed", arguments.speed, arguments.machine if arguments.speed else None)
     serving = take("serving", arguments.serving, arguments.machine if arguments.serving else None)
     replace(DOCS / "performance.md", "speed", speed_block(speed))
     replace(DOCS / "server.md", "serving", serving_block(serving))
+    cache = take("expert-cache", arguments.expert_cache, arguments.machine if arguments.expert_cache else None)
+    replace(DOCS / "expert-cache.md", "expert-cache", expert_cache_block(cache))
     if importlib.util.find_spec("matplotlib"):
         speed_plot(speed, DOCS / "speed.svg")
-        print("docs/speed.svg")
+        expert_cache_plot(cache, DOCS / "expert-cache.svg")
+        print("docs/speed.svg, docs/expert-cache.svg")
     else:
-        print("docs/speed.svg is as it was: matplotlib is not installed (Benchmarks/peers/requirements.txt)")
+        print("the plots are as they were: matplotlib is not installed (Benchmarks/peers/requirements.txt)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import Sigma
+import SystemLibrary
 
 /// A back end that is measured, with what its rows say of it.
 struct Subject {
@@ -12,9 +13,10 @@ struct Subject {
     /// Bytes per second at which experts come that are not there: from the disk, or across the bus from the host's memory; nil: all are there.
     let missBandwidth: Double?
     let disk: DiskBandwidth?
-    /// Slots for experts, and the experts of a token.
+    /// Slots for experts, the experts of a token, and all of them.
     private let slots: Int
     private let recordsPerToken: Int
+    private let recordCount: Int
 
     /// - Parameters:
     ///   - machine: of the CPU, measured with the back end's threads; or of the device.
@@ -35,12 +37,14 @@ struct Subject {
             missBandwidth = self.disk?.bytesPerSecond
             slots = plan.slotsAtStart
             recordsPerToken = plan.recordsPerToken
+            recordCount = plan.expertCount
         case .device(let plan):
             isResident = plan.isResident
             self.disk = nil
             missBandwidth = isResident ? nil : busBandwidth
             slots = plan.slotCount
             recordsPerToken = plan.recordsPerToken
+            recordCount = plan.recordCount
         }
     }
 
@@ -49,12 +53,20 @@ struct Subject {
     /// Whether planes find the largest logits.
     var screensHead: Bool { backend.report.screensHead }
 
-    /// Tokens that fill the expert cache twice.
-    var warmUpTokens: Int { isResident || recordsPerToken == 0 ? 8 : max(8, 2 * slots / recordsPerToken) }
-    /// Random tokens to read before anything is counted. Mapped experts come into memory when they are first used: at top-1 of 96, 512 tokens
-    /// use all but half a percent of them.
+    /// Tokens that fill the expert cache: they choose twice as many experts as it has room for, and all but those that it has no room for.
+    var warmUpTokens: Int {
+        isResident || recordsPerToken == 0
+            ? 8 : max(8, 2 * slots / recordsPerToken, tokens(using: Double(slots) / Double(recordCount)))
+    }
+    /// Random tokens to read before anything is counted: mapped experts come into memory when they are first used.
     var readingTokens: Int {
         guard case .host = memory, isResident, recordsPerToken > 0 else { return 0 }
-        return 512
+        return tokens(using: 1)
+    }
+
+    /// Random tokens that use this share of the experts, or all but half a percent.
+    private func tokens(using share: Double) -> Int {
+        let chosen = Double(recordsPerToken) / Double(recordCount)
+        return chosen < 1 ? Int((log(max(0.005, 1 - share)) / log(1 - chosen)).rounded(.up)) : 1
     }
 }
