@@ -163,7 +163,6 @@ def expert_cache_plot(report, path):
     figure, axis = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
     rows = report["rows"]
     sizes = [row["limit_bytes"] / (1 << 30) for row in rows]
-    axis.plot(sizes, [generation(row)[0]["ceiling_tps"] for row in rows], ":", color="#888888", label="ceiling: disk, then memory")
     axis.plot(sizes, [generation(row)[0]["generate_tps"] for row in rows], "-", marker="o", color="#d1495b", label="Sigma")
     theirs = [(size, row["llama"]["tokens_per_second"]) for size, row in zip(sizes, rows) if "tokens_per_second" in row["llama"]]
     axis.plot(*zip(*theirs), "-", marker="o", color="#30638e", label="llama.cpp")
