@@ -75,7 +75,7 @@ int main(int count, char **arguments) {
     static const struct {
         int type;
         const char *name;
-    } types[] = {{SIGMA_Q8_0, "q8_0"}, {SIGMA_Q6_K, "q6_k"}, {SIGMA_Q4_K, "q4_k"}, {SIGMA_Q4_0, "q4_0"}};
+    } types[] = {{SIGMA_Q8_0, "q8_0"}, {SIGMA_Q6_K, "q6_k"}, {SIGMA_Q5_K, "q5_k"}, {SIGMA_Q4_K, "q4_k"}, {SIGMA_Q4_0, "q4_0"}, {SIGMA_Q3_K, "q3_k"}};
     printf("%zu rows of %d, level %s; nanoseconds per weight, best and median of %d turns\n", rows, COLUMNS, quantizer->name, TURNS);
     printf("%-6s %-8s %10s %8s%s\n", "type", "imatrix", "ours", "", ggml ? "        ggml            ggml / ours" : "");
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {

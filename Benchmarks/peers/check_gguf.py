@@ -1,7 +1,8 @@
 """Checks our files with the `gguf` package, both directions.
 
 For every type: a random qwen3moe GGUF is imported and exported again; all tensors must have the same types and the same bytes. Our native
-file must be listed. A checkpoint, converted, then exported, must dequantize to what the type makes of its weights.
+file must be listed. A checkpoint, converted, then exported, must dequantize to what the type makes of its weights; and what our quantizers
+write must have the same values for `gguf` and for us.
 
     python check_gguf.py [--sigma-convert PATH]
 """
@@ -99,6 +100,26 @@ def check_conversion(binary, folder, checkpoint, kind):
     print(f"{checkpoint.name} {kind}: {note.splitlines()[0].split(': ')[-1]}, largest error {worst:.4f} of a block's maximum")
 
 
+def check_quantizer(binary, folder, kind):
+    """The demo model in a quantized type: `gguf` gives our plain rows, bit for bit, the values that we give our own file."""
+    checkpoint = ROOT / "Models" / "demo" / "checkpoint"
+    native, wide, plain, direct = (folder / f"quantized-{name}.gguf" for name in ("native", "wide", "plain", "direct"))
+    options = ["--type", kind, "--output-type", kind]
+    convert(binary, checkpoint, native, *options)
+    convert(binary, native, wide, "--type", "f32", "--plain-gguf")
+    convert(binary, native, plain, "--plain-gguf")
+    convert(binary, checkpoint, direct, *options, "--plain-gguf")
+    reference, rows, count = tensors(wide), tensors(direct), 0
+    for name, tensor in tensors(plain).items():
+        assert np.array_equal(tensor.data.view(np.uint8), rows[name].data.view(np.uint8)), f"{kind}: {name}: other rows from a native file"
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        own = gguf.quants.dequantize(reference[name].data, reference[name].tensor_type)
+        assert np.array_equal(values.reshape(-1).view(np.uint32), own.reshape(-1).view(np.uint32)), f"{kind}: {name}: other values"
+        count += tensor.tensor_type == Type[kind.upper()]
+    assert count > 10
+    print(f"{kind} by our quantizer: {count} tensors, the same values")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sigma-convert", default=str(ROOT / ".build/release/sigma-convert"))
@@ -111,3 +132,5 @@ if __name__ == "__main__":
             for kind in ["f32", "bf16", "f16", "q8_0"]:
                 check_conversion(
                     arguments.sigma_convert, folder, ROOT / "Tests/Fixtures/reference" / checkpoint, kind)
+        for kind in ["q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "q3_k"]:
+            check_quantizer(arguments.sigma_convert, folder, kind)

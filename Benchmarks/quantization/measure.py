@@ -25,7 +25,7 @@ import report
 from kinds import KINDS
 from tasks import conversation, sample
 
-TYPES = ("q8_0", "q6_k", "q4_k", "q4_0")
+TYPES = ("q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "q3_k")
 CHECKPOINT = ROOT / "Models" / "demo" / "checkpoint"
 
 

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "sigma"
 import matplotlib.pyplot as plot
 
-NAMES = ("q8_0", "q6_k", "q4_k", "q4_0")
+NAMES = ("q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "q3_k")
 COLORS = {False: "#3b6ea5", True: "#c8642a"}
 
 

@@ -30,7 +30,7 @@ from errors import bits_per_weight  # noqa: E402
 from gguf_reference import DenseModel  # noqa: E402
 
 WINDOW = 512
-TYPES = ["bf16", "q8_0", "q6_k", "q4_k", "q4_0"]
+TYPES = ["bf16", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "q3_k"]
 
 
 class Commands:
@@ -107,7 +107,7 @@ def measure(commands: Commands, source: Path, folder: Path, windows: int, with_l
 
     row("the file's q4_1 and q8_0", own, bits_per_weight(source))
     for kind in TYPES:
-        for weighted in [False, True] if kind in ("q4_k", "q4_0") else [False]:
+        for weighted in [False, True] if kind in ("q5_k", "q4_k", "q4_0", "q3_k") else [False]:
             flags = ["--type", kind, "--output-type", kind] + (["--imatrix", matrix] if weighted else [])
             made, listed = folder / "made.gguf", folder / "listed.gguf"
             commands.run("sigma-convert", plain, made, *flags)

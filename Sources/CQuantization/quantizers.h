@@ -9,8 +9,8 @@
 #pragma clang fp contract(off)
 
 #include "one_scale.h"
-#include "q4_k.h"
-#include "q6_k.h"
+#include "affine.h"
+#include "signed_scales.h"
 
 static ptrdiff_t quantize(
     int type, const float *rows, size_t count, size_t columns, const float *importance, void *blocks) {
@@ -23,11 +23,17 @@ static ptrdiff_t quantize(
         return importance ? quantize_one_scale(rows, count, columns, importance, blocks, &q4_0_weighted, 4)
                           : quantize_one_scale(rows, count, columns, NULL, blocks, &q4_0_plain, 4);
     case SIGMA_Q4_K:
-        return importance ? quantize_q4_k(rows, count, columns, importance, blocks)
-                          : quantize_q4_k(rows, count, columns, NULL, blocks);
+        return importance ? quantize_affine(rows, count, columns, importance, Q4_K_LIMIT, blocks)
+                          : quantize_affine(rows, count, columns, NULL, Q4_K_LIMIT, blocks);
+    case SIGMA_Q5_K:
+        return importance ? quantize_affine(rows, count, columns, importance, Q5_K_LIMIT, blocks)
+                          : quantize_affine(rows, count, columns, NULL, Q5_K_LIMIT, blocks);
+    case SIGMA_Q3_K:
+        return importance ? quantize_signed(rows, count, columns, importance, blocks, &q3_k_weighted)
+                          : quantize_signed(rows, count, columns, NULL, blocks, &q3_k_plain);
     default:
-        return importance ? quantize_q6_k(rows, count, columns, importance, blocks)
-                          : quantize_q6_k(rows, count, columns, NULL, blocks);
+        return importance ? quantize_signed(rows, count, columns, importance, blocks, &q6_k)
+                          : quantize_signed(rows, count, columns, NULL, blocks, &q6_k);
     }
 }
 

@@ -17,7 +17,7 @@ package struct Converter {
         package var form: Form
         /// Of experts, dense layers, attention and embedding. nil is q4_k for a checkpoint, and for files what they have.
         package var type: WeightType?
-        /// Of the output head and a tied embedding; nil is q6_k where `type` has 4 bits, else `type`.
+        /// Of the output head and a tied embedding; nil is q6_k where `type` has fewer bits, else `type`.
         package var outputType: WeightType?
         /// Types of single tensors, whatever the rest has.
         package var rules: [TypeChoice.Rule]
@@ -253,5 +253,10 @@ package struct Converter {
 
 extension WeightType {
     /// The head's type where none is asked for: it is read for every token, and its errors reach the probabilities directly.
-    package var outputHeadType: WeightType { self == .q4_k || self == .q4_0 ? .q6_k : self }
+    package var outputHeadType: WeightType {
+        switch self {
+        case .q5_k, .q4_k, .q4_0, .q3_k: .q6_k
+        default: self
+        }
+    }
 }

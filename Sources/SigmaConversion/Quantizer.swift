@@ -50,10 +50,10 @@ package enum Quantizer {
             return encodeHalves(weights, rows, columns, target, FloatBits.bf16, infinity: 0x7f80)
         case .f16:
             return encodeHalves(weights, rows, columns, target, FloatBits.f16, infinity: 0x7c00)
-        case .q8_0, .q6_k, .q4_k, .q4_0:
+        case .q8_0, .q6_k, .q5_k, .q4_k, .q4_0, .q3_k:
             let row = level.table.pointee.quantize(Int32(type.rawValue), weights, rows, columns, importance, target)
             return row < 0 ? nil : row
-        case .q4_1, .q5_0, .q5_1, .q2_k, .q3_k, .q5_k, .iq4_nl, .iq4_xs, .mxfp4:
+        case .q4_1, .q5_0, .q5_1, .q2_k, .iq4_nl, .iq4_xs, .mxfp4:
             preconditionFailure("no target of conversions")
         }
     }

@@ -121,8 +121,8 @@ enum RowConversion {
 }
 
 extension WeightType {
-    /// Where a block of ggml's has its fp16 numbers.
-    fileprivate var scaleOffsets: [Int] {
+    /// Where a block of ggml's has its fp16 numbers: a block times a factor is these times the factor.
+    var scaleOffsets: [Int] {
         switch self {
         case .f32, .f16, .bf16, .mxfp4: []
         case .q4_0, .q5_0, .q8_0, .iq4_nl, .iq4_xs: [0]

@@ -104,21 +104,29 @@ package struct WeightPlan: Sendable {
         addCosts()
     }
 
-    /// Says what types that only other tools write cost here.
+    /// Says what some types cost here: CUDA, and bytes where blocks are copied.
     private mutating func addCosts() {
         var types: Set<WeightType> = []
+        var copied: Set<WeightType> = []
+        func add(_ source: any MatrixSource, _ type: WeightType) {
+            types.insert(type)
+            if source.type == type { copied.insert(type) }
+        }
         for output in outputs {
             switch output.content {
-            case .rows(_, _, _, let type, _): types.insert(type)
-            case .experts(_, let layout): types.formUnion([layout.gateType, layout.upType, layout.downType])
+            case .rows(let source, _, _, let type, _): add(source, type)
+            case .experts(let experts, let layout):
+                add(experts[0].gate, layout.gateType)
+                add(experts[0].up, layout.upType)
+                add(experts[0].down, layout.downType)
             case .screen: break
             }
         }
-        let foreign = types.filter { !$0.isTarget }.sorted { $0.rawValue < $1.rawValue }
+        let foreign = types.filter { !$0.hasCUDAKernels }.sorted { $0.rawValue < $1.rawValue }
         guard !foreign.isEmpty else { return }
         let names = foreign.map(\.name).joined(separator: ", ")
         warnings.append("there are no CUDA kernels for weights of type \(names): this model runs on the CPU")
-        for type in foreign {
+        for type in foreign where copied.contains(type) {
             // Of 256 columns, without what fills the group up.
             let growth = 100 * Double(type.groupBytes(1 << 16)) / Double(type.groupRows * type.rowBytes(1 << 16)) - 100
             guard growth >= 1 else { continue }

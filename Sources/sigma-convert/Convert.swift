@@ -33,12 +33,12 @@ struct Convert: ParsableCommand {
     var output: String?
     @Option(
         help:
-            "Type of experts, attention and embedding: bf16, f16, f32, q8_0, q6_k, q4_k or q4_0 (default: q4_k; for a GGUF file, its own types)."
+            "Type of experts, attention and embedding: bf16, f16, f32, q8_0, q6_k, q5_k, q4_k, q4_0 or q3_k (default: q4_k; for a GGUF file, its own types)."
     )
     var type: String?
     @Option(
         help:
-            "Type of the output head and of a tied embedding (default: q6_k if --type is q4_k or q4_0, else the same).")
+            "Type of the output head and of a tied embedding (default: q6_k if --type has fewer bits, else the same).")
     var outputType: String?
     @Option(
         name: .customLong("tensor-type"),
@@ -237,7 +237,7 @@ struct Convert: ParsableCommand {
     private func weightType(_ name: String, _ option: String) throws -> WeightType {
         // --inspect and other tools write Q8_0.
         if let type = WeightType.allCases.first(where: { $0.isTarget && $0.name == name.lowercased() }) { return type }
-        throw usageError("expected \(option) bf16, f16, f32, q8_0, q6_k, q4_k or q4_0, found '\(name)'")
+        throw usageError("expected \(option) bf16, f16, f32, q8_0, q6_k, q5_k, q4_k, q4_0 or q3_k, found '\(name)'")
     }
 }
 

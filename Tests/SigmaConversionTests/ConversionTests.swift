@@ -87,6 +87,16 @@ import Testing
             }
     }
 
+    private static func share(_ type: WeightType) -> Double {
+        switch type {
+        case .q8_0: 0.0081
+        case .q6_k: 0.05
+        case .q5_k: 0.1
+        case .q3_k: 0.4
+        default: 0.2
+        }
+    }
+
     @Test(
         arguments: ["sigma-top1", "sigma-f16", "sigma-f32", "sigma-odd-sizes", "qwen3moe-mixed-layers"],
         WeightType.allCases.filter(\.isTarget))
@@ -102,7 +112,7 @@ import Testing
             let (found, exact) = (values(matrix), values(source))
             if matrix.type.isQuantized {
                 #expect(
-                    isNear(found, exact, share: matrix.type == .q8_0 ? 0.0081 : matrix.type == .q6_k ? 0.05 : 0.2),
+                    isNear(found, exact, share: Self.share(matrix.type)),
                     "\(name)", sourceLocation: sourceLocation)
             } else {
                 #expect(

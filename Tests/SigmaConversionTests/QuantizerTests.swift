@@ -12,7 +12,7 @@ import Testing
 
 /// The quantizers against the best that any scales could do, and on what no checkpoint should have.
 @Suite struct QuantizerTests {
-    static let types: [WeightType] = [.q8_0, .q6_k, .q4_k, .q4_0]
+    static let types = WeightType.allCases.filter { $0.isTarget && $0.isQuantized }
 
     /// Rows of weights after quantizing; nil where one is too large.
     static func quantized(
@@ -110,9 +110,12 @@ import Testing
     }
 
     /// Blocks in which one part alone is not zero: there the scale is as free as a number can be, and the best of many is the best.
-    @Test(arguments: [WeightType.q6_k, .q4_k], [false, true])
+    @Test(arguments: [WeightType.q6_k, .q5_k, .q4_k, .q3_k], [false, true])
     func onePartIsNearTheBest(_ type: WeightType, weighted: Bool) throws {
-        let part = type == .q6_k ? 16 : 32
+        let isSigned = type == .q6_k || type == .q3_k
+        let part = isSigned ? 16 : 32
+        // The largest integer is limit - 1, or limit where there is a minimum.
+        let limit: Float = type == .q6_k ? 32 : type == .q3_k ? 4 : type == .q5_k ? 31 : 15
         let count = 12
         var weights = [Float](repeating: 0, count: 256 * count)
         let importance = weighted ? Self.someImportance(256, seed: 4) : [Float](repeating: 1, count: 256)
@@ -134,17 +137,19 @@ import Testing
                 return Double(sum)
             }
             var least = Double.infinity
-            if type == .q6_k {
+            if isSigned {
                 for step in 0..<20_000 {
-                    let scale = largest / 26 * (0.6 + 0.4 * Float(step) / 20_000)
-                    least = min(least, error(scale, 0, -32...31), error(-scale, 0, -32...31))
+                    // q3_k's largest weight may lie far outside the range.
+                    let scale = largest / limit * (type == .q3_k ? 0.3 : 0.74) + largest / limit * Float(step) / 20_000
+                    let range = -limit...limit - 1
+                    least = min(least, error(scale, 0, range), error(-scale, 0, range))
                 }
             } else {
                 for i in 0..<250 {
                     for j in 0..<250 {
                         let bottom = low + (high - low) * (-0.05 + 0.3 * Float(i) / 250)
                         let top = high - (high - low) * (-0.05 + 0.3 * Float(j) / 250)
-                        least = min(least, error((top - bottom) / 15, bottom, 0...15))
+                        least = min(least, error((top - bottom) / limit, bottom, 0...limit))
                     }
                 }
             }
@@ -153,6 +158,41 @@ import Testing
         let found = try #require(Self.quantized(weights, columns: 256, type, importance: weighted ? importance : nil))
         let error = Self.error(weights, found.values, importance: importance)
         #expect(error <= best * (weighted ? 1.15 : 1.05), "\(error / best)")
+    }
+
+    /// Whole blocks of q3_k, whose scales have few bits: the best of many factors, each with the best of all 64 scales for each part.
+    @Test(arguments: [false, true]) func factorsAreNearTheBest(weighted: Bool) throws {
+        let count = 6
+        let weights = Self.gaussian(256 * count, seed: 100)
+        let importance = weighted ? Self.someImportance(256, seed: 101) : [Float](repeating: 1, count: 256)
+        var best = 0.0
+        for block in stride(from: 0, to: weights.count, by: 256) {
+            let x = Array(weights[block..<block + 256])
+            let largest = x.map(\.magnitude).max()!
+            var least = Float.infinity
+            for step in 0..<60 {
+                let d = largest / (4 * (14 + 0.35 * Float(step)))
+                var sum: Float = 0
+                for part in stride(from: 0, to: 256, by: 16) {
+                    var partLeast = Float.infinity
+                    for s in -32..<32 {
+                        let scale = d * Float(s)
+                        var error: Float = 0
+                        for i in part..<part + 16 {
+                            let q = s == 0 ? 0 : min(max((x[i] / scale).rounded(.toNearestOrEven), -4), 3)
+                            error += importance[i] * (x[i] - scale * q) * (x[i] - scale * q)
+                        }
+                        partLeast = min(partLeast, error)
+                    }
+                    sum += partLeast
+                }
+                least = min(least, sum)
+            }
+            best += Double(least)
+        }
+        let found = try #require(Self.quantized(weights, columns: 256, .q3_k, importance: weighted ? importance : nil))
+        let error = Self.error(weights, found.values, importance: importance)
+        #expect(error <= best * (weighted ? 1.04 : 1.02), "\(error / best)")
     }
 
     /// The rules without a search, as ggml's reference code has them: d = max|x| / 127, and -8 steps for the largest weight.
@@ -190,11 +230,13 @@ import Testing
         #expect(Self.error(weights, even.values) <= 1.0001 * Self.error(weights, plain))
     }
 
-    /// Errors grow with the weights: 8 bits are better than 6, and those than 4.
+    /// Errors in proportion to the weights, from type to type.
     @Test func moreBitsAreBetter() throws {
         let weights = Self.gaussian(256 * 64, seed: 40)
         let power = weights.reduce(0.0) { $0 + Double($1) * Double($1) }
-        for (type, limit) in [(WeightType.q8_0, 2.6e-5), (.q6_k, 3e-4), (.q4_k, 5.1e-3), (.q4_0, 6.8e-3)] {
+        for (type, limit) in [
+            (WeightType.q8_0, 2.6e-5), (.q6_k, 3e-4), (.q5_k, 1.25e-3), (.q4_k, 5.1e-3), (.q4_0, 6.8e-3), (.q3_k, 2.1e-2),
+        ] {
             let found = try #require(Self.quantized(weights, columns: 256, type))
             #expect(Self.error(weights, found.values) / power < limit, "\(type)")
         }
@@ -238,17 +280,17 @@ import Testing
         #expect(all == apart)
     }
 
-    @Test func threadsAndPiecesDoNotMatter() throws {
+    @Test(arguments: [WeightType.q5_k, .q4_k, .q3_k]) func threadsAndPiecesDoNotMatter(_ type: WeightType) throws {
         let scratch = try Scratch()
         for threads in [1, 3] {
             try Converter.convert(
                 .init(
-                    input: packageRoot + "/Models/demo/checkpoint", output: scratch / "\(threads)", type: .q4_k,
+                    input: packageRoot + "/Models/demo/checkpoint", output: scratch / "\(threads)", type: type,
                     overrides: try Overrides([]), threads: threads))
         }
         #expect(try scratch.read("1") == scratch.read("3"))
         let model = try ModelFile(path: scratch / "1")
-        #expect(model.weights.layers[0].query.type == .q4_k)
+        #expect(model.weights.layers[0].query.type == type)
         #expect(model.weights.head.type == .q6_k)
     }
 
@@ -282,7 +324,7 @@ import Testing
         for value in [Float(1), -1, 0.1, -0.1, 1e-3, 300, -6e4] {
             let row = [Float](repeating: value, count: 512)
             let found = try #require(Self.quantized(row, columns: 512, type))
-            // The scale's fp16 and, in q4_k, integers of six bits.
+            // The scale's fp16 and, with minima, integers of six bits.
             for weight in found.values { #expect(abs(weight - value) <= abs(value) * 2e-3, "\(value)") }
         }
     }
@@ -315,7 +357,8 @@ import Testing
             switch type {
             case .q8_0: 128 * 65504
             case .q6_k: 32 * 128 * 65504
-            case .q4_k: 63 * 65504
+            case .q3_k: 4 * 32 * 65504
+            case .q5_k, .q4_k: 63 * 65504
             default: 8 * 65504
             }
         for sign in [Float(1), -1] {

@@ -36,8 +36,8 @@ import Testing
         }
     }
 
-    @Test(arguments: [Converter.Options.Form.native, .plainGGUF])
-    func everyMatrixIsWeighedByItsInputs(_ form: Converter.Options.Form) throws {
+    @Test(arguments: [WeightType.q5_k, .q4_k, .q3_k], [Converter.Options.Form.native, .plainGGUF])
+    func everyMatrixIsWeighedByItsInputs(_ type: WeightType, _ form: Converter.Options.Form) throws {
         let scratch = try Scratch()
         let checkpoint = packageRoot + "/Models/demo/checkpoint"
         func model(_ type: WeightType, importance: String? = nil) throws -> ModelFile {
@@ -56,8 +56,8 @@ import Testing
         let exact = try model(.f32)
         let file = scratch / "demo.imatrix"
         let matrix = try importance(exact.configuration, to: file)
-        let plain = try model(.q4_k)
-        let weighted = try model(.q4_k, importance: file)
+        let plain = try model(type)
+        let weighted = try model(type, importance: file)
 
         func check(_ name: String, _ columns: [Float]?, _ part: (ModelFile) -> WeightMatrix) throws {
             let reference = values(part(exact))

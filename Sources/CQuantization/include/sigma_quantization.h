@@ -12,7 +12,7 @@ typedef struct {
     const char *name;
 
     // Rows [count, columns] of finite weights, one after the other, to as many rows of blocks of `type` (SIGMA_Q8_0, SIGMA_Q6_K,
-    // SIGMA_Q4_K or SIGMA_Q4_0). Columns are a multiple of the type's block length.
+    // SIGMA_Q5_K, SIGMA_Q4_K, SIGMA_Q4_0 or SIGMA_Q3_K). Columns are a multiple of the type's block length.
     //
     // importance [columns], or NULL: the error that is made least is the sum of importance * (weight - quantized weight)^2. Finite,
     // positive numbers, best with a mean near 1.

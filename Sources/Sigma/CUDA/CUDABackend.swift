@@ -75,7 +75,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
         layerBytes = model.weights.layers.reduce(0) { $0 + $1.alwaysReadBytes }
         embeddingRowBytes = model.weights.embedding.type.rowBytes(c.hiddenSize)
         try Self.checkShape(c, path: model.path)
-        let foreign = model.weights.types.filter { $0.isQuantized && sigma_cuda_is_packed(Int32($0.rawValue)) == 0 }
+        let foreign = model.weights.types.filter { !$0.hasCUDAKernels }
         guard foreign.isEmpty else { throw CUDAUnavailable.weightTypes(foreign.map(\.name).sorted()) }
         kernels = try CUDAKernels(device, headDim: c.headDim, environment)
         do {

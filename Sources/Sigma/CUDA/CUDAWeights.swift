@@ -49,6 +49,10 @@ struct CUDALayer {
     let alwaysOn: MLP?
 }
 
+extension WeightType {
+    package var hasCUDAKernels: Bool { !isQuantized || sigma_cuda_is_packed(Int32(rawValue)) != 0 }
+}
+
 extension sigma_cuda_matrix {
     init(_ matrix: WeightMatrix, at address: DeviceAddress) {
         self.init(

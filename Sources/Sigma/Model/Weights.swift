@@ -32,8 +32,8 @@ package enum WeightType: UInt32, Sendable, CaseIterable, BitwiseCopyable {
     /// Whether floats can be converted to it here. The others are only read from files that have them.
     package var isTarget: Bool {
         switch self {
-        case .f32, .f16, .bf16, .q8_0, .q6_k, .q4_k, .q4_0: true
-        case .q4_1, .q5_0, .q5_1, .q2_k, .q3_k, .q5_k, .iq4_nl, .iq4_xs, .mxfp4: false
+        case .f32, .f16, .bf16, .q8_0, .q6_k, .q5_k, .q4_k, .q4_0, .q3_k: true
+        case .q4_1, .q5_0, .q5_1, .q2_k, .iq4_nl, .iq4_xs, .mxfp4: false
         }
     }
     package var isQuantized: Bool { blockLength > 1 }

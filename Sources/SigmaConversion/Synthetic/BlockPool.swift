@@ -31,12 +31,7 @@ final class BlockPool: @unchecked Sendable {
         blockLength = type.isQuantized ? type.blockLength : Self.floatBlockLength
         blockBytes = type.isQuantized ? type.blockBytes : 4 * Self.floatBlockLength
         blockCount = Self.weightCount / blockLength
-        switch type {
-        case .q4_0, .q8_0: scaleOffsets = [0]
-        case .q4_k: scaleOffsets = [0, 2]
-        case .q6_k: scaleOffsets = [208]
-        default: scaleOffsets = []
-        }
+        scaleOffsets = type.scaleOffsets
         blocks = UnsafeMutableRawBufferPointer.allocate(byteCount: blockCount * blockBytes, alignment: 64)
         let pieces = Self.weightCount / Self.pieceLength
         let pieceBytes = Self.pieceLength / blockLength * blockBytes
