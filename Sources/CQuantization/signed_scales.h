@@ -37,9 +37,9 @@ INLINE signed_choice signed_search_parts(const vf x[16], const vf *w, vf extreme
     vf scales = splat(0), best = splat(INFINITY);
     for (int side = 0; side < 2; side++) {
         const vf center = nearest(extreme / (d * splat(side ? type->limit - 1 : -type->limit)));
-        const vf outward = choose(center < 0, splat(-1), splat(1));
-        for (int j = -type->below; j <= type->above; j++) {
-            const vf s = clamp(center + (float)j * outward, -type->scale_limit, type->scale_limit - 1);
+        const vf first = center - choose(center < 0, splat((float)type->above), splat((float)type->below));
+        for (int j = 0; j <= type->below + type->above; j++) {
+            const vf s = clamp(first + (float)j, -type->scale_limit, type->scale_limit - 1);
             const vf error = signed_error(x, w, d * s, type->limit);
             const vi better = error < best;
             keep(better, &best, error);

@@ -52,36 +52,35 @@ import Testing
         UsageTests().expectShort(refused.errors, "Q5_1")
     }
 
-    /// The demo model in each k-quant: the file is whole, its head has six bits, what it says is nearly what the float model says, and sums come out
-    /// right. Fewer bits cost more.
-    @Test func typesOfFewBits() throws {
-        let checkpoint = packageRoot + "/Models/demo/checkpoint"
-        let text = try Scratch.file("sums.txt", String(repeating: EvalTests.text, count: 20))
-        var before = 0.0
-        for (type, limit) in [("q6_k", 0.002), ("q5_k", 0.004), ("q4_k", 0.01), ("q3_k", 0.05)] {
-            let output = Scratch.path("\(type).gguf")
-            let converted = try Subprocess.run("sigma-convert", [checkpoint, output, "--type", type])
-            #expect(converted.code == 0, "\(converted.errors)")
-            #expect(converted.errors.contains("no CUDA kernels") == ["q5_k", "q3_k"].contains(type))
-            #expect(!converted.errors.contains("more bytes"))
-            let inspected = try Subprocess.run("sigma-convert", ["--inspect", output, "--verify"])
-            #expect(inspected.code == 0, "\(inspected.errors)")
-            let listed = String(decoding: inspected.output, as: UTF8.self)
-            #expect(listed.contains(type.uppercased()) && listed.contains("Q6_K"))
-            #expect(try ModelFile(path: output).weights.types.subtracting([.f32, .bf16]).map(\.name).sorted() == Set([type, "q6_k"]).sorted())
-            let compared = try Subprocess.run(
-                "sigma-eval",
-                ["compare", text, "--model", output, "--reference", TestModels.demoFloat, "--json"])
-            let found = try #require(
-                try JSONSerialization.jsonObject(with: Data(compared.output)) as? [String: Double])
-            let divergence = try #require(found["kl_mean"])
-            #expect(divergence > before && divergence < limit, "\(type): \(divergence)")
-            before = divergence
-            let run = try JSONRun(
-                ["--model", output, "--prompt", "What is 58 - 23?", "--temperature", "0", "--max-tokens", "200"])
-            let answer = run.text("answer")
-            #expect(answer.contains("35"), "\(type): \(answer)")
+    /// The demo model in each k-quant: the file is whole, its head has six bits, its answers are likely where the float model's are, and a sum comes
+    /// out right.
+    @Test(arguments: [("q6_k", 0.0006), ("q5_k", 0.001), ("q4_k", 0.003), ("q3_k", 0.01)])
+    func typesOfFewBits(_ type: String, divergenceLimit: Double) throws {
+        let output = Scratch.path("\(type).gguf")
+        let converted = try Subprocess.run(
+            "sigma-convert", [packageRoot + "/Models/demo/checkpoint", output, "--type", type])
+        #expect(converted.code == 0, "\(converted.errors)")
+        #expect(converted.errors.contains("no CUDA kernels") == ["q5_k", "q3_k"].contains(type))
+        #expect(!converted.errors.contains("more bytes"))
+        let inspected = try Subprocess.run("sigma-convert", ["--inspect", output, "--verify"])
+        #expect(inspected.code == 0, "\(inspected.errors)")
+        #expect(String(decoding: inspected.output, as: UTF8.self).contains("records are intact"))
+        let weights = try ModelFile(path: output).weights
+        #expect(weights.head.type == .q6_k && weights.layers[0].query.type.name == type)
+        #expect(weights.types.filter(\.isQuantized).map(\.name).sorted() == Set([type, "q6_k"]).sorted())
+
+        let conversations = (1...40).map { i in
+            "<|endoftext|><|user|>What is \(90 + i) - \(2 * i)?<|end|><|assistant|><think></think>\(90 + i) - \(2 * i) = \(90 - i).<|end|>"
         }
+        let text = try Scratch.file("sums.txt", conversations.joined())
+        let compared = try Subprocess.run(
+            "sigma-eval",
+            ["compare", text, "--conversations", "--json", "--model", output, "--reference", TestModels.demoFloat])
+        let found = try #require(try JSONSerialization.jsonObject(with: Data(compared.output)) as? [String: Double])
+        #expect(found["kl_mean"]! > 0 && found["kl_mean"]! < divergenceLimit, "\(found)")
+        let run = try JSONRun(
+            ["--model", output, "--prompt", "What is 58 - 23?", "--temperature", "0", "--max-tokens", "200"])
+        #expect(run.text("answer").contains("35"), "\(run.text("answer"))")
     }
 
     @Test func damagedAndForeignFiles() throws {
