@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from load import (
-    Load, answers, check_added, check_even, check_stay, check_unbuffered, error, exchange, places, requests, shares)
+    Load, answers, check_added, check_even, check_stay, check_unbuffered, error, exchange, places, requests, shares,
+    stop_tokens)
 from serving import ROOT, Server
 
 DEPLOYMENT = ROOT / "docs/deployment"
@@ -130,7 +131,7 @@ async def settled(proxy, numbers):
 
 async def scenario(proxy):
     port = proxy.port
-    bodies = requests([503, 507])
+    bodies = requests(await stop_tokens(proxy.ports[0]))
     expected = await answers(proxy.ports[0], bodies)
     await settled(proxy, (0, 1, 2))
     even = check_even(await shares(port, 900), 3)

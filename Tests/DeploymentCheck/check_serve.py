@@ -7,15 +7,24 @@ import sys
 import time
 
 from check_proxies import free_ports
-from cluster import children, cluster, is_alive, listening_port
+from cluster import RAY, children, cluster, is_alive, listening_port
 from load import (
-    LONG_TOKENS, Load, answers, check_added, check_even, check_stay, check_unbuffered, error, places, requests, shares)
+    LONG_TOKENS, Load, answers, check_added, check_even, check_stay, check_unbuffered, error, places, requests, shares,
+    stop_tokens)
 from serving import idle, metrics, serving
 
 SESSIONS = [f"session-{number}" for number in range(240)]
 CLIENTS = 8
 # Requests for each replica that the number of replicas is chosen for: the clients want a fourth.
 TARGET = 1
+
+
+def draining():
+    """Engines that get no new requests and finish those that they have."""
+    from ray.serve.context import _get_global_client
+    details = _get_global_client().get_serve_details()
+    replicas = details["applications"]["sigma"]["deployments"]["engine"]["replicas"]
+    return {replica["replica_id"] for replica in replicas if replica["state"] == "STOPPING"}
 
 
 def process_of(name):
@@ -38,7 +47,7 @@ async def settled(port, count, seconds=600):
 
     async def are_there():
         names.clear()
-        names.update(await shares(port, 8 * count))
+        names.update(await shares(port, 16 * count))
         return len(names) == count
 
     await until(are_there, seconds, f"there are not {count} replicas")
@@ -104,15 +113,24 @@ async def scenario(port, expected, bodies, deploy):
     home.update(await places(port, SESSIONS))
     streams = await load.long_streams(12)
     await deploy(3)
-    late = [reply for task, reply in streams if not task.done()]
-    names = await settled(port, 3)
-    (gone,) = set(home.values()) - names
-    share = check_stay(home, await places(port, SESSIONS), gone={gone})
+    leaving = set()
+
+    async def has_begun():
+        leaving.update(await asyncio.to_thread(draining))
+        return leaving
+
+    await until(has_begun, 600, "no replica drains")
+    (gone,) = leaving
+    begin = time.monotonic()
+    late = [reply for task, reply in streams if reply.replica == gone and not task.done()]
+    assert late, "no stream ran on the replica that was drained"
+    assert await settled(port, 3) == set(home.values()) - leaving
+    share = check_stay(home, await places(port, SESSIONS), gone=leaving)
     await asyncio.gather(*(task for task, _ in streams))
     assert all(reply.events[-1] == "[DONE]" for _, reply in streams), "draining ended a stream"
-    on_it = sum(reply.replica == gone for reply in late)
-    assert on_it, "no stream ran on the replica that was drained"
-    lines.append(say(f"one drained: {len(streams)} streams, {on_it} of them on it, end whole; {share:.2%} of the others' sessions stay"))
+    assert all(reply.moments[-1] > begin for reply in late)
+    lines.append(say(
+        f"one drained: {len(streams)} streams end whole, {len(late)} of them on it; {share:.2%} of the others' sessions stay"))
 
     load.stopping = True
     await clients
@@ -130,13 +148,27 @@ async def scenario(port, expected, bodies, deploy):
     return "; ".join(lines)
 
 
+def configuration(arguments, most):
+    """docs/deployment/ray/serve.yaml, as a user would change it."""
+    import yaml
+    config = yaml.safe_load((RAY / "serve.yaml").read_text())
+    (application,) = config["applications"]
+    application["args"].update(
+        model=arguments.model, program=arguments.sigma_serve, arguments="--threads 1 --log-level error", drain_s=900)
+    (engine,) = application["deployments"]
+    engine["autoscaling_config"].update(
+        min_replicas=3, max_replicas=most, target_ongoing_requests=TARGET, upscale_delay_s=3, downscale_delay_s=600)
+    return config
+
+
 def check_serve(arguments):
-    bodies = requests([503, 507])
     with serving(arguments.model, "--threads", 1, binary=arguments.sigma_serve) as server:
+        bodies = requests(asyncio.run(stop_tokens(server.port)))
         expected = asyncio.run(answers(server.port, bodies))
     with cluster(cpus_per_node=2):
         from ray import serve
-        from serve_app import Options, build
+        from ray.serve.context import _get_global_client
+        from ray.serve.schema import ServeDeploySchema
 
         (port,) = free_ports(1)
         for remaining in reversed(range(4)):
@@ -149,10 +181,9 @@ def check_serve(arguments):
                     raise
 
         async def deploy(most):
-            application = build(Options(
-                model=arguments.model, program=arguments.sigma_serve, arguments="--threads 1 --log-level error",
-                min_replicas=3, max_replicas=most, target_requests=TARGET, upscale_delay_s=3, downscale_delay_s=600))
-            await asyncio.to_thread(serve.run, application, name="sigma")
+            # What `serve deploy` does on its other side, in Ray's dashboard.
+            schema = ServeDeploySchema.model_validate(configuration(arguments, most))
+            await asyncio.to_thread(_get_global_client().deploy_apps, schema)
 
         async def run():
             await deploy(3)

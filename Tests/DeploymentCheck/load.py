@@ -4,6 +4,7 @@ import asyncio
 import collections
 import itertools
 import json
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -12,7 +13,8 @@ from serving import request_bytes
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTIONS, LONG_STREAMS = 16, 4
-LONG_TOKENS = 3500
+# What the demo model has room for. A slower model needs fewer to be still at it when a replica goes.
+LONG_TOKENS = int(os.environ.get("LONG_TOKENS", 3500))
 
 
 @dataclass
@@ -94,6 +96,16 @@ def error(reply):
         return json.loads(events[-1])["error"]
     except (IndexError, ValueError, KeyError, TypeError):
         return None
+
+
+async def stop_tokens(port):
+    """What ends an answer, of the demo model and of models in the ChatML format."""
+    stops = []
+    for text in ("<|endoftext|>", "<|end|>", "<|im_end|>"):
+        reply = await exchange(port, "POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
+        tokens = json.loads(reply.body)["tokens"]
+        stops += tokens if len(tokens) == 1 else []
+    return stops
 
 
 def requests(stops):
@@ -182,7 +194,8 @@ class Load:
             return any(reply.replica == replica and len(reply.moments) >= events and not task.done() for task, reply in begun)
 
         while not are_there():
-            assert not all(task.done() for task, _ in begun), f"no stream has run on {replica}"
+            became = [(reply.status, reply.replica, len(reply.moments), reply.body[-200:]) for _, reply in begun]
+            assert not all(task.done() for task, _ in begun), f"no stream has run on {replica}: {became}"
             await asyncio.sleep(0.005)
         return begun
 
@@ -252,5 +265,7 @@ def check_added(before, after, new):
 def check_unbuffered(reply):
     """A stream's first piece came long before its last, and the pieces came in many parts."""
     first, last = reply.moments[0], reply.moments[-1]
-    assert len(reply.moments) > LONG_TOKENS / 20, f"{len(reply.moments)} pieces of {LONG_TOKENS} tokens"
+    assert len(reply.moments) > LONG_TOKENS / 20, (
+        f"{len(reply.moments)} pieces of {LONG_TOKENS} tokens in {last - first:.1f} s: either something buffers, or this machine is "
+        "too fast for this model (--model takes a larger one)")
     return last - first

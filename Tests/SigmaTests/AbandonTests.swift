@@ -38,10 +38,10 @@ import Testing
             let answers = expected
             try await withThrowingTaskGroup(of: Int.self) { group in
                 for member in 0..<sessionCount {
+                    let session = DemoModel.session(engine, options: Self.options)
+                    sessions.append(session)
                     group.addTask {
-                        let session = DemoModel.session(engine, options: Self.options)
-                        sessions.append(session)
-                        return try await Self.abandon(
+                        try await Self.abandon(
                             session, rounds: Self.rounds / sessionCount, seed: UInt64(member), answers)
                     }
                 }

@@ -70,7 +70,9 @@ extension DraftTests {
                 for engine in [alone, together] {
                     var own = Tally()
                     own.add(engine)
-                    #expect(own.accepted > 0 && own.rejected > 0, "\(name): \(own)")
+                    // Answers of random weights hardly repeat: whether a guess from the text holds depends on which requests
+                    // share a step.
+                    #expect(own.rejected > 0 && (share == nil || own.accepted > 0), "\(name): \(own)")
                     tally.accepted += own.accepted
                     tally.rejected += own.rejected
                 }
