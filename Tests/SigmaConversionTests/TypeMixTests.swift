@@ -113,8 +113,8 @@ import Testing
                 place[next] += 1
                 for index in 0..<next { place[index] = 0 }
             }
-            // What one part's cheapest step saves is lost at most.
-            let largest = parts.indices.map { divergence($0, .q4_0) }.max()!
+            // What one part's steps save is lost at most.
+            let largest = parts.indices.map { part in Self.types.map { divergence(part, $0) }.max()! }.max()!
             #expect(mix.divergence >= best - 1e-12 && mix.divergence <= best + largest)
         }
     }
