@@ -252,7 +252,7 @@ def tool_cases(name: str, template: str, count: int, rng: random.Random):
 
     takes_text, most = abilities(render)
     for number in range(count):
-        messages, enabled = tool_conversation(rng, most), rng.random() < 0.5
+        messages, enabled = tool_conversation(rng, most), rng.random() < 0.5 or "enable_thinking" not in template
         tools = [tool(rng, name) for name in "fgh"[: rng.randrange(1, 4)]]
         text = render(messages if takes_text else with_values(messages), tools, enable_thinking=enabled)
         # The template stands beside its first conversation.

@@ -149,13 +149,8 @@ extension ChatCompletionBody {
         guard var format = context.chatFormat else {
             throw RequestContext.cannotRead(param, lacks: "chat format")
         }
-        if let date = settings.promptDate {
-            guard !format.date.isEmpty else {
-                throw RequestError.unsupported(
-                    "chat_template_kwargs.date_string", "the model's prompts name no date")
-            }
-            format.date = date.replacing("%", with: "%%")
-        }
+        // Where prompts name no date it changes nothing.
+        if let date = settings.promptDate, !format.date.isEmpty { format.date = date.replacing("%", with: "%%") }
         try checkCalls(format.tools, param)
         let (system, turns) = conversation()
         let prompt: Prompt

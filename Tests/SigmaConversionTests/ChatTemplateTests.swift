@@ -1,3 +1,4 @@
+import Sigma
 import SigmaConversion
 import Testing
 

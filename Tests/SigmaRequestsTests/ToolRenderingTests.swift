@@ -60,10 +60,10 @@ import Testing
         func error(_ name: String, _ calls: String, _ members: String = "") throws -> RequestError? {
             let body =
                 #"{"messages":[{"role":"user","content":"U"},{"role":"assistant","tool_calls":[\#(calls)]},{"role":"tool","content":"R"}]\#(members)}"#
-            do throws(RequestError) {
+            do {
                 _ = try ChatCompletionBody(text: body).resolve(in: contexts[name]!)
                 return nil
-            } catch { return error }
+            } catch let error as RequestError { return error }
         }
         func call(_ arguments: String) -> String { #"{"function":{"name":"f","arguments":"\#(arguments)"}}"# }
         for name in ["headers", "coder", "values"] {
@@ -75,7 +75,7 @@ import Testing
         #expect(try error("hermes", call("{")) == nil)
         let date = #","chat_template_kwargs":{"date_string":"1 May 2030, 100 %"}"#
         #expect(try error("headers", call("{}"), date) == nil)
-        #expect(try error("hermes", call("{}"), date)?.param == "chat_template_kwargs.date_string")
+        #expect(try error("hermes", call("{}"), date) == nil, "it changes nothing there")
         let text = #"{"messages":[{"role":"user","content":"U"}]\#(date)}"#
         let context = contexts["headers, today"]!
         #expect(context.text(try ChatCompletionBody(text: text).resolve(in: context)[0]).contains("Date: 1 May 2030, 100 %\n"))

@@ -215,7 +215,7 @@ import Testing
             Call(name: $0["function"]?["name"]?.string, arguments: $0["function"]!["arguments"]!.string!)
         }
         var (content, calls, pieces) = ("", [Call](), 0)
-        for chunk in try events.flatMap({ stream.chunks(for: $0, choice: 0) }) {
+        for chunk in events.flatMap({ stream.chunks(for: $0, choice: 0) }) {
             let delta = try #require(try JSONValue.parse(chunk)["choices"]?.array?[0]["delta"])
             content += delta["content"]?.string ?? ""
             for piece in delta["tool_calls"]?.array ?? [] {
