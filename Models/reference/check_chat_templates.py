@@ -7,16 +7,21 @@
 
 Each TEMPLATE is a `tokenizer_config.json`, a `.jinja` file or a GGUF file; without one, and always before them, come the templates below, which do what
 those of known families do, in our words. `--frozen` writes the few that the tests keep (Tests/Fixtures/chat). With `--tools` the
-conversations have functions, calls and results, and templates must write them as Qwen's do.
+conversations have functions, calls and results.
 """
 
 import argparse
+import copy
+import datetime
 import json
 import random
 from pathlib import Path
 
+import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+# When the conversations here are held, in templates that look at the clock.
+DAY = datetime.datetime(2025, 3, 9)
 FROZEN = Path(__file__).resolve().parents[2] / "Tests" / "Fixtures" / "chat"
 
 CHATML = "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
@@ -46,6 +51,11 @@ TEMPLATES = {
     "{%- if add_generation_prompt %}{{- '<｜Assistant｜><think>\n' }}{%- endif %}",
     "headers": "{{- bos_token }}{%- for m in messages %}{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}",
+    "closed": "{{- bos_token }}{%- for m in messages %}{%- if m.role == 'user' %}{{- '<｜User｜>' + m.content }}{%- elif m.role == 'assistant' %}"
+    "{{- '<｜Assistant｜>' + m.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}{%- else %}{{- m.content }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<｜Assistant｜><think>\n' }}{%- if not enable_thinking %}{{- '</think>' }}{%- endif %}{%- endif %}",
+    "today": "{%- if messages[0].role != 'system' %}{{- '<|im_start|>system\nIt is ' + strftime_now('%A, %B %-d, %Y') + '.<|im_end|>\n' }}{%- endif %}"
+    + CHATML + HEADER,
     "dated headers": "{{- bos_token }}{%- set system = '' %}{%- if messages[0].role == 'system' %}{%- set system = messages[0].content | trim %}"
     "{%- set messages = messages[1:] %}{%- endif %}{{- '<|start_header_id|>system<|end_header_id|>\n\nToday: 1 Jan 2025\n\n' + system + '<|eot_id|>' }}"
     "{%- for m in messages %}{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}"
@@ -72,9 +82,64 @@ HERMES = (
     "{{- '\n<tool_response>\n' + m.content + '\n</tool_response>' }}{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{- '<|im_end|>\n' }}{%- endif %}"
     "{%- endif %}{%- endfor %}"
 )
+SWITCH = "{%- if enable_thinking is defined and not enable_thinking %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}"
+# Qwen2.5's: arguments are always written anew.
+VALUES = HERMES.replace("c.function.arguments if c.function.arguments is string else ", "")
+# Qwen3-Coder's way: functions as elements, calls in tagged XML, a system prompt of its own where there are functions.
+ELEMENTS = (
+    "{% macro rest(object, known) %}{%- if object is mapping %}{%- for key in object if key not in known %}"
+    "{{- '\n<' ~ key ~ '>' ~ (object[key] | tojson if object[key] is mapping or (object[key] is sequence and object[key] is not string) else object[key] | string) ~ '</' ~ key ~ '>' }}"
+    "{%- endfor %}{%- endif %}{% endmacro %}"
+)
+CODER = (
+    ELEMENTS + "{%- set system = messages[0].content if messages[0].role == 'system' else 'You are a coder of the tests.' if tools else '' %}"
+    "{%- if system %}{{- '<|im_start|>system\n' + system }}{%- endif %}{%- if tools %}{{- '\n\n# Tools\n\nThese are the tools:\n\n<tools>' }}"
+    "{%- for t in tools %}{%- set f = t.function %}{{- '\n<function>\n<name>' ~ f.name ~ '</name>' }}"
+    "{%- if f.description is defined %}{{- '\n<description>' ~ (f.description | trim) ~ '</description>' }}{%- endif %}{{- '\n<parameters>' }}"
+    "{%- if f.parameters is defined and f.parameters.properties is mapping %}{%- for name, p in f.parameters.properties | items %}{{- '\n<parameter>\n<name>' ~ name ~ '</name>' }}"
+    "{%- if p.type is defined %}{{- '\n<type>' ~ (p.type | string) ~ '</type>' }}{%- endif %}"
+    "{%- if p.description is defined %}{{- '\n<description>' ~ (p.description | trim) ~ '</description>' }}{%- endif %}"
+    "{{- rest(p, ['name', 'type', 'description']) }}{{- '\n</parameter>' }}{%- endfor %}{%- endif %}"
+    "{{- rest(f.parameters, ['type', 'properties']) }}{{- '\n</parameters>' }}{{- rest(f, ['type', 'name', 'description', 'parameters']) }}{{- '\n</function>' }}{%- endfor %}"
+    "{{- '\n</tools>\n\nCall them so:\n\n<tool_call>\n<function=name>\n<parameter=a>\nvalue\n</parameter>\n</function>\n</tool_call>' }}{%- endif %}"
+    "{%- if system %}{{- '<|im_end|>\n' }}{%- endif %}"
+    "{%- for m in messages[1:] if messages[0].role == 'system' else messages %}{%- endfor %}"
+    "{%- for m in messages %}{%- if m.role == 'assistant' and m.tool_calls %}{{- '<|im_start|>assistant' }}"
+    "{%- if m.content | trim %}{{- '\n' + m.content | trim + '\n' }}{%- endif %}{%- for c in m.tool_calls %}{{- '\n<tool_call>\n<function=' + c.function.name + '>\n' }}"
+    "{%- for name, v in c.function.arguments | items %}{{- '<parameter=' + name + '>\n' }}"
+    "{{- v | tojson if v is mapping or (v is sequence and v is not string) else v | string }}{{- '\n</parameter>\n' }}{%- endfor %}{{- '</function>\n</tool_call>' }}{%- endfor %}"
+    "{{- '<|im_end|>\n' }}{%- elif m.role == 'tool' %}{%- if messages[loop.index0 - 1].role != 'tool' %}{{- '<|im_start|>user\n' }}{%- endif %}"
+    "{{- '<tool_response>\n' + m.content + '\n</tool_response>\n' }}{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{- '<|im_end|>\n' }}{%- endif %}"
+    "{%- elif not (loop.first and m.role == 'system') %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+)
+CODER = CODER.replace("{%- for m in messages[1:] if messages[0].role == 'system' else messages %}{%- endfor %}", "")
+# Llama's way: a date, calls that are the whole answer, one at a time, and results in turns of their own; functions before the first question, or before
+# the system prompt.
+FUNCTIONS = "{%- for t in tools %}{{- t | tojson(indent=4) + '\n\n' }}{%- endfor %}"
+HEADERS = (
+    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = DATE %}{%- endif %}"
+    "{%- set system = messages[0].content | trim if messages[0].role == 'system' else '' %}{%- set rest = messages[1:] if messages[0].role == 'system' else messages %}"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\n' + ('Environment: ipython\n' if tools else '') + 'Date: ' + date_string + '\n\n' }}SYSTEM"
+    "{{- system + '<|eot_id|>' }}USER"
+    "{%- for m in rest %}{%- if 'tool_calls' in m %}{%- if m.tool_calls | length != 1 %}{{- raise_exception('one call only') }}{%- endif %}"
+    "{{- '<|start_header_id|>assistant<|end_header_id|>\n\n{\"name\": \"' + m.tool_calls[0].function.name + '\", \"parameters\": ' }}"
+    "{{- m.tool_calls[0].function.arguments | tojson }}{{- '}<|eot_id|>' }}"
+    "{%- elif m.role == 'tool' %}{{- '<|start_header_id|>ipython<|end_header_id|>\n\n' }}{{- m.content | tojson }}{{- '<|eot_id|>' }}"
+    "{%- else %}{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+)
+IN_USER = (
+    "{%- if tools %}{{- '<|start_header_id|>user<|end_header_id|>\n\nThese are the functions:\n\n' }}" + FUNCTIONS + "{{- rest[0].content | trim + '<|eot_id|>' }}"
+    "{%- set rest = rest[1:] %}{%- endif %}"
+)
+IN_SYSTEM = "{%- if tools %}{{- 'You have these functions:\n\n' }}" + FUNCTIONS + "{%- endif %}"
 TOOL_TEMPLATES = {
-    "hermes": HERMES
-    + HEADER.replace("{%- endif %}", "{%- if enable_thinking is defined and not enable_thinking %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}")
+    "hermes": HERMES + HEADER.replace("{%- endif %}", SWITCH + "{%- endif %}"),
+    "values": VALUES + HEADER,
+    "coder": CODER + HEADER,
+    "headers": HEADERS.replace("DATE", "'1 Jan 2025'").replace("SYSTEM", "").replace("USER", IN_USER),
+    "headers, today": HEADERS.replace("DATE", "strftime_now('%d %b %Y')").replace("SYSTEM", "").replace("USER", IN_USER),
+    "headers, system": HEADERS.replace("DATE", "'1 Jan 2025'").replace("SYSTEM", IN_SYSTEM).replace("USER", ""),
 }
 
 BOS = "<BOS>"
@@ -113,6 +178,12 @@ def environment() -> ImmutableSandboxedEnvironment:
     """As transformers renders."""
     made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     made.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+    made.globals["strftime_now"] = DAY.strftime
+
+    def raise_exception(message):
+        raise jinja2.exceptions.TemplateError(message)
+
+    made.globals["raise_exception"] = raise_exception
     return made
 
 
@@ -135,10 +206,35 @@ def tool(rng: random.Random, name: str) -> dict:
     return {"type": "function", "function": function}
 
 
-def tool_conversation(rng: random.Random) -> list[dict]:
+def with_values(messages: list[dict]) -> list[dict]:
+    """The messages with calls' arguments as the values that their text says: what templates expect that write them themselves."""
+    messages = copy.deepcopy(messages)
+    for message in messages:
+        for call in message.get("tool_calls", []):
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return messages
+
+
+def abilities(render) -> tuple[bool, int]:
+    """Whether a template takes arguments as text, and how many calls a message may have. `render` makes a text of messages."""
+
+    def rendered(calls: int, arguments) -> str:
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        try:
+            return render([{"role": "user", "content": "U"}, {"role": "assistant", "content": "", "tool_calls": [call] * calls}])
+        except Exception:
+            return ""
+
+    return '{"a":1}' in rendered(1, '{"a":1}'), 2 if rendered(2, {"a": 1}) or rendered(2, '{"a":1}') else 1
+
+
+def tool_conversation(rng: random.Random, most: int = 2) -> list[dict]:
+    """`most` is how many calls a message may have."""
     messages = conversation(rng, True)
     for _ in range(rng.randrange(4)):
-        calls = [{"name": rng.choice("fg"), "arguments": json.dumps({"a": value(rng)}, ensure_ascii=rng.random() < 0.5)} for _ in range(rng.randrange(1, 3))]
+        calls = [
+            {"name": rng.choice("fg"), "arguments": json.dumps({"a": value(rng)}, ensure_ascii=rng.random() < 0.5)} for _ in range(rng.randrange(1, most + 1))
+        ]
         answer = {"role": "assistant", "content": rng.choice(["", *TEXTS]).lstrip("\n"), "tool_calls": [{"type": "function", "function": call} for call in calls]}
         if rng.random() < 0.6:
             answer["reasoning_content"] = rng.choice(TEXTS)
@@ -150,11 +246,18 @@ def tool_conversation(rng: random.Random) -> list[dict]:
 
 def tool_cases(name: str, template: str, count: int, rng: random.Random):
     compiled = environment().from_string(template)
-    for _ in range(count):
-        messages, enabled = tool_conversation(rng), rng.random() < 0.5
+
+    def render(messages, tools=({"type": "function", "function": {"name": "f"}},), **options):
+        return compiled.render(messages=messages, tools=list(tools), add_generation_prompt=True, bos_token="", eos_token="", **options)
+
+    takes_text, most = abilities(render)
+    for number in range(count):
+        messages, enabled = tool_conversation(rng, most), rng.random() < 0.5 or "enable_thinking" not in template
         tools = [tool(rng, name) for name in "fgh"[: rng.randrange(1, 4)]]
-        text = compiled.render(messages=messages, tools=tools, add_generation_prompt=True, bos_token="", eos_token="", enable_thinking=enabled)
-        yield {"name": name, "messages": messages, "tools": tools, "thinks": enabled, "text": text}
+        text = render(messages if takes_text else with_values(messages), tools, enable_thinking=enabled)
+        # The template stands beside its first conversation.
+        first = {"template": template, "date": f"{DAY:%Y-%m-%d}"} if number == 0 else {}
+        yield {"name": name, **first, "messages": messages, "tools": tools, "thinks": enabled, "text": text}
 
 
 def cases(name: str, template: str, count: int, rng: random.Random):
@@ -163,7 +266,7 @@ def cases(name: str, template: str, count: int, rng: random.Random):
     for _ in range(count):
         messages, enabled = conversation(rng, thinks), rng.random() < 0.5 or "enable_thinking" not in template
         text = compiled.render(messages=messages, add_generation_prompt=True, bos_token=BOS, eos_token="", enable_thinking=enabled)
-        yield {"name": name, "template": template, "bos": BOS, "messages": messages, "thinks": enabled, "text": text}
+        yield {"name": name, "template": template, "bos": BOS, "date": f"{DAY:%Y-%m-%d}", "messages": messages, "thinks": enabled, "text": text}
 
 
 def main():

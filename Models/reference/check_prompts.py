@@ -5,8 +5,10 @@
 
 For each TEMPLATE (a `tokenizer_config.json`, a `.jinja` file or a GGUF file) a checkpoint is made: the vocabulary of a real model with the tokens that
 the template's markup has, its family's way to split text, the template, and random weights. `sigma-convert` makes a model of it, and says what it makes
-of the template. Conversations have system prompts, several turns, thinking, white space of all kinds; and, where `sigma-convert` does not say that the
-template writes functions otherwise, as many more have functions, calls and results.
+of the template. Conversations have system prompts, several turns, thinking, white space of all kinds; and, where the template knows functions and
+`sigma-convert` does not say that it writes them otherwise, as many more have functions, calls and results. A template that writes arguments itself gets
+them as values, as servers give them; the engine always gets their text. A template that names a date is told one in half of its conversations; in the
+others it takes today's, so compare on the same day.
 
 Without TEMPLATE: those of check_chat_templates.py.
 """
@@ -24,7 +26,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging
 
-from check_chat_templates import TEMPLATES, conversation, template_of, tool, tool_conversation
+from check_chat_templates import TEMPLATES, TEXTS, abilities, conversation, template_of, tool_conversation, value, with_values
 
 COMMON_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # By the markup: special tokens with the first at the beginning of texts, tokens that are text, and the split pattern; None is SmolLM's own.
@@ -82,24 +84,48 @@ def model_of(folder: Path, tokenizer: PreTrainedTokenizerFast, convert: Path) ->
     return native, [line for line in made.stderr.splitlines() if line.startswith("warning: ") and "no CUDA kernels" not in line]
 
 
+def tool(rng: random.Random, name: str) -> dict:
+    """A function with all that schemas have."""
+    function = {"name": name}
+    if rng.random() < 0.8:
+        function["description"] = rng.choice(TEXTS)
+    if rng.random() < 0.8:
+        members = {}
+        for place in range(rng.randrange(4)):
+            member = {"type": rng.choice(["string", "integer", "boolean", "array", "object", ["string", "null"]]), "description": rng.choice(TEXTS)}
+            if rng.random() < 0.3:
+                del member[rng.choice(list(member))]
+            extra = {"enum": ["a", 1, None], "default": value(rng), "items": {"type": "string"}, "nullable": True, "minimum": -2.5, "title": rng.choice(TEXTS)}
+            members[rng.choice(["p", "name", "type", "ü "]) + str(place)] = member | {key: extra[key] for key in extra if rng.random() < 0.3}
+        function["parameters"] = {"type": "object", "properties": members}
+        if rng.random() < 0.7:
+            function["parameters"] |= {"required": list(members)[:1], "additionalProperties": False, "$defs": {"x": {"const": value(rng)}}}
+    return {"type": "function", "function": function}
+
+
 def cases(name: str, tokenizer: PreTrainedTokenizerFast, native: Path, count: int, with_tools: bool, rng: random.Random):
     template = tokenizer.chat_template
     thinks = "<think>" in template or "</think>" in template
+
+    def render(messages, tokenize=False, tools=None, **options):
+        return tokenizer.apply_chat_template(messages, tools=tools, tokenize=tokenize, return_dict=tokenize, add_generation_prompt=True, **options)
+
+    takes_text, most = abilities(lambda messages: render(messages, tools=[tool(rng, "f")]))
     for number in range(2 * count if with_tools else count):
-        tools = None
+        options = {"enable_thinking": rng.random() < 0.5 or "enable_thinking" not in template}
+        if "date_string" in template and number % 2 == 0:
+            options["date_string"] = rng.choice(["1 Apr 2025", "yesterday, 100 %"])
         if number < count:
             messages = conversation(rng, thinks)
         else:
-            messages, tools = tool_conversation(rng), [tool(rng, letter) for letter in "fgh"[: rng.randrange(1, 4)]]
-        enabled = rng.random() < 0.5 or "enable_thinking" not in template
-        options = dict(tools=tools, add_generation_prompt=True, enable_thinking=enabled)
+            messages, options["tools"] = tool_conversation(rng, most), [tool(rng, letter) for letter in "fgh"[: rng.randrange(1, 4)]]
+        given = messages if takes_text else with_values(messages)
         try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, **options)
-            ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **options)["input_ids"]
+            text, ids = render(given, **options), render(given, tokenize=True, **options)["input_ids"]
         except Exception as error:
             sys.exit(f"{name}: {error}: {messages}")
-        case = {"name": name, "model": str(native.resolve()), "messages": messages, "thinks": enabled, "text": text, "ids": ids}
-        yield case | ({"tools": tools} if tools else {})
+        case = {"name": name, "model": str(native.resolve()), "messages": messages, "thinks": options["enable_thinking"], "text": text, "ids": ids}
+        yield case | ({"tools": options["tools"]} if "tools" in options else {}) | ({"date": options["date_string"]} if "date_string" in options else {})
 
 
 def main():
@@ -117,7 +143,7 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = tokenizer_for(source, template)
         native, warnings = model_of(folder, tokenizer, arguments.commands / "sigma-convert")
-        knows_tools = "tools" in template and not any("functions" in warning for warning in warnings)
+        knows_tools = "tools" in template and not any("chat.tools" in warning for warning in warnings)
         found = list(cases(name, tokenizer, native, arguments.count, knows_tools, rng))
         lines += map(json.dumps, found)
         print(f"{name}: {arguments.count} conversations, {len(found) - arguments.count} with functions", *warnings, sep="\n    ", flush=True)

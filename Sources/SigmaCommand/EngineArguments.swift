@@ -20,11 +20,18 @@ public struct EngineArguments: ParsableArguments {
     @Flag(help: "Compute all logits for every token, even if the model file has planes that find the largest.")
     public var fullHead = false
 
+    @Option(
+        help: ArgumentHelp(
+            "The date that prompts name if the model's template writes one, such as \"26 Jul 2024\" (default: what the template does, mostly today's).",
+            valueName: "text"))
+    public var date: String?
+
     public init() {}
 
     public var configuration: SigmaModel.Configuration {
         var configuration = compute.configuration
         configuration.usesFullHead = fullHead
+        configuration.date = date
         configuration.expertCache = expertCache.limit
         configuration.expertPrediction = expertPrediction
         configuration.expertPolicy = expertPolicy

@@ -76,6 +76,20 @@ struct ChatImport {
         format.defaultSystem = try settings.text("default_system", standard.defaultSystem)
         format.systemPrefix = try settings.text("system_prefix", standard.systemPrefix)
         format.trimsMessages = standard.trimsMessages
+        format.closedThinking = standard.closedThinking
+        format.date = try settings.text("date", standard.date)
+        guard CalendarDate.now.text(format.date) != nil else {
+            throw SigmaError(
+                .usage, "the date '\(format.date)' has a mark that is not known here",
+                remedy: "Write --override chat.date=\"26 Jul 2024\", or % as %%.")
+        }
+        format.tools = standard.tools
+        if let given = overrides.text("chat.tools") {
+            guard let form = CallForm(rawValue: given) else {
+                throw SigmaError(.usage, "expected --override chat.tools=\(CallForm.names), found '\(given)'")
+            }
+            if form != format.tools.calls { format.tools = .usual(form) }
+        }
         self.format = format
     }
 
@@ -110,7 +124,9 @@ struct ChatImport {
             )
         }
         if template.style == format.style {
-            warnings += template.differences.map { "the chat template: " + $0 }
+            let isToolsGiven = overrides.text("chat.tools") != nil
+            warnings += template.differences
+                .filter { !isToolsGiven || !$0.contains("chat.tools") }.map { "the chat template: " + $0 }
             // Sigma's two formats come from its paper: a template that knows no thinking doesn't say that the model doesn't.
             guard format.style != .sigma || template.thinks else { return format }
             format.thinks = template.thinks
@@ -118,6 +134,9 @@ struct ChatImport {
             format.defaultSystem = template.defaultSystem
             format.systemPrefix = template.systemPrefix
             format.trimsMessages = template.trimsMessages
+            format.date = template.date
+            format.closedThinking = template.closedThinking
+            format.tools = template.tools
         } else if template.thinks, overrides.text("chat.opens_thinking") == nil {
             warnings.append(
                 "the chat template names <think>: it is taken that \(format.opensThinking ? "the prompt" : "the model") writes it"

@@ -13,7 +13,7 @@ package struct Overrides: Sendable {
     /// Ours.
     static let otherKeys: Set<String> = [
         "name", "chat.style", "chat.thinking_prompt", "chat.opens_thinking", "chat.thinks", "chat.closing_phrase",
-        "chat.default_system", "chat.system_prefix", "tokenizer.specials",
+        "chat.default_system", "chat.system_prefix", "chat.date", "chat.tools", "tokenizer.specials",
         "tokenizer.add_bos", "unknown_tensors",
     ]
 

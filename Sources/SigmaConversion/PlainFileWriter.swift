@@ -143,8 +143,13 @@ struct PlainFileWriter {
     /// The chat format as a Jinja template, for other tools.
     static func chatTemplate(_ format: ChatFormat) -> String {
         let style = format.style
-        func literal(_ text: String) -> String {
+        func quoted(_ text: String) -> String {
             "'" + text.replacing("\\", with: "\\\\").replacing("'", with: "\\'").replacing("\n", with: "\\n") + "'"
+        }
+        func literal(_ text: String) -> String {
+            guard !format.date.isEmpty else { return quoted(text) }
+            return quoted(text).replacing(
+                ChatFormat.datePlace, with: "' + strftime_now(\(quoted(format.date))) + '")
         }
         func turn(_ role: ChatFormat.Style.Role, _ content: String) -> String {
             let start = style.turnStart(role).written + (role == .system ? format.systemPrefix : "")
@@ -164,7 +169,7 @@ struct PlainFileWriter {
         var opening = ""
         if format.thinks {
             opening = "{% if enable_thinking is defined and not enable_thinking %}"
-            opening += "{{ \(literal("<think>\(gap)\(gap)</think>\(gap)\(gap)")) }}"
+            opening += "{{ \(literal(format.closedThinking ?? "<think>\(gap)\(gap)</think>\(gap)\(gap)")) }}"
             if format.opensThinking { opening += "{% else %}{{ \(literal("<think>\(gap)")) }}" }
             opening += "{% endif %}"
         }

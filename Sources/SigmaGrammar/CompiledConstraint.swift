@@ -60,6 +60,11 @@ package final class CompiledConstraint: @unchecked Sendable {
     /// The state of an answer that has no text yet.
     package func begin() -> ConstraintState { ConstraintState(self) }
 
+    /// Of calls that are tagged XML: what the function's parameters can be.
+    package func parameters(of function: String) -> FunctionParameters {
+        grammar.calls?.functions.parameters[ByteKey(text: function)] ?? FunctionParameters()
+    }
+
     /// What has been made so far.
     package struct Statistics: Sendable {
         package var states: Int

@@ -12,8 +12,16 @@ public enum Constraint: Sendable, Equatable {
     case choice([String])
     /// One or more calls of functions.
     case calls(FunctionCalls)
-    /// Calls, or else an answer that is constrained itself. What begins with the tag of a call is a call.
+    /// Calls, or else an answer that is constrained itself. What begins as a call does is a call.
     indirect case callsOr(FunctionCalls, Constraint)
+
+    /// The calls that it allows.
+    package var calls: FunctionCalls? {
+        switch self {
+        case .calls(let calls), .callsOr(let calls, _): calls
+        default: nil
+        }
+    }
 
     /// - Throws: `ConstraintError`, as compiling does.
     package func check(limits: ConstraintLimits = ConstraintLimits()) throws(ConstraintError) {

@@ -36,9 +36,9 @@ struct ConstraintCompiler {
 
     /// The texts that a constraint on text allows.
     ///
-    /// - Parameter mayBeCalls: false: without those that begin as calls do.
+    /// - Parameter calls: what may come in its place: without the texts that begin so.
     func language(
-        of constraint: Constraint, in arena: inout RegexArena, mayBeCalls: Bool = true
+        of constraint: Constraint, in arena: inout RegexArena, besides calls: CallOpening? = nil
     ) throws(ConstraintError) -> RegexID {
         var language: RegexID
         let keyword: String
@@ -51,10 +51,7 @@ struct ConstraintCompiler {
             (language, keyword) = (arena.literals(texts), "choice")
         default: throw ConstraintError(.invalid, "calls in the place of an answer")
         }
-        if !mayBeCalls {
-            let calls = arena.concat(arena.literal(FunctionCalls.openTag), RegexArena.anything)
-            language = arena.and(language, arena.not(calls))
-        }
+        if let calls { language = arena.and(language, arena.not(calls.language(in: &arena))) }
         guard arena.isLive(language) else {
             throw ConstraintError(.unsatisfiable, keyword: keyword, "no text matches")
         }

@@ -1,8 +1,4 @@
-/// Calls of functions, one after the other, as models write them:
-///
-///     <tool_call>
-///     {"name": "weather", "arguments": {"city": "Paris"}}
-///     </tool_call>
+/// Calls of functions, one after the other, in a form that a model knows.
 public struct FunctionCalls: Sendable, Equatable {
     public struct Function: Sendable, Equatable {
         /// Letters, digits and other characters that need no escape in JSON.
@@ -21,19 +17,16 @@ public struct FunctionCalls: Sendable, Equatable {
 
     /// Their names differ.
     public var functions: [Function]
+    public var form: CallForm
     /// Whether another call may follow a call.
     public var allowsSeveral: Bool
 
-    public init(_ functions: [Function], allowsSeveral: Bool = true) {
+    /// - Parameter allowsSeveral: has no effect in forms in which an answer has one call.
+    public init(_ functions: [Function], form: CallForm = .taggedJSON, allowsSeveral: Bool = true) {
         self.functions = functions
-        self.allowsSeveral = allowsSeveral
+        self.form = form
+        self.allowsSeveral = allowsSeveral && form.allowsSeveral
     }
 
-    /// What stands around a call.
-    public static let openTag = "<tool_call>"
-    public static let closeTag = "</tool_call>"
-
-    /// What stands before a call, with the line end that separates it from another.
-    static let opening = Array("\n\(openTag)\n".utf8)
-    static let closing = Array("\n\(closeTag)".utf8)
+    package var opening: CallOpening { CallOpening(form: form, names: functions.map(\.name)) }
 }

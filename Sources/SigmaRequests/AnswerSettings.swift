@@ -20,6 +20,8 @@ package struct AnswerSettings: Sendable, Equatable {
     package var constraint: BodyConstraint?
     /// The functions that answers may call; nil: there are none.
     package var tools: ToolSet?
+    /// The date that the prompt names; nil: what the model's template does.
+    package var promptDate: String?
     /// What the answer will probably repeat; empty: unknown. It changes only the speed.
     package var prediction = ""
 

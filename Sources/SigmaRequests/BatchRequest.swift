@@ -26,7 +26,7 @@ final class BatchRequest {
         switch line.body {
         case .chat(let body):
             requests = try body.resolve(in: context)
-            writer = .chat(ChatCompletionWriter(head("chatcmpl"), body.settings, names))
+            writer = .chat(ChatCompletionWriter(head("chatcmpl"), body.settings, names, requests))
         case .completion(let body):
             requests = try body.resolve(in: context)
             writer = .completion(CompletionWriter(head("cmpl"), body, requests, in: context))

@@ -16,7 +16,7 @@ struct CallPiece: Equatable {
 ///
 /// The constraint holds every call to its form, so nothing is checked here. Line ends between the text and a call are no part of either. Where calls
 /// do not follow text, a tag within the text is text.
-struct CallParser {
+struct CallParser: Sendable {
     private enum Stage: Equatable {
         case text
         /// Text that no call can follow.
@@ -25,21 +25,40 @@ struct CallParser {
         case head
         /// So many brackets are open.
         case arguments(depth: Int, isInString: Bool, isEscaped: Bool)
-        /// Behind the arguments, before the end of the tag.
+        /// Behind the arguments, before the end of the call.
         case tail
+        /// Of tagged XML: behind the function's name or a parameter.
+        case line(isFirst: Bool)
+        /// In a parameter's value.
+        case value
     }
 
-    private static let openTag = Array(FunctionCalls.openTag.utf8)
-    private static let closeTag = Array(FunctionCalls.closeTag.utf8)
-
+    private let opening: CallOpening
+    private let closeTag: [UInt8]
     /// Whether a call may stand behind text.
     private let followsText: Bool
+    private let parameters: @Sendable (String) -> FunctionParameters
     private var stage = Stage.text
+    private var progress: CallOpening.Progress
     /// Text that may yet belong to a tag; of a call's head, all of it.
     private var held: [UInt8] = []
     private var count = 0
+    /// Of the call in tagged XML, and of its parameter.
+    private var function = FunctionParameters()
+    private var value = ParameterReader([])
 
-    init(followsText: Bool) { self.followsText = followsText }
+    /// - Parameters:
+    ///   - followsText: whether the answer is text that calls may follow; else it is calls or text.
+    ///   - parameters: what a function's parameters can be, where calls are tagged XML.
+    init(
+        _ opening: CallOpening, followsText: Bool, parameters: @escaping @Sendable (String) -> FunctionParameters
+    ) {
+        self.opening = opening
+        self.followsText = followsText && opening.form.followsText
+        self.parameters = parameters
+        closeTag = Array((opening.form.tags?.close ?? "}").utf8)
+        progress = opening.start
+    }
 
     /// Whether text waits that may be the answer's, or part of a call.
     var isUndecided: Bool { stage == .text && !held.isEmpty }
@@ -49,15 +68,17 @@ struct CallParser {
     mutating func append(_ text: String) -> (text: String, calls: [CallPiece]) {
         var output = Output()
         for byte in text.utf8 { take(byte, &output) }
+        if stage == .value { output.arguments += value.flush() }
         output.addArguments(of: count)
         return (String(decoding: output.text, as: UTF8.self), output.pieces)
     }
 
     /// The end: text that was held back and is the answer's after all.
-    /// - Parameter isCut: whether the answer could have gone on: then what may be a tag's begin is taken for one.
+    /// - Parameter isCut: whether the answer could have gone on: then what may be a call's begin is taken for one.
     mutating func finish(isCut: Bool) -> String {
         defer { held = [] }
-        if isInCall || isCut && held.contains(Self.openTag[0]) { return "" }
+        let mayBeCall = opening.tag.first.map { held.contains($0) } ?? true
+        if isInCall || isCut && mayBeCall { return "" }
         return String(decoding: held, as: UTF8.self)
     }
 
@@ -83,27 +104,16 @@ struct CallParser {
 
     private mutating func take(_ byte: UInt8, _ output: inout Output) {
         switch stage {
-        case .text:
-            held.append(byte)
-            if !followsText, count == 0, !Self.openTag.starts(with: held) {
-                output.text += held
-                held = []
-                stage = .textOnly
-                return
-            }
-            let lineEnds = held.prefix { $0 == UInt8(ascii: "\n") }.count
-            let tag = held[lineEnds...]
-            if tag.elementsEqual(Self.openTag) {
-                held = []
-                stage = .head
-            } else if !Self.openTag.starts(with: tag) {
-                // A tag's first byte is nowhere else in it, so a new tag can only begin with this byte.
-                let isStart = byte == Self.openTag[0] || byte == UInt8(ascii: "\n")
-                if isStart { held.removeLast() }
-                if count == 0 { output.text += held }
-                held = isStart ? [byte] : []
-            }
+        case .text: opening.tag.isEmpty ? takeHead(byte, &output) : takeText(byte, &output)
         case .textOnly: output.text.append(byte)
+        case .head where opening.form == .taggedXML:
+            held.append(byte)
+            guard let name = name(behind: "\n" + CallForm.functionTag.open) else { return }
+            function = parameters(name)
+            output.change(count) { $0.name = name }
+            output.arguments.append(UInt8(ascii: "{"))
+            held = []
+            stage = .line(isFirst: true)
         case .head:
             // The first bracket is the call's, the second that of the arguments: names have none.
             guard byte == UInt8(ascii: "{"), held.contains(byte) else { return held.append(byte) }
@@ -127,14 +137,77 @@ struct CallParser {
                 }
             }
             stage = depth == 0 ? .tail : .arguments(depth: depth, isInString: isInString, isEscaped: isEscaped)
+        case .line(let isFirst):
+            held.append(byte)
+            if let name = name(behind: CallForm.parameterTag.open) {
+                var key = ""
+                JSONWriter.escape(name, .python, into: &key)
+                output.arguments += Array("\(isFirst ? "" : ", ")\(key): ".utf8)
+                value = ParameterReader(function.kinds(of: name))
+                held = []
+                stage = .value
+            } else if held.elementsEqual(CallForm.functionTag.close.utf8) {
+                output.arguments.append(UInt8(ascii: "}"))
+                held = []
+                stage = .tail
+            }
+        case .value:
+            guard value.take(byte) else { return }
+            output.arguments += value.flush()
+            stage = .line(isFirst: false)
         case .tail:
             held.append(byte)
-            guard held.suffix(Self.closeTag.count).elementsEqual(Self.closeTag) else { return }
+            guard held.suffix(closeTag.count).elementsEqual(closeTag) else { return }
             output.addArguments(of: count)
             output.change(count) { $0.isEnd = true }
             count += 1
             held = []
             stage = .text
         }
+    }
+
+    /// Calls with tags.
+    private mutating func takeText(_ byte: UInt8, _ output: inout Output) {
+        held.append(byte)
+        if !followsText, count == 0, !opening.tag.starts(with: held) {
+            output.text += held
+            held = []
+            stage = .textOnly
+            return
+        }
+        let lineEnds = held.prefix { $0 == UInt8(ascii: "\n") }.count
+        let tag = held[lineEnds...]
+        if tag.elementsEqual(opening.tag) {
+            held = []
+            stage = .head
+        } else if !opening.tag.starts(with: tag) {
+            // A tag's first byte is nowhere else in it, so a new tag can only begin with this byte.
+            let isStart = byte == opening.tag[0] || byte == UInt8(ascii: "\n")
+            if isStart { held.removeLast() }
+            if count == 0 { output.text += held }
+            held = isStart ? [byte] : []
+        }
+    }
+
+    /// Calls without: the answer is one, or text.
+    private mutating func takeHead(_ byte: UInt8, _ output: inout Output) {
+        held.append(byte)
+        if opening.take(byte, &progress) != nil {
+            stage = .head
+        } else if progress == .text {
+            // Nothing comes behind a call.
+            if count == 0 { output.text += held }
+            held = []
+            if count == 0 { stage = .textOnly }
+        }
+    }
+
+    /// The name in a tag, where the held text is one, with its line end.
+    private func name(behind start: String) -> String? {
+        let start = start.utf8
+        guard held.count > start.count + 1, held.starts(with: start), held.suffix(2).elementsEqual(">\n".utf8) else {
+            return nil
+        }
+        return String(decoding: held.dropFirst(start.count).dropLast(2), as: UTF8.self)
     }
 }

@@ -44,12 +44,18 @@ struct ChatChoice {
     /// Those whose text may be the content's or a call's.
     private var undecided: [AnswerToken] = []
 
-    init(_ field: ReasoningField, wantsLogProbabilities: Bool, _ settings: AnswerSettings) {
+    /// - Parameter constraint: what the answer is held to; nil: nothing is known of it.
+    init(
+        _ field: ReasoningField, wantsLogProbabilities: Bool, _ settings: AnswerSettings, _ constraint: TokenConstraint?
+    ) {
         self.field = field
         self.wantsLogProbabilities = wantsLogProbabilities
         if let tools = settings.tools, tools.choice != .none {
             // An answer that is constrained itself has calls in its place, never behind it.
-            parser = CallParser(followsText: tools.choice == .auto && settings.constraint == nil)
+            parser = CallParser(
+                constraint?.opening ?? tools.calls(.taggedJSON).opening,
+                followsText: tools.choice == .auto && settings.constraint == nil,
+                parameters: { constraint?.parameters(of: $0) ?? FunctionParameters() })
         }
     }
 

@@ -35,7 +35,7 @@ package struct ChatCompletionBody: Sendable, Equatable {
             otherwise: continuesLast
                 ? "an assistant's last message is always continued" : "the last message is not the assistant's")
         try fields.allow("add_generation_prompt", only: .bool(!continuesLast))
-        try ThinkingFields(&fields).apply(to: &settings.options)
+        try ThinkingFields(&fields).apply(to: &settings)
         try readLogProbabilities(&fields)
         settings.tools = try ToolFields.chat(&fields)
         try fields.allow("functions", only: .array([]), otherwise: "is now called tools")

@@ -15,8 +15,9 @@ package struct ChatCompletionWriter: Sendable {
     private var unfinished: Int
     package private(set) var usage = AnswerUsage()
 
+    /// - Parameter requests: what the body resolved to; empty: not known.
     package init(
-        _ head: AnswerHead, _ settings: AnswerSettings, _ names: TokenNames,
+        _ head: AnswerHead, _ settings: AnswerSettings, _ names: TokenNames, _ requests: [GenerationRequest] = [],
         reasoning field: ReasoningField = .reasoningContent
     ) {
         self.head = head
@@ -25,7 +26,8 @@ package struct ChatCompletionWriter: Sendable {
         wantsLogProbabilities = settings.logProbabilityCount != nil
         includesUsage = settings.includesUsage
         choices = Array(
-            repeating: ChatChoice(field, wantsLogProbabilities: wantsLogProbabilities, settings),
+            repeating: ChatChoice(
+                field, wantsLogProbabilities: wantsLogProbabilities, settings, requests.first?.constraint),
             count: settings.choicesPerPrompt)
         unfinished = settings.choicesPerPrompt
     }

@@ -17,7 +17,7 @@ package struct MessagesBody: Sendable, Equatable {
         try settings.readStopStrings(&fields, "stop_sequences")
         // Clients of this protocol expect thinking only where they ask for it.
         settings.options.thinks = false
-        try ThinkingFields(&fields).apply(to: &settings.options)
+        try ThinkingFields(&fields).apply(to: &settings)
         try Self.readOutput(&fields, &settings)
         settings.tools = try ToolFields.messages(&fields)
         try fields.allow("mcp_servers", only: .array([]))

@@ -20,7 +20,7 @@ package struct MessagesWriter: Sendable {
     /// - Parameter request: what the body resolved to.
     package init(_ head: AnswerHead, _ settings: AnswerSettings, _ request: GenerationRequest) {
         self.head = head
-        choice = ChatChoice(.reasoningContent, wantsLogProbabilities: false, settings)
+        choice = ChatChoice(.reasoningContent, wantsLogProbabilities: false, settings, request.constraint)
         promptTokens = request.tokens.count
     }
 

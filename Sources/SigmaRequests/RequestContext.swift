@@ -36,7 +36,10 @@ package struct RequestContext: Sendable {
         if let tools = settings.tools, tools.choice != .none { return try constraint(of: tools, settings.constraint) }
         guard let wanted = settings.constraint else {
             guard settings.tools != nil || knowsCalls else { return nil }
-            do { return try constraints.withoutCalls() } catch { throw Self.cannotConstrain("tools") }
+            let names = settings.tools?.functions.map(\.name) ?? []
+            do { return try constraints.withoutCalls(CallOpening(form: callForm, names: names)) } catch {
+                throw Self.cannotConstrain("tools")
+            }
         }
         do {
             return try constraints.compiled(wanted.constraint)
@@ -49,12 +52,16 @@ package struct RequestContext: Sendable {
         }
     }
 
+    /// How the model writes calls.
+    private var callForm: CallForm { chatFormat?.tools.calls ?? .taggedJSON }
+
     /// - Parameter format: what answers without calls must be. Where calls are asked for there are none.
     private func constraint(of tools: ToolSet, _ format: BodyConstraint?) throws(RequestError) -> TokenConstraint {
+        let calls = tools.calls(callForm)
         do {
-            guard tools.choice == .auto else { return try constraints.compiled(tools.calls, reach: .wholeAnswer) }
-            guard let format else { return try constraints.compiled(tools.calls, reach: .calls) }
-            return try constraints.compiled(tools.calls, or: format.constraint)
+            guard tools.choice == .auto else { return try constraints.compiled(calls, reach: .wholeAnswer) }
+            guard let format else { return try constraints.compiled(calls, reach: .calls) }
+            return try constraints.compiled(calls, or: format.constraint)
         } catch {
             guard let error = error as? ConstraintError else { throw Self.cannotConstrain("tools") }
             let callable = tools.callable
@@ -139,14 +146,17 @@ extension ChatCompletionBody {
     func resolve(in context: RequestContext, from param: String) throws(RequestError) -> [GenerationRequest] {
         try context.check(settings, countField: "top_logprobs")
         guard let tokenizer = context.tokenizer else { throw RequestContext.cannotRead(param, lacks: "tokenizer") }
-        guard let format = context.chatFormat else {
+        guard var format = context.chatFormat else {
             throw RequestContext.cannotRead(param, lacks: "chat format")
         }
+        // Where prompts name no date it changes nothing.
+        if let date = settings.promptDate, !format.date.isEmpty { format.date = date.replacing("%", with: "%%") }
+        try checkCalls(format.tools, param)
         let (system, turns) = conversation()
         let prompt: Prompt
         do {
             prompt = try Prompt(
-                turns: turns, system: system, tools: settings.tools?.functions.map(\.promptJSON) ?? [],
+                turns: turns, system: system, tools: settings.tools?.functions.map(\.promptDescription) ?? [],
                 thinks: settings.options.thinks,
                 keepsThinking: settings.options.keepsThinking, continuesLast: turns.last?.role == .assistant,
                 format: format, tokenizer: tokenizer)
@@ -156,6 +166,22 @@ extension ChatCompletionBody {
         }
         let knowsCalls = messages.contains { $0.role == .tool || !$0.calls.isEmpty }
         return try context.requests(for: prompt, settings, scoresPrompt: false, knowsCalls: knowsCalls, param: param)
+    }
+
+    /// Whether the model's prompts can hold the conversation's calls.
+    private func checkCalls(_ tools: ToolFormat, _ param: String) throws(RequestError) {
+        for message in messages where !message.calls.isEmpty {
+            guard tools.calls.allowsSeveral || message.calls.count == 1 else {
+                throw RequestError.invalid(
+                    param, "the model knows one call in a message, and here is one with \(message.calls.count)")
+            }
+            guard tools.readsArguments else { continue }
+            for call in message.calls {
+                guard (try? JSONValue.parse(call.arguments, exactNumbers: true))?.object == nil else { continue }
+                throw RequestError.invalid(
+                    param, "expected arguments that are a JSON object in the call of \(JSONValue.string(call.name).kind)")
+            }
+        }
     }
 
     /// The message that a conversation begins with may be its instructions; later ones are turns.

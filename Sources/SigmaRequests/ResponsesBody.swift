@@ -28,7 +28,7 @@ package struct ResponsesBody: Sendable, Equatable {
         maximumTokens = try fields.integer("max_output_tokens", in: AnswerSettings.tokenCounts)
         if let maximumTokens { settings.options.maximumTokens = maximumTokens }
         let thinking = try ThinkingFields(&fields)
-        thinking.apply(to: &settings.options)
+        thinking.apply(to: &settings)
         effort = thinking.effort
         try Self.readLogProbabilities(&fields, &settings)
 

@@ -18,12 +18,15 @@ package struct ResponsesWriter: Sendable {
     package private(set) var isFinished = false
     private var usage = AnswerUsage()
 
-    package init(_ head: AnswerHead, _ body: ResponsesBody, _ names: TokenNames) {
+    /// - Parameter requests: what the body resolved to; empty: not known.
+    package init(
+        _ head: AnswerHead, _ body: ResponsesBody, _ names: TokenNames, _ requests: [GenerationRequest] = []
+    ) {
         object = ResponseObject(head: head, body: body, names: names)
         self.names = names
         choice = ChatChoice(
             .reasoningContent, wantsLogProbabilities: body.chat.settings.logProbabilityCount != nil,
-            body.chat.settings)
+            body.chat.settings, requests.first?.constraint)
     }
 
     package mutating func take(_ event: AnswerEvent) { _ = delta(event) }

@@ -1,10 +1,13 @@
 import Sigma
 
-/// Whether the model thinks, and for how many tokens, in every spelling that clients use. Two that contradict each other are refused.
+/// Whether the model thinks, and for how many tokens, in every spelling that clients use. Two that contradict each other are refused. Beside them stands
+/// what else a chat template can be told.
 struct ThinkingFields {
     /// Nil: the body does not say.
     private(set) var thinks: Bool?
     private(set) var budget: Int?
+    /// The date that the prompt names.
+    private(set) var date: String?
     /// The word that the body has for how much the model thinks.
     private(set) var effort: String?
 
@@ -21,6 +24,7 @@ struct ThinkingFields {
             try readSwitch(&arguments, "thinking")
             try readEffort(&arguments, "reasoning_effort")
             try readBudget(&arguments, "thinking_budget")
+            date = try arguments.string("date_string")
             try arguments.allow("add_generation_prompt", only: .bool(true))
             try arguments.finish()
         }
@@ -53,9 +57,10 @@ struct ThinkingFields {
         }
     }
 
-    func apply(to options: inout GenerationOptions) {
-        if let thinks { options.thinks = thinks }
-        if let budget { options.thinkingBudget = budget }
+    func apply(to settings: inout AnswerSettings) {
+        if let thinks { settings.options.thinks = thinks }
+        if let budget { settings.options.thinkingBudget = budget }
+        settings.promptDate = date
     }
 
     private mutating func readSwitch(_ fields: inout FieldReader, _ key: String) throws(RequestError) {

@@ -12,7 +12,7 @@ package struct ToolFunction: Sendable, Equatable {
     package var param: String
 
     /// As prompts have it.
-    var promptJSON: String {
+    var promptDescription: ToolDescription {
         var function = JSONObject()
         _ = function.append("name", .string(name))
         if let description { _ = function.append("description", .string(description)) }
@@ -20,7 +20,7 @@ package struct ToolFunction: Sendable, Equatable {
         var tool = JSONObject()
         _ = tool.append("type", .string("function"))
         _ = tool.append("function", .object(function))
-        return JSONValue.object(tool).promptText
+        return ToolDescription(.object(tool))
     }
 
     var callable: FunctionCalls.Function {
@@ -55,10 +55,10 @@ package struct ToolSet: Sendable, Equatable {
     }
 
     /// What the answers must be.
-    var calls: FunctionCalls {
+    func calls(_ form: CallForm) -> FunctionCalls {
         // Who names a function wants one call of it.
         let allowsSeveral = if case .named = choice { false } else { allowsSeveral }
-        return FunctionCalls(callable.map(\.callable), allowsSeveral: allowsSeveral)
+        return FunctionCalls(callable.map(\.callable), form: form, allowsSeveral: allowsSeveral)
     }
 
     /// Nil where there are no functions.

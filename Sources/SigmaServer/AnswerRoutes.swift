@@ -22,7 +22,7 @@ struct AnswerRoutes: Sendable {
         let names = TokenNames(host.context.tokenizer)
         return try await answer(
             body.settings, requests, host, context,
-            writer: ChatCompletionWriter(head("chatcmpl", host), body.settings, names, reasoning: field))
+            writer: ChatCompletionWriter(head("chatcmpl", host), body.settings, names, requests, reasoning: field))
     }
 
     func completion(_ request: Request, _ context: ServerContext) async throws -> Response {
@@ -47,7 +47,7 @@ struct AnswerRoutes: Sendable {
         let names = TokenNames(host.context.tokenizer)
         return try await answer(
             body.chat.settings, requests, host, context,
-            writer: ResponsesWriter(head("resp", host, separator: "_"), body, names))
+            writer: ResponsesWriter(head("resp", host, separator: "_"), body, names, requests))
     }
 
     func messages(_ request: Request, _ context: ServerContext) async throws -> Response {

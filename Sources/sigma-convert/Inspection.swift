@@ -79,6 +79,8 @@ struct Inspection {
                 chat.opensThinking ? "prompt opens <think>" : chat.thinks ? "model opens <think>" : "no thinking"
             let stops = chat.stopTokens.map { "\($0)" }.joined(separator: " ")
             try line("chat", "\(chat.style.rawValue), \(opens), stop tokens: \(stops.isEmpty ? "none" : stops)")
+            try line("calls", chat.tools.calls.rawValue)
+            if !chat.date.isEmpty { try line("date", chat.date) }
         }
         try line("parameters", parameters(file))
     }

@@ -24,7 +24,7 @@ import Testing
                 names.insert(name)
                 try check(json, "\(path), line \(number + 1), \(name)")
             }
-            #expect(names.count >= 7 && lines.count >= 4 * names.count)
+            #expect(names.count >= 9 && lines.count >= 4 * names.count)
         }
     }
 
@@ -32,7 +32,9 @@ import Testing
         let bos = try #require(json["bos"]?.string)
         let template = ChatTemplate(try #require(json["template"]?.string), bos: bos)
         #expect(template.obstacle == nil && template.differences.isEmpty, "\(place): \(template)")
-        let format = try #require(template.format, "\(place): no markup")
+        var format = try #require(template.format, "\(place): no markup")
+        let date = try #require(json["date"]?.string).split(separator: "-").compactMap { Int($0) }
+        format.date = try #require(CalendarDate(year: date[0], month: date[1], day: date[2]).text(format.date))
         let bytes = (0..<256).map { [UInt8($0)] }
         let specials = ([bos] + format.style.controlTokens).map { Array($0.utf8) }
         let tokenizer = try Tokenizer(

@@ -1,3 +1,4 @@
+import Sigma
 import SigmaConversion
 import Testing
 
@@ -205,6 +206,34 @@ import Testing
         let merging = Self.chatml("").replacing(
             "'<|im_start|>' + m.role", with: "'<|im_start|>' + m.role|replace('system', 'user')")
         #expect(Self.see(merging).differences.count == 1)
+    }
+
+    @Test func datesAreSeen() throws {
+        let system = "{% if messages[0].role != 'system' %}<|im_start|>system\nIt is DATE.<|im_end|>\n{% endif %}"
+        func seen(_ date: String) -> ChatTemplate { Self.see(system.replacing("DATE", with: date) + Self.chatml("")) }
+        let today = seen("{{ strftime_now('%d %b %Y') }}")
+        #expect(today.date == "%d %b %Y" && today.defaultSystem == "It is {{date}}." && today.differences.isEmpty)
+        let fixed = seen("{{ date_string if date_string is defined else '100 % 2024' }}")
+        #expect(fixed.date == "100 %% 2024" && fixed.defaultSystem == today.defaultSystem && fixed.differences.isEmpty)
+        let either = seen(
+            "{{ date_string if date_string is defined else strftime_now('%A') if strftime_now is defined else 'x' }}")
+        #expect(either.date == "%A" && either.differences.isEmpty)
+        #expect(seen("today").date.isEmpty && seen("today").defaultSystem == "It is today.")
+        #expect(seen("{{ strftime_now('%Q') }}").obstacle != nil)
+        #expect(seen("{{ strftime_now('%d') }} or {{ strftime_now('%m') }}").differences.count == 1)
+        let format = try #require(today.format)
+        let day = CalendarDate(year: 2031, month: 2, day: 3)
+        #expect(format.dated("It is {{date}}.", on: day) == "It is 03 Feb 2031.")
+    }
+
+    @Test func closedThinkingIsSeen() {
+        let off = "{% if enable_thinking is defined and not enable_thinking %}OFF{% else %}<think>\n{% endif %}"
+        func seen(_ text: String) -> ChatTemplate { Self.see(Self.chatml("") + off.replacing("OFF", with: text)) }
+        #expect(seen("<think>\n</think>").closedThinking == "<think>\n</think>")
+        #expect(seen("<think>\n</think>").differences.isEmpty)
+        #expect(seen("<think>\n\n</think>\n\n").closedThinking == nil)
+        #expect(seen("<think>\n\n</think>\n\n").differences.isEmpty)
+        #expect(!seen("I think not.").differences.isEmpty)
     }
 
     @Test(arguments: [

@@ -20,8 +20,9 @@ import Testing
             let context = try contexts[model] ?? Self.context(model)
             contexts[model] = context
             let tools = json["tools"].map { #","tool_choice":"none","tools":\#($0.text)"# } ?? ""
+            let date = json["date"].map { #","chat_template_kwargs":{"date_string":\#($0.text)}"# } ?? ""
             let body =
-                #"{"messages":\#(try #require(json["messages"]).text),"enable_thinking":\#(try #require(json["thinks"]).text)\#(tools)}"#
+                #"{"messages":\#(try #require(json["messages"]).text),"enable_thinking":\#(try #require(json["thinks"]).text)\#(tools)\#(date)}"#
             let request = try ChatCompletionBody(text: body).resolve(in: context)[0]
             let ids = try #require(json["ids"]?.array).map { try #require($0.integer) }
             let isEqual = request.tokens.map(Int64.init) == ids && context.text(request) == json["text"]?.string

@@ -182,8 +182,105 @@ import Testing
         try checkMessages(events, isCut: isCut)
     }
 
+    // MARK: - Other forms
+
+    private static let sayings = FunctionCalls(
+        [
+            .init(
+                name: "say",
+                parameters:
+                    #"{"properties":{"text":{"type":"string"},"n":{"type":"integer"},"on":{"type":"boolean"},"list":{"type":"array"},"any":{}},"additionalProperties":false}"#
+            ), .init(name: "now", parameters: nil),
+        ], form: .taggedXML)
+
+    private func chat(_ calls: FunctionCalls, _ reach: TokenConstraint.Reach = .calls) throws -> ChatCompletionWriter {
+        let constraint = try Vocabulary.context().constraints.compiled(calls, reach: reach)
+        let request = GenerationRequest(
+            tokens: [1], start: .answer, options: GenerationOptions(), constraint: constraint)
+        return ChatCompletionWriter(
+            ChatWriterTests.head, try ChatCompletionBody.asking(ToolBodyTests.chat + #","logprobs":true"#).settings,
+            TokenNames(try Vocabulary.tokenizer()), [request])
+    }
+
+    /// What a whole answer has, and what its stream adds up to, in pieces of any length.
+    private func answer(
+        _ text: String, _ writer: () throws -> ChatCompletionWriter, _ random: inout SplitMix64, longest: Int,
+        reason: FinishReason = .stop
+    ) throws -> (content: String, calls: [Call], finish: String?, pieces: Int) {
+        let events = events(text, reason: reason, &random, longest: longest)
+        var (whole, stream) = (try writer(), try writer())
+        for event in events { whole.take(event, choice: 0) }
+        let choice = try #require(try JSONValue.parse(whole.answer())["choices"]?.array?[0])
+        let told = (choice["message"]?["tool_calls"]?.array ?? []).map {
+            Call(name: $0["function"]?["name"]?.string, arguments: $0["function"]!["arguments"]!.string!)
+        }
+        var (content, calls, pieces) = ("", [Call](), 0)
+        for chunk in events.flatMap({ stream.chunks(for: $0, choice: 0) }) {
+            let delta = try #require(try JSONValue.parse(chunk)["choices"]?.array?[0]["delta"])
+            content += delta["content"]?.string ?? ""
+            for piece in delta["tool_calls"]?.array ?? [] {
+                if piece["id"] != nil { calls.append(Call(name: piece["function"]?["name"]?.string, arguments: "")) }
+                calls[calls.count - 1].arguments += piece["function"]?["arguments"]?.string ?? ""
+                pieces += 1
+            }
+        }
+        #expect(content == choice["message"]?["content"]?.string)
+        #expect(Array(calls.prefix(told.count)) == told)
+        return (content, told, choice["finish_reason"]?.string, pieces)
+    }
+
+    @Test(arguments: 1...30) func taggedXML(longest: Int) throws {
+        var random = SplitMix64(state: UInt64(longest))
+        let value = "é \"q\"\n</param\n\n</parameter\n<b>\\"
+        let text =
+            "Let me say:\n\n<tool_call>\n<function=say>\n<parameter=text>\n\(value)\n</parameter>\n<parameter=n>\n-7\n</parameter>\n"
+            + "<parameter=on>\nTrue\n</parameter>\n<parameter=list>\n[\"a\\nb\", {\"c\": []}]\n</parameter>\n<parameter=any>\n07\n</parameter>\n"
+            + "</function>\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>\n"
+            + "<tool_call>\n<function=say>\n<parameter=text>\n\n</parameter>\n<parameter=any>\nNone\n</parameter>\n</function>\n</tool_call>"
+        let found = try answer(text, { try chat(Self.sayings) }, &random, longest: longest)
+        #expect(found.content == "Let me say:" && found.finish == "tool_calls")
+        #expect(found.calls.map(\.name) == ["say", "now", "say"])
+        var quoted = ""
+        JSONWriter.escape(value, .python, into: &quoted)
+        #expect(
+            found.calls.map(\.arguments) == [
+                #"{"text": \#(quoted), "n": -7, "on": true, "list": ["a\nb", {"c": []}], "any": "07"}"#, "{}",
+                #"{"text": "", "any": null}"#,
+            ])
+        // Strings and lists come while they are written.
+        #expect(longest > 3 || found.pieces > 20)
+        for cut in [60, 100, 200] {
+            let found = try answer(
+                String(text.prefix(cut)), { try chat(Self.sayings) }, &random, longest: longest, reason: .length)
+            #expect(found.content == "Let me say:" && found.calls.isEmpty && found.finish == "length")
+        }
+    }
+
+    @Test(arguments: 1...30) func bareJSON(longest: Int) throws {
+        var random = SplitMix64(state: UInt64(longest))
+        let calls = FunctionCalls(Self.sayings.functions, form: .json)
+        for (text, arguments) in [
+            (#"{"name": "say", "parameters": {"text": "}{\"", "list": [{}]}}"#, #"{"text": "}{\"", "list": [{}]}"#),
+            ("{\n  \"name\": \"say\",\n  \"parameters\": {}\n}", "{}"), (#"{"name":"say","parameters":{}}"#, "{}"),
+        ] {
+            let found = try answer(text, { try chat(calls) }, &random, longest: longest)
+            #expect(found.content.isEmpty && found.calls == [Call(name: "say", arguments: arguments)])
+            #expect(found.finish == "tool_calls")
+        }
+        for text in [
+            "Hello", #"{"name": "Ann", "age": 3}"#, #"{"name": "say"}"#, #" {"name": "say", "parameters": {}}"#, "{", "{\"na",
+            #"x{"name": "say", "parameters": {}}"#, "<tool_call>\n<function=say>", "é",
+        ] {
+            let found = try answer(text, { try chat(calls) }, &random, longest: longest)
+            #expect(found.content == text && found.calls.isEmpty && found.finish == "stop", "\(text)")
+        }
+        let cut = try answer(
+            #"{"name": "say", "parameters": {"te"#, { try chat(calls) }, &random, longest: longest, reason: .length)
+        #expect(cut.content.isEmpty && cut.calls.isEmpty && cut.finish == "length")
+    }
+
     private struct Call: Equatable {
-        var id: String?
+        var id: String? = nil
         var name: String?
         var arguments: String
     }

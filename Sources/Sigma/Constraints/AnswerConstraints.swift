@@ -63,7 +63,9 @@ package final class AnswerConstraints: @unchecked Sendable {
     /// Text in which no call begins.
     ///
     /// - Throws: `SigmaError(.damaged)` for a model without tokenizer.
-    package func withoutCalls() throws -> TokenConstraint { TokenConstraint(withoutCalls: try prepare().tokens) }
+    package func withoutCalls(_ opening: CallOpening) throws -> TokenConstraint {
+        TokenConstraint(withoutCalls: opening, try prepare().tokens)
+    }
 
     /// The same on a thread of its own, one constraint after the other: `body` is called once, on that thread, or on the caller's where there is no
     /// thread.

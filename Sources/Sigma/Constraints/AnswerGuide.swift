@@ -2,7 +2,7 @@
 ///
 /// Thinking is free, but for its end: a token that completes `</think>` may come only if the constraint takes what follows the tag in it, and the
 /// answer may not end before it has begun. Behind the tag a few line ends may come, which are no part of the answer. Text that calls may follow is
-/// free in the same way: a token that completes `<tool_call>` may come only if a call can go on with what follows the tag in it.
+/// free in the same way: a token that completes what shows a call may come only if a call can go on with what follows in it.
 package struct AnswerGuide {
     /// Where the text begins.
     package enum Start { case undetermined, thinking, answer }
@@ -14,8 +14,8 @@ package struct AnswerGuide {
         case thinking(matched: Int)
         /// Behind the tag, and so many line ends.
         case separators(Int)
-        /// Free text of the answer; so many bytes of `<tool_call>` are there.
-        case text(matched: Int)
+        /// Free text of the answer; so much of what shows a call is there.
+        case text(CallOpening.Progress)
         case answer
     }
 
@@ -33,7 +33,7 @@ package struct AnswerGuide {
     private var current: TokenMask?
     /// Of thinking in which no part of the tag is there: nearly always.
     private var free: TokenMask?
-    /// Of text in which no part of the tag is there: nearly always.
+    /// Of text in which no part of what shows a call is there: nearly always.
     private var freeText: TokenMask?
 
     package init(_ constraint: TokenConstraint, start: Start) {
@@ -44,7 +44,7 @@ package struct AnswerGuide {
             switch start {
             case .undetermined: .undetermined(matched: 0, isBehindSpace: false)
             case .thinking: .thinking(matched: 0)
-            case .answer: constraint.reach == .calls ? .text(matched: 0) : .answer
+            case .answer: constraint.reach == .calls ? .text(constraint.opening.start) : .answer
             }
     }
 
@@ -96,13 +96,13 @@ package struct AnswerGuide {
             guard lineEnds.count < bytes.count else { return true }
             phase = .answer
             return take(bytes[lineEnds.endIndex...])
-        case .text(var matched):
-            for (index, byte) in zip(bytes.indices, bytes)
-            where AnswerVocabulary.callTag.match(byte, &matched) {
+        case .text(var progress):
+            for (index, byte) in zip(bytes.indices, bytes) {
+                guard let opening = constraint.opening.take(byte, &progress) else { continue }
                 phase = .answer
-                return state?.advance(AnswerVocabulary.callTag) == true && take(bytes[(index + 1)...])
+                return state?.advance(opening) == true && take(bytes[(index + 1)...])
             }
-            phase = .text(matched: matched)
+            phase = .text(progress)
             return true
         case .answer: return bytes.isEmpty || state?.advance(bytes) == true
         }
@@ -119,20 +119,23 @@ package struct AnswerGuide {
         current = nil
         phase =
             constraint.reach == .calls
-            ? .text(matched: 0) : constraint.dropsFirstLineEnds ? .separators(0) : .answer
+            ? .text(constraint.opening.start) : constraint.dropsFirstLineEnds ? .separators(0) : .answer
     }
 
     /// An undetermined beginning was the answer's.
     package mutating func beginAnswer() {
-        guard case .undetermined(let matched, _) = phase else { return }
+        guard case .undetermined(let matched, let isBehindSpace) = phase else { return }
         current = nil
-        phase = constraint.reach == .calls ? .text(matched: Self.callTagBytes(matched)) : .answer
+        phase = constraint.reach == .calls ? .text(progress(behind: matched, isBehindSpace)) : .answer
     }
 
-    /// How many bytes of `<tool_call>` are there where so many of `<think>` are.
-    private static func callTagBytes(_ matched: Int) -> Int {
-        let begin = AnswerVocabulary.openTag.prefix(matched)
-        return AnswerVocabulary.callTag.starts(with: begin) ? matched : 0
+    /// How much of what shows a call is there where so many bytes of `<think>` are.
+    private func progress(behind matched: Int, _ isBehindSpace: Bool) -> CallOpening.Progress {
+        var progress = constraint.opening.start
+        for byte in (isBehindSpace ? [0x20] : []) + AnswerVocabulary.openTag.prefix(matched) {
+            _ = constraint.opening.take(byte, &progress)
+        }
+        return progress
     }
 
     /// Whether the answer may end here.
@@ -165,10 +168,11 @@ package struct AnswerGuide {
         let mask =
             switch phase {
             case .undetermined(let matched, let isBehindSpace):
-                constraint.reach == .calls ? freeBeginningMask(matched) : beginningMask(matched, isBehindSpace)
+                constraint.reach == .calls
+                    ? freeBeginningMask(matched, isBehindSpace) : beginningMask(matched, isBehindSpace)
             case .thinking(let matched): thinkingMask(matched)
             case .separators: separatorMask()
-            case .text(let matched): textMask(matched)
+            case .text(let progress): textMask(progress)
             case .answer: pool.mask { fill($0) }
             }
         current = mask
@@ -195,8 +199,9 @@ package struct AnswerGuide {
     }
 
     /// Free text, or thinking.
-    private mutating func freeBeginningMask(_ matched: Int) -> TokenMask {
-        mask(of: tokens.choosable, but: tokens.tagBeginnings[matched] + tokens.callTagEnds[Self.callTagBytes(matched)])
+    private mutating func freeBeginningMask(_ matched: Int, _ isBehindSpace: Bool) -> TokenMask {
+        let openers = tokens.openers(constraint.opening, behind: progress(behind: matched, isBehindSpace))
+        return mask(of: tokens.choosable, but: tokens.tagBeginnings[matched] + openers)
     }
 
     /// All but the tokens that end the thinking in a way that the constraint does not take.
@@ -208,10 +213,11 @@ package struct AnswerGuide {
     }
 
     /// All but the tokens that begin a call in a way in which none can go on.
-    private mutating func textMask(_ matched: Int) -> TokenMask {
-        if matched == 0, let freeText { return freeText }
-        let mask = mask(of: tokens.choosable, but: tokens.callTagEnds[matched])
-        if matched == 0 { freeText = mask }
+    private mutating func textMask(_ progress: CallOpening.Progress) -> TokenMask {
+        let isFree = progress == .tag(0) || progress == .text
+        if isFree, let freeText { return freeText }
+        let mask = mask(of: tokens.choosable, but: tokens.openers(constraint.opening, behind: progress))
+        if isFree { freeText = mask }
         return mask
     }
 

@@ -4,8 +4,8 @@ package final class AnswerVocabulary: Sendable {
     /// Begins and ends thinking.
     static let openTag = Array("<think>".utf8)
     static let closeTag = Array("</think>".utf8)
-    /// Begins a call of a function.
-    static let callTag = Array(FunctionCalls.openTag.utf8)
+    /// Begins a call of a function, in all forms that have tags.
+    static let callTag = Array("<tool_call>".utf8)
 
     let tokenizer: Tokenizer
     package let vocabulary: Vocabulary
@@ -66,6 +66,26 @@ package final class AnswerVocabulary: Sendable {
         self.callTagEnds = callTagEnds
         self.tagBeginnings = tagBeginnings
         self.lineEndTokens = lineEndTokens
+    }
+
+    /// The tokens that complete the opening of a call behind a text that ends with so much of it.
+    func openers(_ opening: CallOpening, behind progress: CallOpening.Progress) -> [Int32] {
+        switch progress {
+        case .text: return []
+        case .tag(let matched): return callTagEnds[matched]
+        case .head:
+            // Few tokens go on with a head, and their first bytes show it.
+            let goesOn = (UInt8.min...UInt8.max).map { byte in
+                var progress = progress
+                return opening.take(byte, &progress) != nil || progress != .text
+            }
+            return (0..<Int32(choosable.vocabularySize)).filter { id in
+                let bytes = text(of: id)
+                guard let first = bytes.first, goesOn[Int(first)] else { return false }
+                var progress = progress
+                return bytes.contains { opening.take($0, &progress) != nil }
+            }
+        }
     }
 
     /// The token's bytes as text; empty for control tokens.

@@ -3,17 +3,16 @@ package struct TokenConstraint: Sendable {
     /// What of an answer, behind its thinking, is constrained.
     package enum Reach: Sendable {
         case wholeAnswer
-        /// All from the first `<tool_call>` on. What stands before it is free text.
+        /// All from what shows a call on. What stands before it is free text.
         case calls
     }
 
-    /// What stands around a call.
-    static let callTags = (open: FunctionCalls.openTag, close: FunctionCalls.closeTag)
-
-    /// Nil: nothing can follow the tag, so it must not come.
+    /// Nil: nothing can follow what shows a call, so it must not come.
     let compiled: CompiledConstraint?
     let tokens: AnswerVocabulary
     package let reach: Reach
+    /// What shows a call.
+    package let opening: CallOpening
     /// Whether line ends between the thinking and the answer are no part of the answer: they are one where the constraint's texts may begin with
     /// them.
     package let dropsFirstLineEnds: Bool
@@ -22,6 +21,7 @@ package struct TokenConstraint: Sendable {
         self.compiled = compiled
         self.tokens = tokens
         self.reach = reach
+        opening = compiled.constraint.calls?.opening ?? CallOpening(form: .taggedJSON, names: [])
         dropsFirstLineEnds =
             reach == .calls
             || ![0x0A, 0x0D].contains { (byte: UInt8) in
@@ -30,9 +30,15 @@ package struct TokenConstraint: Sendable {
             }
     }
 
-    /// Free text without any `<tool_call>`.
-    init(withoutCalls tokens: AnswerVocabulary) {
+    /// Of calls in tagged XML: what the function's parameters can be.
+    package func parameters(of function: String) -> FunctionParameters {
+        compiled?.parameters(of: function) ?? FunctionParameters()
+    }
+
+    /// Free text without any opening of a call.
+    init(withoutCalls opening: CallOpening, _ tokens: AnswerVocabulary) {
         compiled = nil
+        self.opening = opening
         self.tokens = tokens
         reach = .calls
         dropsFirstLineEnds = true

@@ -27,10 +27,12 @@ package final class Engine: Sendable {
 
     /// - Parameters:
     ///   - contextLength: a limit below (or above) what the model states; nil: the model's.
+    ///   - date: the date that prompts name, instead of the chat format's; nil: the chat format's.
     ///   - prefixCacheBytes: what shared beginnings may hold; nil: a part of what keys and values can have.
     /// - Throws: `SigmaError` if the model's tokenizer is damaged, or no thread can be had.
     package init(
-        model: ModelFile, backend: any EngineBackend, contextLength: Int? = nil, prefixCacheBytes: Int? = nil
+        model: ModelFile, backend: any EngineBackend, contextLength: Int? = nil, date: String? = nil,
+        prefixCacheBytes: Int? = nil
     ) throws {
         self.model = model
         self.backend = backend
@@ -43,7 +45,9 @@ package final class Engine: Sendable {
             throw error.inFile(model.path)
         }
         self.tokenizer = tokenizer
-        chatFormat = model.chatFormat
+        var chatFormat = model.chatFormat
+        if let date, chatFormat?.date.isEmpty == false { chatFormat?.date = date }
+        self.chatFormat = chatFormat
         self.contextLength = contextLength ?? model.configuration.contextLength
         var stops = Set(model.chatFormat?.stopTokens ?? [])
         if let eos = tokenizer?.eos { stops.insert(eos) }

@@ -34,14 +34,14 @@ package struct Prompt: Sendable, Equatable {
     package var opening: [Int32]? { answerStart.map { Array(tokens[$0...]) } }
 
     /// - Parameters:
-    ///   - tools: the functions that may be called, each as its JSON.
+    ///   - tools: the functions that may be called.
     ///   - keepsThinking: whether earlier thinking stays in the history. That behind the last question always does: of one answer, with calls and
     ///     their results in it.
     ///   - asksForAnswer: whether the assistant's header follows the turns; without it the tokens are the history alone.
     ///   - continuesLast: whether the last turn is an answer that generation continues: its end is left out.
     /// - Throws: `SigmaError(.damaged)` if the tokenizer lacks one of the format's special tokens.
     package init(
-        turns: [Turn], system: String, tools: [String] = [], thinks: Bool, keepsThinking: Bool = false,
+        turns: [Turn], system: String, tools: [ToolDescription] = [], thinks: Bool, keepsThinking: Bool = false,
         asksForAnswer: Bool = true, continuesLast: Bool = false, format: ChatFormat, tokenizer: Tokenizer
     ) throws {
         let continued = continuesLast ? turns.last : nil
@@ -53,20 +53,32 @@ package struct Prompt: Sendable, Equatable {
         let instructions = [system, thinks ? format.thinkingPrompt : ""].filter { !$0.isEmpty }.joined(separator: " ")
         start = thinks && !continuesLast ? (format.opensThinking ? .thinking : .undetermined) : .answer
         if tokenizer.addsBos || style.beginsText, let bos = tokenizer.bos { builder.add(id: bos) }
+        // Where functions are described, what surrounds the system prompt may be another.
+        var markup = tools.isEmpty ? nil : format.tools
+        markup?.before = format.dated(format.tools.before)
+        let description = markup?.pieces(describing: tools) ?? []
         var systemText = ""
         if !instructions.isEmpty {
-            systemText = format.systemPrefix + format.trimmed(instructions)
+            let prefix = markup?.systemPrefix ?? format.systemPrefix
+            systemText = format.dated(prefix) + format.trimmed(instructions)
         } else if !tools.isEmpty || turns.first?.role != .system {
-            systemText = format.defaultSystem
+            systemText = format.dated(markup?.defaultSystem ?? format.defaultSystem)
         }
-        if !systemText.isEmpty || !tools.isEmpty {
+        let describesInSystem = markup.map { $0.place != .firstTurn } ?? false
+        if !systemText.isEmpty || describesInSystem {
             try builder.add(marks: style.turnStart(.system))
+            if markup?.place == .systemStart { builder.add(pieces: description) }
             builder.add(text: systemText)
-            if !tools.isEmpty {
+            if markup?.place == .systemEnd {
                 builder.add(text: systemText.isEmpty ? "" : "\n\n")
-                builder.add(pieces: ToolMarkup.description(of: tools))
+                builder.add(pieces: description)
             }
             try builder.add(marks: style.turnEnd(.system))
+        }
+        if markup?.place == .firstTurn, turns.isEmpty || turns.first?.role != .user {
+            try builder.add(marks: style.turnStart(.user))
+            builder.add(pieces: description)
+            try builder.add(marks: style.turnEnd(.user))
         }
         // The history of an answer in Sigma's format is the same whether it was thought about or not.
         let isSigma = style == .sigma
@@ -75,7 +87,7 @@ package struct Prompt: Sendable, Equatable {
         // A history alone is what stands before the next question.
         let lastQuestion = (asksForAnswer ? turns.lastIndex { $0.role == .user } : nil) ?? turns.endIndex
         for (index, turn) in zip(turns.indices, turns) {
-            let role = turn.role.inMarkup
+            let role = turn.role == .tool ? style.resultsRole : turn.role.inMarkup
             let keepsThinking = keepsThinking || (format.thinks && index > lastQuestion)
             if let ids = turn.tokens(opening: opening, keepsThinking: keepsThinking) {
                 try builder.add(marks: style.turnStart(role))
@@ -89,18 +101,22 @@ package struct Prompt: Sendable, Equatable {
                 } else if keepsThinking, !turn.reasoning.isEmpty {
                     builder.addThinking(turn.reasoningLines)
                 }
-                builder.add(text: answer)
-                builder.add(pieces: ToolMarkup.calls(turn.calls, behind: answer))
+                builder.add(pieces: format.tools.pieces(calling: turn.calls, behind: answer))
                 try builder.add(marks: style.turnEnd(role))
             } else if turn.role == .tool {
-                // Results that follow each other are one turn.
-                let isFirst = index == turns.startIndex || turns[index - 1].role != .tool
+                let isAlone = !format.tools.joinsResults
+                let isFirst = isAlone || index == turns.startIndex || turns[index - 1].role != .tool
                 if isFirst { try builder.add(marks: style.turnStart(role)) }
-                builder.add(pieces: ToolMarkup.result(turn.text, isFirst: isFirst))
-                let isLast = index + 1 == turns.endIndex || turns[index + 1].role != .tool
+                builder.add(pieces: format.tools.pieces(result: turn.text, isFirst: isFirst))
+                let isLast = isAlone || index + 1 == turns.endIndex || turns[index + 1].role != .tool
                 if isLast { try builder.add(marks: style.turnEnd(role)) }
             } else {
-                try builder.add(role, format.trimmed(turn.text), style)
+                try builder.add(marks: style.turnStart(role))
+                if markup?.place == .firstTurn, index == turns.startIndex, role == .user {
+                    builder.add(pieces: description)
+                }
+                builder.add(text: format.trimmed(turn.text))
+                try builder.add(marks: style.turnEnd(role))
             }
         }
         if asksForAnswer {
@@ -109,7 +125,7 @@ package struct Prompt: Sendable, Equatable {
                 if isSigma {
                     builder.add(text: format.thinks ? continued.taggedThinking(true) ?? noThinking : "")
                 } else if format.thinks {
-                    builder.addThinking(continued.reasoningLines)
+                    builder.addThinking(continued.reasoningLines, orClosed: format.closedThinking)
                 }
                 builder.add(text: continued.answer)
             } else {
@@ -124,7 +140,7 @@ package struct Prompt: Sendable, Equatable {
                 if isSigma {
                     builder.add(text: !thinks ? noThinking : format.opensThinking ? "<think>" : "")
                 } else if !thinks && format.thinks {
-                    builder.addThinking("")
+                    builder.addThinking("", orClosed: format.closedThinking)
                 } else if thinks && format.opensThinking {
                     builder.addTag("<think>")
                     builder.add(text: style.thinkingGap)
@@ -181,7 +197,7 @@ package struct Prompt: Sendable, Equatable {
             if let id = tokenizer.idOfSpecial(named: name) { add(id: id) } else { add(text: name) }
         }
 
-        mutating func add(pieces: [ToolMarkup.Piece]) {
+        mutating func add(pieces: [ToolFormat.Piece]) {
             for piece in pieces {
                 switch piece {
                 case .tag(let name): addTag(name)
@@ -199,19 +215,26 @@ package struct Prompt: Sendable, Equatable {
             }
         }
 
-        /// A whole turn.
-        mutating func add(_ role: ChatFormat.Style.Role, _ content: String, _ style: ChatFormat.Style) throws {
-            try add(marks: style.turnStart(role))
-            add(text: content)
-            try add(marks: style.turnEnd(role))
-        }
-
         /// Thinking that is over, on lines of its own, as Qwen's templates write it: perhaps before it began.
-        mutating func addThinking(_ lines: String) {
+        /// - Parameter closed: what stands for no thinking; nil: the same.
+        mutating func addThinking(_ lines: String, orClosed closed: String? = nil) {
+            if lines.isEmpty, let closed { return add(markup: closed, tags: ["<think>", "</think>"]) }
             addTag("<think>")
             add(text: lines.isEmpty ? "\n\n" : "\n\(lines)\n")
             addTag("</think>")
             add(text: "\n\n")
+        }
+
+        private mutating func add(markup: String, tags: [String]) {
+            var rest = markup[...]
+            while !rest.isEmpty {
+                if let tag = tags.first(where: { rest.hasPrefix($0) }) {
+                    addTag(tag)
+                    rest = rest.dropFirst(tag.count)
+                } else {
+                    add(text: String(rest.removeFirst()))
+                }
+            }
         }
 
         mutating func flush() {
@@ -275,10 +298,7 @@ extension ChatFormat {
     /// A message as it stands in its turn.
     fileprivate func trimmed(_ text: String) -> String {
         guard trimsMessages else { return text }
-        var text = text
-        text.removeLeadingSpace()
-        text.removeTrailingSpace()
-        return text
+        return text.trimmed
     }
 }
 

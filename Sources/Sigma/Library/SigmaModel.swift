@@ -40,6 +40,9 @@ public final class SigmaModel: Sendable {
         public var kvType: KVType
         /// Memory for beginnings of sequences that were computed, which later requests take up; nil: a part of what keys and values can have.
         public var prefixCache: ByteCount?
+        /// The date that prompts name, if the model's do, instead of today's: any text, such as `26 Jul 2024`. With it a prompt is the same every day.
+        /// Marks of `strftime` (`%d %b %Y`) in it stand for today's date.
+        public var date: String?
         /// Whether loading reads the whole file and compares the checksums of all weights. Without it only the header's is compared.
         public var verifiesChecksums: Bool
         /// Told in one line why another back end computes than `auto` would have liked; called while loading, on its thread. A machine without
@@ -132,14 +135,20 @@ public final class SigmaModel: Sendable {
         if let context = configuration.contextLength, context < 1 {
             throw SigmaError(.usage, "the context must be at least 1 token, and is \(context)")
         }
+        if let date = configuration.date, CalendarDate.now.text(date) == nil {
+            throw SigmaError(.usage, "the date '\(date)' has a mark that is not known here", remedy: "Write % as %%.")
+        }
         let model = try ModelFile(path: path)
+        if configuration.date != nil, model.chatFormat?.date.isEmpty != false {
+            configuration.warn?("the model's prompts name no date, so the one that is given has no effect")
+        }
         if configuration.verifiesChecksums { try verify(model, progress: progress) }
         // A name in the environment that means nothing is an error whatever computes.
         _ = try InstructionSet.fromEnvironment()
         // The end comes when the model can be used.
         let backend = try makeBackend(model, configuration) { try progress(min($0, 0.99)) }
         let engine = try Engine(
-            model: model, backend: backend, contextLength: configuration.contextLength,
+            model: model, backend: backend, contextLength: configuration.contextLength, date: configuration.date,
             prefixCacheBytes: configuration.prefixCache?.bytes)
         // Fails early where the model cannot have this type.
         _ = try engine.makeTimeline(kvType: configuration.kvType)

@@ -20,12 +20,18 @@ package struct ChatFormat: Sendable, Equatable {
     package var thinks: Bool
     /// Whether the prompt itself ends with `<think>` when thinking; otherwise the model writes it.
     package var opensThinking: Bool
-    /// The system turn of a conversation without a system prompt; empty: there is none.
+    /// The system turn of a conversation without a system prompt; empty: there is none. `datePlace` in it is the date's.
     package var defaultSystem = ""
-    /// What a system turn has before the system prompt.
+    /// What a system turn has before the system prompt. `datePlace` in it is the date's.
     package var systemPrefix = ""
+    /// The date that prompts name, as `strftime` reads it: with its marks it is today's, without any always the same. Empty: prompts name none.
+    package var date = ""
     /// Whether white space around messages is dropped.
     package var trimsMessages = false
+    /// What a prompt has in the place of thinking where it asks for none, if the model knows thinking; nil: an empty thought.
+    package var closedThinking: String?
+    /// How functions and their calls are written.
+    package var tools = ToolFormat.usual(.taggedJSON)
     /// Appended to the system prompt when thinking (paper, Table 5).
     package var thinkingPrompt: String
     /// Put before `</think>` when the thinking budget ends (paper, 4.3).
@@ -43,6 +49,15 @@ package struct ChatFormat: Sendable, Equatable {
         self.thinkingPrompt = thinkingPrompt
         self.closingPhrase = closingPhrase
         self.stopTokens = stopTokens
+    }
+
+    /// What stands for the date in other texts.
+    package static let datePlace = "{{date}}"
+
+    /// The text with the date in its place.
+    package func dated(_ text: String, on day: CalendarDate = .now) -> String {
+        guard !date.isEmpty else { return text }
+        return text.replacing(Self.datePlace, with: day.text(date) ?? date)
     }
 
     package static let defaultThinkingPrompt =

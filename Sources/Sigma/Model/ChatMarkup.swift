@@ -15,7 +15,11 @@ extension ChatFormat.Style {
         }
     }
 
-    package enum Role: String, Sendable { case system, user, assistant }
+    package enum Role: String, Sendable {
+        case system, user, assistant
+        /// Results of functions, where they have turns of their own.
+        case tool = "ipython"
+    }
 
     package func turnStart(_ role: Role) -> [Mark] {
         switch self {
@@ -28,7 +32,7 @@ extension ChatFormat.Style {
         case .deepseek:
             switch role {
             case .system: []
-            case .user: [.special("<｜User｜>")]
+            case .user, .tool: [.special("<｜User｜>")]
             case .assistant: [.special("<｜Assistant｜>")]
             }
         }
@@ -64,6 +68,9 @@ extension ChatFormat.Style {
 
     /// Whether prompts begin with the tokenizer's bos, whatever it does with raw text.
     package var beginsText: Bool { self != .chatml }
+
+    /// Whose turn the results of functions are.
+    package var resultsRole: Role { self == .llama3 ? .tool : .user }
 
     /// What stands between `<think>`, `</think>` and the texts beside them.
     package var thinkingGap: String { self == .sigma ? "" : "\n" }

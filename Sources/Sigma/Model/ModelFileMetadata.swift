@@ -117,6 +117,9 @@ package enum ModelFileMetadata {
         if !format.defaultSystem.isEmpty { writer.set("sigma.chat.default_system", format.defaultSystem) }
         if !format.systemPrefix.isEmpty { writer.set("sigma.chat.system_prefix", format.systemPrefix) }
         if format.trimsMessages { writer.set("sigma.chat.trims_messages", true) }
+        if !format.date.isEmpty { writer.set("sigma.chat.date", format.date) }
+        if let closed = format.closedThinking { writer.set("sigma.chat.closed_thinking", closed) }
+        write(format.tools, to: &writer)
         writer.set("sigma.chat.thinking_prompt", format.thinkingPrompt)
         writer.set("sigma.chat.closing_phrase", format.closingPhrase)
         writer.set("sigma.chat.stop_tokens", format.stopTokens)
@@ -140,8 +143,52 @@ package enum ModelFileMetadata {
             format.systemPrefix = try text("sigma.chat.system_prefix")
             let trims = "sigma.chat.trims_messages"
             format.trimsMessages = keys.has(trims) ? try keys.bool(trims) : false
+            format.date = try text("sigma.chat.date")
+            guard CalendarDate.now.text(format.date) != nil else {
+                throw keys.failure("sigma.chat.date", "expected marks that are known here, found '\(format.date)'")
+            }
+            let closed = "sigma.chat.closed_thinking"
+            format.closedThinking = keys.has(closed) ? try keys.string(closed) : nil
+            if let tools = try toolFormat(keys) { format.tools = tools }
             return format
         }
         throw keys.failure("sigma.chat.stop_tokens", "expected token ids below \(vocabularySize), found \(bad)")
+    }
+
+    private static func write(_ tools: ToolFormat, to writer: inout GGUFWriter) {
+        // Files say nothing of what was so before there were the keys.
+        guard tools != .usual(.taggedJSON) else { return }
+        writer.set("sigma.chat.tools.calls", tools.calls.rawValue)
+        writer.set("sigma.chat.tools.description", tools.description.rawValue)
+        writer.set("sigma.chat.tools.place", tools.place.rawValue)
+        writer.set("sigma.chat.tools.before", tools.before)
+        writer.set("sigma.chat.tools.between", tools.between)
+        writer.set("sigma.chat.tools.after", tools.after)
+        if let prefix = tools.systemPrefix { writer.set("sigma.chat.tools.system_prefix", prefix) }
+        if let system = tools.defaultSystem { writer.set("sigma.chat.tools.default_system", system) }
+        if tools.rewritesArguments { writer.set("sigma.chat.tools.rewrites_arguments", true) }
+    }
+
+    private static func toolFormat(_ keys: KeyReader) throws -> ToolFormat? {
+        let prefix = "sigma.chat.tools."
+        guard keys.has(prefix + "calls") else { return nil }
+        func names<Value: CaseIterable & RawRepresentable<String>>(_: Value.Type) -> String {
+            Value.allCases.map(\.rawValue).joined(separator: ", ")
+        }
+        var tools = ToolFormat(
+            calls: try keys.choice(prefix + "calls", CallForm.init, CallForm.names),
+            description: try keys.choice(
+                prefix + "description", ToolFormat.Description.init, names(ToolFormat.Description.self)),
+            place: try keys.choice(prefix + "place", ToolFormat.Place.init, names(ToolFormat.Place.self)),
+            before: try keys.string(prefix + "before"), between: try keys.string(prefix + "between"),
+            after: try keys.string(prefix + "after"))
+        func text(_ name: String) throws -> String? {
+            keys.has(prefix + name) ? try keys.string(prefix + name) : nil
+        }
+        tools.systemPrefix = try text("system_prefix")
+        tools.defaultSystem = try text("default_system")
+        let rewrites = prefix + "rewrites_arguments"
+        tools.rewritesArguments = keys.has(rewrites) ? try keys.bool(rewrites) : false
+        return tools
     }
 }

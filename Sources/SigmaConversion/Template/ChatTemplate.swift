@@ -16,6 +16,12 @@ package struct ChatTemplate {
     package private(set) var systemPrefix = ""
     /// Whether it drops white space around messages.
     package private(set) var trimsMessages = false
+    /// The date that it writes, as `strftime` reads it; empty: it writes none.
+    package private(set) var date = ""
+    /// What a prompt has in the place of thinking where it asks for none; nil: an empty thought, or nothing.
+    package private(set) var closedThinking: String?
+    /// How it writes functions; as Qwen's do where it knows none, or in a way that is not known.
+    package internal(set) var tools = ToolFormat.usual(.taggedJSON)
     /// What it does that prompts here don't.
     package internal(set) var differences: [String] = []
     /// Why it cannot be evaluated.
@@ -32,11 +38,14 @@ package struct ChatTemplate {
         format.defaultSystem = defaultSystem
         format.systemPrefix = systemPrefix
         format.trimsMessages = trimsMessages
+        format.date = date
+        format.closedThinking = closedThinking
+        format.tools = tools
         return format
     }
 
     private static let sizeLimit = 1 << 18
-    private static let question = "Question of the sample"
+    static let question = "Question of the sample"
 
     /// - Parameter bos: the text that templates know as `bos_token`.
     package init(_ text: String, bos: String) {
@@ -54,12 +63,9 @@ package struct ChatTemplate {
     }
 
     private mutating func examine(_ nodes: [TemplateNode], _ bos: String) throws {
-        // Of prompts here bos is the tokenizer's matter; but some vocabularies call the markup's own token so.
-        let isMarkup = ChatFormat.Style.allCases.contains { $0.controlTokens.contains(bos) }
+        let rendering = Rendering(nodes: nodes, bos: bos)
         func render(_ turns: [SampleTurn], thinks: Bool) throws -> String {
-            let text = try Self.render(nodes, turns, bos: bos, thinks: thinks)
-            guard !bos.isEmpty, !isMarkup, text.utf8.starts(with: bos.utf8) else { return text }
-            return String(Substring(text.utf8.dropFirst(bos.utf8.count)))
+            try rendering.text(turns.map { Rendering.message($0.role, $0.text) }, thinks: thinks, date: .place)
         }
         let thinking = try render([("user", Self.question)], thinks: true)
         guard let style = ChatFormat.Style.allCases.first(where: { thinking.contains($0.turn("user", Self.question)) })
@@ -74,6 +80,12 @@ package struct ChatTemplate {
             differences.append("it writes other line ends around <think> than prompts here")
         }
         let off = Self.opening(of: try render([("user", Self.question)], thinks: false), style)
+        if style != .sigma, off != opening, off != "<think>\n\n</think>\n\n", off.hasPrefix("<think>"),
+            off.parts(separatedBy: "</think>").count == 2
+        {
+            closedThinking = off
+        }
+        try examineDate(rendering)
         thinks = thinks || opening.contains("<think>") || off.contains("<think>")
         trimsMessages = try render([("user", " \(Self.question) ")], thinks: true).contains(
             style.turn("user", Self.question))
@@ -108,17 +120,42 @@ package struct ChatTemplate {
         systemPrefix = String(text.dropLast(instructions.count))
         // Sigma's prompts have the paper's words, whatever a template says.
         if style != .sigma, differences.isEmpty {
-            try compare(style, switchesThinking: off != opening, render)
-            if differences.isEmpty { try compareTools(nodes, bos) }
+            try compare(style, switchesThinking: off != opening, rendering)
+            if differences.isEmpty { try examineTools(rendering) }
         }
+    }
+
+    /// Which date it writes: today's in some form, or always the same, unless it is told another.
+    private mutating func examineDate(_ rendering: Rendering) throws {
+        let question = [Rendering.message("user", Self.question)]
+        let plain = try rendering.text(question, date: .sample)
+        let placed = try rendering.text(question, date: .place)
+        guard plain != placed else { return }
+        let parts = placed.parts(separatedBy: ChatFormat.datePlace)
+        // Marks show themselves where they are not replaced.
+        let marked = try rendering.text(question, date: .marks)
+        guard parts.count == 2, plain.hasPrefix(parts[0]), plain.hasSuffix(parts[1]), marked.hasPrefix(parts[0]),
+            marked.hasSuffix(parts[1]), plain.count >= parts[0].count + parts[1].count
+        else {
+            differences.append("it writes dates in a way that is not known")
+            return
+        }
+        func middle(_ text: String) -> String { String(text.dropFirst(parts[0].count).dropLast(parts[1].count)) }
+        date = marked == plain ? middle(plain).replacing("%", with: "%%") : middle(marked)
+    }
+
+    /// The format for sample conversations, which are all held on one day.
+    func format(on day: CalendarDate) -> ChatFormat? {
+        var format = format
+        if let marks = format?.date, let text = day.text(marks) { format?.date = text.replacing("%", with: "%%") }
+        return format
     }
 
     /// Writes sample conversations as prompts here do, and notes the first that the template writes otherwise.
     private mutating func compare(
-        _ style: ChatFormat.Style, switchesThinking: Bool,
-        _ render: (_ turns: [SampleTurn], _ thinks: Bool) throws -> String
+        _ style: ChatFormat.Style, switchesThinking: Bool, _ rendering: Rendering
     ) throws {
-        guard let format else { return }
+        guard let format = format(on: Rendering.sampleDay) else { return }
         let tokenizer = try Self.tokenizer(of: style)
         for turns in Self.samples {
             for isThinking in switchesThinking ? [true, false] : [true] {
@@ -128,7 +165,9 @@ package struct ChatTemplate {
                     turns: others.map { Turn(Turn.Role(rawValue: $0.role)!, $0.text) }, system: system,
                     thinks: isThinking, format: format, tokenizer: tokenizer)
                 let ours = String(decoding: tokenizer.decode(prompt.tokens, specials: .named), as: UTF8.self)
-                guard let difference = Self.difference(ours, try render(turns, isThinking)) else { continue }
+                let theirs = try rendering.text(
+                    turns.map { Rendering.message($0.role, $0.text) }, thinks: isThinking, date: .sample)
+                guard let difference = Self.difference(ours, theirs) else { continue }
                 differences.append(difference)
                 return
             }
@@ -170,33 +209,67 @@ package struct ChatTemplate {
     /// - Throws: an error that says why it cannot be evaluated.
     package static func render(
         _ template: String, _ turns: [SampleTurn], bos: String = "", thinks: Bool? = nil
-    ) throws -> String { try render(TemplateParser.nodes(template), turns, bos: bos, thinks: thinks) }
-
-    private static func render(
-        _ nodes: [TemplateNode], _ turns: [SampleTurn], bos: String, thinks: Bool?
     ) throws -> String {
-        let messages = turns.map { turn -> TemplateValue in
-            .map([("role", .string(turn.role)), ("content", .string(turn.text))])
-        }
-        return try render(nodes, messages, bos: bos, thinks: thinks)
-    }
-
-    static func render(
-        _ nodes: [TemplateNode], _ messages: [TemplateValue], tools: [TemplateValue] = [], bos: String, thinks: Bool?
-    ) throws -> String {
-        var variables: [String: TemplateValue] = [
-            "messages": .list(messages), "add_generation_prompt": .bool(true), "bos_token": .string(bos),
-            "eos_token": .string(""), "tools": tools.isEmpty ? .none : .list(tools), "documents": .none,
-        ]
-        // Families call the switch differently.
-        for name in ["enable_thinking", "thinking"] { variables[name] = thinks.map { .bool($0) } }
-        return try TemplateRenderer.render(nodes, variables)
+        try Rendering(nodes: TemplateParser.nodes(template), bos: bos).whole(
+            turns.map { Rendering.message($0.role, $0.text) }, thinks: thinks, date: .sample)
     }
 
     /// What a prompt ends with, after the assistant's header.
     private static func opening(of prompt: String, _ style: ChatFormat.Style) -> String {
         let parts = prompt.parts(separatedBy: style.turnStart(.assistant).written)
         return parts.count > 1 ? parts.last! : ""
+    }
+}
+
+/// A template, and what it makes of conversations.
+struct Rendering {
+    /// What it has for a date.
+    enum Date {
+        /// A certain day.
+        case sample
+        /// `ChatFormat.datePlace` in its place, whether it looks at the clock or is told.
+        case place
+        /// What it asks the clock for.
+        case marks
+    }
+
+    let nodes: [TemplateNode]
+    let bos: String
+
+    static let sampleDay = CalendarDate(year: 2031, month: 2, day: 3)
+
+    static func message(_ role: String, _ text: String) -> TemplateValue {
+        .map([("role", .string(role)), ("content", .string(text))])
+    }
+
+    /// The prompt without its bos, which is the tokenizer's matter here; but some vocabularies call the markup's own token so.
+    func text(
+        _ messages: [TemplateValue], tools: [ToolDescription] = [], thinks: Bool? = true, date: Date
+    ) throws -> String {
+        let text = try whole(messages, tools: tools, thinks: thinks, date: date)
+        let isMarkup = ChatFormat.Style.allCases.contains { $0.controlTokens.contains(bos) }
+        guard !bos.isEmpty, !isMarkup, text.utf8.starts(with: bos.utf8) else { return text }
+        return String(Substring(text.utf8.dropFirst(bos.utf8.count)))
+    }
+
+    func whole(
+        _ messages: [TemplateValue], tools: [ToolDescription] = [], thinks: Bool?, date: Date
+    ) throws -> String {
+        var variables: [String: TemplateValue] = [
+            "messages": .list(messages), "add_generation_prompt": .bool(true), "bos_token": .string(bos),
+            "eos_token": .string(""), "tools": tools.isEmpty ? .none : .list(tools.map { TemplateValue($0.json) }),
+            "documents": .none,
+        ]
+        // Families call the switch differently.
+        for name in ["enable_thinking", "thinking"] { variables[name] = thinks.map { .bool($0) } }
+        if date == .place { variables["date_string"] = .string(ChatFormat.datePlace) }
+        return try TemplateRenderer.render(nodes, variables) { marks in
+            switch date {
+            case .sample: Self.sampleDay.text(marks)
+            case .place: ChatFormat.datePlace
+            case .marks: Self.sampleDay.text(marks) == nil ? nil : marks
+            }
+        }
     }
 }
 
@@ -221,6 +294,6 @@ extension ChatFormat.Style {
 }
 
 extension StringProtocol {
-    fileprivate func contains(_ part: String) -> Bool { String(self).range(of: part) != nil }
-    fileprivate func parts(separatedBy separator: String) -> [String] { String(self).parts(separatedBy: separator) }
+    func contains(_ part: String) -> Bool { String(self).range(of: part) != nil }
+    func parts(separatedBy separator: String) -> [String] { String(self).parts(separatedBy: separator) }
 }

@@ -103,7 +103,10 @@ enum TemplateFunctions {
         case ("upper", _), ("lower", _), ("capitalize", _), ("title", _):
             return try method(name, of: .string(value.text), [])
         case ("string", _): return .string(value.text)
-        case ("tojson", _): return .string(value.json)
+        case ("tojson", _):
+            guard case .integer(let indent)? = named["indent"] ?? arguments.first else { return .string(value.json) }
+            guard (0...16).contains(indent) else { throw TemplateError("an indent by \(indent)") }
+            return .string(value.json(indent: indent))
         case ("safe", _), ("escape", _), ("e", _): return value
         case ("list", _): return .list(try items(of: value))
         case ("items", .map): return try method("items", of: value, [])
@@ -144,7 +147,7 @@ enum TemplateFunctions {
         case ("undefined", _): false
         case ("none", .none), ("string", .string), ("mapping", .map), ("integer", .integer), ("number", .integer),
             ("boolean", .bool), ("iterable", .list), ("iterable", .map), ("iterable", .string), ("sequence", .list),
-            ("sequence", .map), ("sequence", .string), ("callable", .macro):
+            ("sequence", .map), ("sequence", .string), ("callable", .macro), ("callable", .function):
             true
         case ("true", .bool(let flag)): flag
         case ("false", .bool(let flag)): !flag

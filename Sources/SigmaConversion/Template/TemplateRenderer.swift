@@ -11,15 +11,23 @@ struct TemplateRenderer {
     private var cost = 0
     private var depth = 0
     private var output = ""
+    /// What `strftime_now` makes of its marks.
+    private let date: (String) -> String?
 
+    /// - Parameter date: today's date in the form that its marks ask for; nil where they are not known.
     /// - Throws: `TemplateError` for what is not known here, for a template that raises an error, and for one that costs too much.
-    static func render(_ nodes: [TemplateNode], _ variables: [String: TemplateValue]) throws -> String {
-        var renderer = TemplateRenderer(scopes: [variables])
+    static func render(
+        _ nodes: [TemplateNode], _ variables: [String: TemplateValue], date: @escaping (String) -> String?
+    ) throws -> String {
+        var renderer = TemplateRenderer(scopes: [variables], date: date)
         _ = try renderer.run(nodes)
         return renderer.output
     }
 
-    private init(scopes: [[String: TemplateValue]]) { self.scopes = scopes }
+    private init(scopes: [[String: TemplateValue]], date: @escaping (String) -> String?) {
+        self.scopes = scopes
+        self.date = date
+    }
 
     private mutating func step(_ count: Int = 1) throws {
         cost += count
@@ -28,8 +36,11 @@ struct TemplateRenderer {
 
     private func value(_ name: String) -> TemplateValue {
         for scope in scopes.reversed() { if let value = scope[name] { return value } }
-        return .undefined
+        return Self.functions.contains(name) ? .function : .undefined
     }
+
+    /// Those that Hugging Face's renderer gives templates.
+    private static let functions: Set<String> = ["namespace", "dict", "raise_exception", "strftime_now", "range"]
 
     // MARK: statements
 
@@ -201,8 +212,10 @@ struct TemplateRenderer {
             case "namespace": return .namespace(.init(named))
             case "dict": return .map(named.sorted { $0.key < $1.key }.map { (key: $0.key, value: $0.value) })
             case "raise_exception": throw TemplateError("it refuses the conversation: \(values.first?.text ?? "")")
-            // No date belongs to a format.
-            case "strftime_now": return .string("")
+            case "strftime_now":
+                let marks = values.first?.text ?? ""
+                guard let text = date(marks) else { throw TemplateError("a date as '\(marks)'") }
+                return .string(text)
             case "range": return try TemplateFunctions.range(values)
             default: throw TemplateError("the function '\(name)' is not known")
             }

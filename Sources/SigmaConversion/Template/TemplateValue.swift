@@ -12,6 +12,8 @@ indirect enum TemplateValue {
     case map([(key: String, value: TemplateValue)])
     case namespace(Namespace)
     case macro(TemplateNode.Macro)
+    /// One of the renderer's.
+    case function
 
     /// The one value that can be changed from an inner scope.
     final class Namespace {
@@ -27,7 +29,7 @@ indirect enum TemplateValue {
         case .string(let value): !value.isEmpty
         case .list(let values): !values.isEmpty
         case .map(let members): !members.isEmpty
-        case .namespace, .macro: true
+        case .namespace, .macro, .function: true
         }
     }
 
@@ -39,27 +41,47 @@ indirect enum TemplateValue {
         case .bool(let value): value ? "True" : "False"
         case .integer(let value): "\(value)"
         case .string(let value): value
-        case .list, .map, .namespace, .macro: json
+        case .list, .map, .namespace, .macro, .function: json
         }
     }
 
     /// As `tojson` writes it.
-    var json: String {
+    var json: String { json(indent: nil) }
+
+    /// - Parameter indent: blanks by which members and items stand on lines of their own; nil: all is one line.
+    func json(indent: Int?) -> String { jsonValue.promptText(indent: indent) }
+
+    private var jsonValue: JSONValue {
         switch self {
-        case .undefined, .none, .namespace, .macro: return "null"
-        case .bool(let value): return value ? "true" : "false"
-        case .integer(let value): return "\(value)"
-        case .string(let value): return quoted(value)
-        case .list(let values): return "[" + values.map(\.json).joined(separator: ", ") + "]"
+        case .undefined, .none, .namespace, .macro, .function: return .null
+        case .bool(let value): return .bool(value)
+        case .integer(let value): return .integer(Int64(value))
+        case .string(let value): return .string(value)
+        case .list(let values): return .array(values.map(\.jsonValue))
         case .map(let members):
-            return "{" + members.map { quoted($0.key) + ": " + $0.value.json }.joined(separator: ", ") + "}"
+            var object = JSONObject()
+            for (key, value) in members { object.set(key, value.jsonValue) }
+            return .object(object)
+        }
+    }
+
+    init(_ json: JSONValue) {
+        switch json {
+        case .null: self = .none
+        case .bool(let value): self = .bool(value)
+        case .integer(let value): self = .integer(Int(value))
+        case .string(let text): self = .string(text)
+        case .number, .decimal: self = .string(json.promptText)
+        case .array(let values): self = .list(values.map { TemplateValue($0) })
+        case .object(let object):
+            self = .map(zip(object.keys, object.values).map { (key: $0, value: TemplateValue($1)) })
         }
     }
 
     /// What it takes to walk through it; at least `limit` + 1 where that is more.
     func cost(limit: Int) -> Int {
         switch self {
-        case .undefined, .none, .bool, .integer, .namespace, .macro: return 1
+        case .undefined, .none, .bool, .integer, .namespace, .macro, .function: return 1
         case .string(let text): return 1 + text.utf8.count / 64
         case .list(let values):
             var sum = 1
@@ -100,12 +122,6 @@ indirect enum TemplateValue {
         default: .undefined
         }
     }
-}
-
-private func quoted(_ text: String) -> String {
-    var result = ""
-    JSONWriter.escape(text, .python, into: &result)
-    return result
 }
 
 extension String {

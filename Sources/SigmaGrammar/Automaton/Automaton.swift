@@ -27,7 +27,7 @@ final class Automaton {
         case nil: break
         }
         // The first call has none before it to be separated from.
-        if let calls = grammar.calls { threads.append(Thread(.callOpening, operand: 1, value: calls.value)) }
+        if let calls = grammar.calls { threads.append(Self.firstCall(calls)) }
         start = table.number(threads.map { TaggedThread(thread: $0, tags: 0) })
     }
 
@@ -60,6 +60,7 @@ final class Automaton {
         case .rootValue:
             [(thread.operand, thread.value < 0 ? Thread(.rootEnd) : Thread(.callClosing, value: thread.value))]
         case .memberValue: [(thread.operand, Thread(.memberEnd, site: thread.site))]
+        case .parameterValue: [(thread.operand, Thread(.parameterEnd, site: thread.site))]
         case .arrayOpen, .itemStart:
             sites.choices(ofArray: thread.site, in: grammar.arrays).items.map {
                 ($0.value, Thread(.itemEnd, site: $0.next))
@@ -100,7 +101,7 @@ final class Automaton {
             let frame = table.frames[Int(state)]
             switch frame.threads[0].thread.kind {
             case .rootEnd: return true
-            case .callClosing: return frame.threads[0].thread.operand == FunctionCalls.closing.count
+            case .callClosing: return Int(frame.threads[0].thread.operand) == grammar.calls?.closing.count
             case .rawText:
                 return frame.threads.contains {
                     $0.thread.kind == .rawText && $0.thread.pending == .none && arena.isNullable($0.thread.operand)

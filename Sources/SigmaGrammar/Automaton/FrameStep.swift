@@ -46,13 +46,14 @@ extension Automaton {
 
     private func expectsValue(_ kind: ThreadKind) -> Bool {
         kind == .rootValue || kind == .memberValue || kind == .arrayOpen || kind == .itemStart
+            || kind == .parameterValue
     }
 
     // MARK: Whitespace
 
     /// Limits of indentation after a line end: blanks, or tabs.
-    private static let blanks: UInt8 = 32
-    private static let tabs: UInt8 = 16
+    static let blanks: UInt8 = 32
+    static let tabs: UInt8 = 16
 
     /// Whitespace as `Frame.space` counts it: none, a blank, a line end, and blanks or tabs after it. Nil where
     /// `byte` isn't whitespace's, because the frame is inside a string.
@@ -127,7 +128,8 @@ extension Automaton {
         case .objectOpen, .keyStart:
             if byte == UInt8(ascii: "\"") { startKeys(thread.site, yield) }
             return byte == UInt8(ascii: "}") && thread.kind == .objectOpen && canClose(thread)
-        case .name: name(thread, byte, yield)
+        case .name:
+            name(thread, byte, yield) { site, value in yield(Thread(.colon, site: site, operand: value)) }
         case .colon:
             if byte == UInt8(ascii: ":") { yield(Thread(.memberValue, site: thread.site, operand: thread.operand)) }
         case .memberEnd, .objectClosing:
@@ -143,31 +145,12 @@ extension Automaton {
             {
                 yield(Thread(.itemStart, site: thread.site))
             }
-        case .callOpening: if let next = callOpening(thread, byte) { yield(next) }
-        case .callClosing: if let next = callClosing(thread, byte) { yield(next) }
-        case .rootValue, .rootEnd, .memberValue, .itemStart: break
+        case .callOpening, .callClosing, .functionName, .parameterTag, .parameterName, .parameterKey, .parameterText,
+            .parameterEnd:
+            stepInCall(thread, byte, yield)
+        case .rootValue, .rootEnd, .memberValue, .itemStart, .parameterValue: break
         }
         return false
-    }
-
-    // MARK: Around calls
-
-    private func callOpening(_ thread: Thread, _ byte: UInt8) -> Thread? {
-        guard FunctionCalls.opening[Int(thread.operand)] == byte else { return nil }
-        var next = thread
-        next.operand += 1
-        guard Int(next.operand) == FunctionCalls.opening.count else { return next }
-        return Thread(.rootValue, operand: thread.value, value: thread.value)
-    }
-
-    private func callClosing(_ thread: Thread, _ byte: UInt8) -> Thread? {
-        var next = thread
-        next.operand += 1
-        guard Int(thread.operand) == FunctionCalls.closing.count else {
-            return FunctionCalls.closing[Int(thread.operand)] == byte ? next : nil
-        }
-        guard grammar.calls?.allowsSeveral == true else { return nil }
-        return callOpening(Thread(.callOpening, value: thread.value), byte)
     }
 
     private static let literals = ["null", "true", "false"].map { Array($0.utf8) }
@@ -204,24 +187,32 @@ extension Automaton {
     // MARK: Keys
 
     private func startKeys(_ site: Int32, _ yield: (Thread) -> Void) {
-        let choices = sites.choices(ofObject: site, in: grammar.objects)
-        if choices.hasNames {
-            var thread = Thread(.name, site: site)
-            thread.high = UInt32(grammar.objects[Int(sites.objects[Int(site)].rule)].spellings.count)
-            yield(thread)
-        }
-        guard !choices.free.isEmpty else { return }
-        let unnamed = unnamedKeys(sites.objects[Int(site)].rule)
-        for free in choices.free {
-            var thread = Thread.text(.key, arena.and(free.keys, unnamed), .free)
-            thread.site = free.next
-            thread.value = free.value
-            yield(thread)
+        if let names = names(at: site, .name) { yield(names) }
+        for free in sites.choices(ofObject: site, in: grammar.objects).free {
+            yield(key(free, arena.and(free.keys, unnamedKeys(sites.objects[Int(site)].rule)), .key, .free))
         }
     }
 
+    /// The names that may follow.
+    func names(at site: Int32, _ kind: ThreadKind) -> Thread? {
+        guard sites.choices(ofObject: site, in: grammar.objects).hasNames else { return nil }
+        var thread = Thread(kind, site: site)
+        thread.high = UInt32(grammar.objects[Int(sites.objects[Int(site)].rule)].spellings.count)
+        return thread
+    }
+
+    /// A key that has no name, and what follows it.
+    func key(
+        _ free: (keys: RegexID, value: Int32, next: Int32), _ keys: RegexID, _ kind: ThreadKind, _ spelling: Spelling
+    ) -> Thread {
+        var thread = Thread.text(kind, keys, spelling)
+        thread.site = free.next
+        thread.value = free.value
+        return thread
+    }
+
     /// All keys but the rule's names.
-    private func unnamedKeys(_ rule: Int32) -> RegexID {
+    func unnamedKeys(_ rule: Int32) -> RegexID {
         if let known = unnamed[rule] { return known }
         let keys = arena.not(arena.literals(grammar.objects[Int(rule)].names))
         unnamed[rule] = keys
@@ -229,7 +220,11 @@ extension Automaton {
     }
 
     /// Names that begin with what was read are neighbours: `low..<high` of the sorted spellings, `operand` bytes deep.
-    private func name(_ thread: Thread, _ byte: UInt8, _ yield: (Thread) -> Void) {
+    ///
+    /// - Parameter ended: passes on what follows a whole name: the member's site, and its value.
+    func name(
+        _ thread: Thread, _ byte: UInt8, _ yield: (Thread) -> Void, ended: (_ site: Int32, _ value: Int32) -> Void
+    ) {
         let site = sites.objects[Int(thread.site)]
         let choices = sites.choices(ofObject: thread.site, in: grammar.objects)
         let rule = grammar.objects[Int(site.rule)]
@@ -243,9 +238,7 @@ extension Automaton {
         guard isPossible else { return }
         if rule.spellings[low].count == depth + 1 {
             let place = rule.places[low]
-            let next = sites.number(sites.behindMember(place, of: site, in: rule))
-            yield(Thread(.colon, site: next, operand: rule.values[place]))
-            return
+            return ended(sites.number(sites.behindMember(place, of: site, in: rule)), rule.values[place])
         }
         var next = thread
         next.low = UInt32(low)
@@ -255,7 +248,7 @@ extension Automaton {
     }
 
     /// The first of the thread's spellings whose byte at `depth` is at least `limit`.
-    private static func bound(_ spellings: [[UInt8]], _ thread: Thread, _ depth: Int, _ limit: Int) -> Int {
+    static func bound(_ spellings: [[UInt8]], _ thread: Thread, _ depth: Int, _ limit: Int) -> Int {
         var low = Int(thread.low)
         var high = Int(thread.high)
         while low < high {
@@ -272,6 +265,7 @@ extension Automaton {
         switch thread.kind {
         case .colon: return [UInt8(ascii: ":")]
         case .literal: return [Self.literals[Int(thread.operand)][Int(thread.low)]]
+        case .parameterEnd: return [ParameterLists.end[Int(thread.operand)]]
         case .name where thread.high - thread.low == 1:
             let rule = grammar.objects[Int(sites.objects[Int(thread.site)].rule)]
             return [rule.spellings[Int(thread.low)][Int(thread.operand)]]

@@ -26,9 +26,21 @@ struct Grammar {
     }
 
     struct Calls {
-        /// One call, without its tags.
-        var value: Int32
+        let form: CallForm
+        let opening: [UInt8]
+        let closing: [UInt8]
+        /// One call, without its tags; -1 where calls are tagged XML.
+        var value: Int32 = -1
+        /// Those of tagged XML.
+        var functions = ParameterLists()
         var allowsSeveral: Bool
+
+        init(_ form: CallForm, allowsSeveral: Bool) {
+            self.form = form
+            self.allowsSeveral = allowsSeveral
+            opening = form.opening
+            closing = form.closing
+        }
     }
 
     var arena: RegexArena

@@ -4,6 +4,8 @@ enum ThreadKind: UInt8 {
     case rootValue, rootEnd, rawText
     // What stands around calls: `operand` is the place in it, `value` the call's value, as in the call's rootValue.
     case callOpening, callClosing
+    // Calls in tagged XML. Of a parameter's value, what is expected comes before what is text, as elsewhere.
+    case functionName, parameterTag, parameterName, parameterKey, parameterValue, parameterText, parameterEnd
     // A value's first byte, and scalars.
     case value, literal, number, string
     // Objects, in the order of their text.
@@ -12,7 +14,14 @@ enum ThreadKind: UInt8 {
     case arrayOpen, itemStart, itemEnd, arrayClosing
 
     /// Whether it reads text outside of JSON, where white space is like any other character.
-    var isPlainText: Bool { self == .rawText || self == .callOpening || self == .callClosing }
+    var isPlainText: Bool {
+        switch self {
+        case .rawText, .callOpening, .callClosing, .functionName, .parameterTag, .parameterName, .parameterKey,
+            .parameterValue, .parameterText, .parameterEnd:
+            true
+        default: false
+        }
+    }
 }
 
 /// How a text's scalars are spelled.
