@@ -128,7 +128,9 @@ struct CallCompiler {
             made.value = values[0]
         }
         grammar.calls = made
-        if let text { grammar.answer = .text(text) } else if values.count > callCount {
+        if let text {
+            grammar.answer = .text(text)
+        } else if values.count > callCount {
             grammar.answer = .value(values[callCount])
         }
         return grammar

@@ -26,7 +26,9 @@ package final class ConstraintCache: @unchecked Sendable {
             case .choice(let texts): (kind, parts) = (4, texts)
             case .calls(let calls), .callsOr(let calls, _):
                 kind = calls.allowsSeveral ? 5 : 6
-                parts = [calls.form.rawValue] + calls.functions.flatMap { [$0.name, $0.isStrict ? "strict" : "", $0.parameters ?? ""] }
+                parts =
+                    [calls.form.rawValue]
+                    + calls.functions.flatMap { [$0.name, $0.isStrict ? "strict" : "", $0.parameters ?? ""] }
             }
             texts = parts.map { ByteKey(text: $0) }
             if case .callsOr(_, let answer) = constraint { answers = [Key(answer)] }

@@ -179,7 +179,8 @@ extension ChatCompletionBody {
             for call in message.calls {
                 guard (try? JSONValue.parse(call.arguments, exactNumbers: true))?.object == nil else { continue }
                 throw RequestError.invalid(
-                    param, "expected arguments that are a JSON object in the call of \(JSONValue.string(call.name).kind)")
+                    param,
+                    "expected arguments that are a JSON object in the call of \(JSONValue.string(call.name).kind)")
             }
         }
     }

@@ -14,7 +14,8 @@ import Testing
     private static let now = FunctionCalls.Function(name: "now", parameters: nil)
     private static let any = FunctionCalls.Function(name: "any", parameters: "{}")
 
-    private static func calls(_ form: CallForm, _ functions: [FunctionCalls.Function], several: Bool = true) -> Constraint
+    private static func calls(_ form: CallForm, _ functions: [FunctionCalls.Function], several: Bool = true)
+        -> Constraint
     {
         .calls(FunctionCalls(functions, form: form, allowsSeveral: several))
     }
@@ -90,10 +91,12 @@ import Testing
         var random = SplitMix64(state: seed)
         let calls = FunctionCalls([Self.now], form: .json)
         func space() -> String {
-            ["", "", " ", "  ", "\n", "\n  ", "\n\t\t", "\n" + String(repeating: " ", count: 33), "\n \t", "\t"].randomElement(
-                using: &random)!
+            ["", "", " ", "  ", "\n", "\n  ", "\n\t\t", "\n" + String(repeating: " ", count: 33), "\n \t", "\t"]
+                .randomElement(
+                    using: &random)!
         }
-        let head = "{\(space())\"name\":\(space())\"now\"\(["", "", " "].randomElement(using: &random)!),\(space())\"parameters\":"
+        let head =
+            "{\(space())\"name\":\(space())\"now\"\(["", "", " "].randomElement(using: &random)!),\(space())\"parameters\":"
         #expect((place(head, calls.opening) != nil) == (try accepts(.calls(calls), head + "{}}")), "\(head)")
     }
 
@@ -108,8 +111,10 @@ import Testing
         let constraint = Self.calls(.taggedXML, [Self.weather, Self.now])
         let accepted = [
             Self.xml("now"), Self.xml("weather", ("city", "Paris")), Self.xml("weather", ("city", "")),
-            Self.xml("weather", ("city", "a\n<b> </parameter> \"x\" é")), Self.xml("weather", ("city", "7"), ("days", "2")),
-            Self.xml("weather", ("city", "\n"), ("fine", "True")), Self.xml("weather", ("city", "x"), ("fine", "false")),
+            Self.xml("weather", ("city", "a\n<b> </parameter> \"x\" é")),
+            Self.xml("weather", ("city", "7"), ("days", "2")),
+            Self.xml("weather", ("city", "\n"), ("fine", "True")),
+            Self.xml("weather", ("city", "x"), ("fine", "false")),
             Self.xml("weather", ("city", "x"), ("tags", #"["a", "b\n"]"#), ("note", "None")),
             Self.xml("weather", ("city", "x"), ("tags", "[]"), ("note", "nothing [yet]")),
             Self.xml("now") + "\n" + Self.xml("weather", ("city", "</function>")),
@@ -121,7 +126,8 @@ import Testing
             Self.xml("weather", ("city", "x"), ("fine", "yes")), Self.xml("weather", ("city", "x"), ("tags", "a")),
             Self.xml("weather", ("city", "x"), ("town", "y")), Self.xml("weather", ("city", "x"), ("city", "y")),
             Self.xml("weather", ("city", "x"), ("tags", #"["a",]"#)), Self.xml("now", ("a", "b")),
-            Self.xml("weather", ("days", "2"), ("city", "x")), Self.xml("now") + Self.xml("now"), Self.xml("now") + "\n",
+            Self.xml("weather", ("days", "2"), ("city", "x")), Self.xml("now") + Self.xml("now"),
+            Self.xml("now") + "\n",
             "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>",
             Self.xml("weather", ("city", "x\n</parameter>\n")), Self.xml("weather", ("city", "x\n</parameter> y")),
             Self.xml("weather", ("city", "</parameter>")),
@@ -140,7 +146,8 @@ import Testing
         ("True", "{}", "true"), ("None", "{}", "null"), ("none", "{}", #""none""#), ("[1, {}]", "{}", "[1, {}]"),
         ("[1", #"{"type":["string","object"]}"#, #""[1""#), ("{}", #"{"type":["string","object"]}"#, "{}"),
         ("null", #"{"type":["string","null"]}"#, "null"), ("1.5", #"{"type":["string","integer"],"maxLength":2}"#, nil),
-        ("1.5", #"{"type":["string","integer"]}"#, nil), ("x", #"{"enum":["x",1]}"#, #""x""#), ("1", #"{"enum":["x",1]}"#, "1"),
+        ("1.5", #"{"type":["string","integer"]}"#, nil), ("x", #"{"enum":["x",1]}"#, #""x""#),
+        ("1", #"{"enum":["x",1]}"#, "1"),
         ("1", #"{"enum":["1",null]}"#, #""1""#), ("{\"a\":", "{}", nil), ("False", #"{"const":true}"#, nil),
         ("\"q\"", #"{"type":"string"}"#, #""\"q\"""#), ("2024-02-30", #"{"type":"string","format":"date"}"#, nil),
     ]) func valuesByKind(_ text: String, _ schema: String, _ json: String?) throws {
@@ -159,7 +166,8 @@ import Testing
         let constraint = Self.calls(.taggedXML, [Self.any, Self.now])
         #expect(try accepts(constraint, Self.xml("any")))
         #expect(try accepts(constraint, Self.xml("any", ("a b", "x"), ("é<", "[1]"))))
-        #expect(try !accepts(constraint, Self.xml("any", ("a>", "x"))) && !accepts(constraint, Self.xml("any", ("", "x"))))
+        #expect(
+            try !accepts(constraint, Self.xml("any", ("a>", "x"))) && !accepts(constraint, Self.xml("any", ("", "x"))))
         let parameters = try compiled(constraint).parameters(of: "any")
         #expect(parameters.named.isEmpty && parameters.others.rawValue == 63)
     }
@@ -168,23 +176,32 @@ import Testing
     @Test func namesThatNoTagCanHave() throws {
         func function(_ required: String, isStrict: Bool) -> FunctionCalls.Function {
             FunctionCalls.Function(
-                name: "f", parameters: #"{"properties":{"a>b":{},"c":{"type":"string"}},"required":[\#(required)],"additionalProperties":false}"#,
+                name: "f",
+                parameters:
+                    #"{"properties":{"a>b":{},"c":{"type":"string"}},"required":[\#(required)],"additionalProperties":false}"#,
                 isStrict: isStrict)
         }
         let optional = Self.calls(.taggedXML, [function("\"c\"", isStrict: true)])
-        #expect(try accepts(optional, Self.xml("f", ("c", "x"))) && !accepts(optional, Self.xml("f", ("c", "x"), ("a>b", "1"))))
+        #expect(
+            try accepts(optional, Self.xml("f", ("c", "x")))
+                && !accepts(optional, Self.xml("f", ("c", "x"), ("a>b", "1"))))
         let error = refusal(Self.calls(.taggedXML, [Self.now, function("\"a>b\"", isStrict: true)]))
         #expect(error?.reason == .unsupported && error?.function == 1, "\(error.map { "\($0)" } ?? "")")
         // What is not strict keeps the types of the others.
         let loose = try compiled(Self.calls(.taggedXML, [function("\"a>b\"", isStrict: false)]))
-        #expect(loose.parameters(of: "f").kinds(of: "c") == .string && loose.parameters(of: "f").kinds(of: "d").rawValue == 63)
+        #expect(
+            loose.parameters(of: "f").kinds(of: "c") == .string
+                && loose.parameters(of: "f").kinds(of: "d").rawValue == 63)
     }
 
     /// Tokens chosen at random under the masks: every value, read by its kind, fits the function's schema.
     @Test(arguments: 0..<60 as Range<UInt64>) func randomCallsFitTheirSchemas(seed: UInt64) throws {
         let functions = [Self.weather, Self.now, Self.any]
         let constraint = try compiled(Self.calls(.taggedXML, functions))
-        let tags = ["\n</parameter>\n", "</parameter>", "\n</", ">\n", "<parameter=", "\n</parameter>\n</function>", "=city>\nTrue"]
+        let tags = [
+            "\n</parameter>\n", "</parameter>", "\n</", ">\n", "<parameter=", "\n</parameter>\n</function>",
+            "=city>\nTrue",
+        ]
         let tokens = testTokens + tags.map { Array($0.utf8) }
         let vocabulary = Vocabulary(tokens: tokens)
         let state0 = try CompiledConstraint(constraint.constraint, vocabulary: vocabulary)
@@ -198,7 +215,11 @@ import Testing
             // Values that end now and then.
             let ends = allowed.filter { tokens[$0]!.count > 1 && tokens[$0]!.contains(UInt8(ascii: ">")) }
             let brackets = allowed.filter { [0x22, 0x5D, 0x7D, 0x0A, 0x3C, 0x2F].contains(tokens[$0]!.first ?? 0) }
-            if step % 5 == 4, !ends.isEmpty { allowed = ends } else if step % 3 == 2, !brackets.isEmpty { allowed = brackets }
+            if step % 5 == 4, !ends.isEmpty {
+                allowed = ends
+            } else if step % 3 == 2, !brackets.isEmpty {
+                allowed = brackets
+            }
             if allowsEnd(&state), allowed.isEmpty || Bool.random(using: &random) {
                 ended = true
             } else {
@@ -212,7 +233,8 @@ import Testing
             let name = String(decoding: Self.parts(of: head, at: "<function=")[1], as: UTF8.self)
             let parameters = state0.parameters(of: name)
             var members: [String] = []
-            for field in Self.parts(of: Array(part.dropFirst(head.count + 2)), at: "\n</parameter>\n") where !field.isEmpty {
+            for field in Self.parts(of: Array(part.dropFirst(head.count + 2)), at: "\n</parameter>\n")
+            where !field.isEmpty {
                 let tag = Self.parts(of: field, at: ">\n")[0]
                 let key = String(decoding: tag.dropFirst("<parameter=".utf8.count), as: UTF8.self)
                 let value = String(decoding: field.dropFirst(tag.count + 2), as: UTF8.self)

@@ -78,7 +78,9 @@ import Testing
         #expect(try error("hermes", call("{}"), date) == nil, "it changes nothing there")
         let text = #"{"messages":[{"role":"user","content":"U"}]\#(date)}"#
         let context = contexts["headers, today"]!
-        #expect(context.text(try ChatCompletionBody(text: text).resolve(in: context)[0]).contains("Date: 1 May 2030, 100 %\n"))
+        #expect(
+            context.text(try ChatCompletionBody(text: text).resolve(in: context)[0]).contains(
+                "Date: 1 May 2030, 100 %\n"))
     }
 
     /// Tags are tokens where the tokenizer has them, in the markup and nowhere else.

@@ -268,7 +268,8 @@ import Testing
             #expect(found.finish == "tool_calls")
         }
         for text in [
-            "Hello", #"{"name": "Ann", "age": 3}"#, #"{"name": "say"}"#, #" {"name": "say", "parameters": {}}"#, "{", "{\"na",
+            "Hello", #"{"name": "Ann", "age": 3}"#, #"{"name": "say"}"#, #" {"name": "say", "parameters": {}}"#, "{",
+            "{\"na",
             #"x{"name": "say", "parameters": {}}"#, "<tool_call>\n<function=say>", "é",
         ] {
             let found = try answer(text, { try chat(calls) }, &random, longest: longest)

@@ -5,10 +5,13 @@ import Testing
 @Suite struct CallFormGuideTests {
     private static let tokens = Result {
         try WrittenTokens([
-            "{\"", "{\"name", "{\"name\": \"", "name\": \"now", "now", "no", "\", \"parameters", "\": {}", "\": {}}", "\":", "\": x",
+            "{\"", "{\"name", "{\"name\": \"", "name\": \"now", "now", "no", "\", \"parameters", "\": {}", "\": {}}",
+            "\":", "\": x",
             "\", \"parameters\": {}}", "{\"name\": \"now\", \"parameters\":", "{\"name\": \"now\", \"parameters\": {}}",
-            "{\"name\": \"now\", \"parameters\": 7", "}}", "x{\"name\": \"now\", \"parameters\": 7", " ", "\n", "\n ", "x", "later", "<think>",
-            "<tool_call>", "<tool_call>\n", "<function=", "<function=say>\n", "say", "<parameter=text>\n", "\n</parameter>\n",
+            "{\"name\": \"now\", \"parameters\": 7", "}}", "x{\"name\": \"now\", \"parameters\": 7", " ", "\n", "\n ",
+            "x", "later", "<think>",
+            "<tool_call>", "<tool_call>\n", "<function=", "<function=say>\n", "say", "<parameter=text>\n",
+            "\n</parameter>\n",
             "</function>\n</tool_call>", "\n</tool_call>", ">\n", "\n</", "parameter>", "<tool_call>x", "</think>",
         ])
     }
@@ -18,7 +21,8 @@ import Testing
             .init(
                 name: "say",
                 parameters:
-                    #"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"],"additionalProperties":false}"#)
+                    #"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"],"additionalProperties":false}"#
+            )
         ], form: .taggedXML)
 
     private static func isBeginning(_ text: [UInt8], of whole: String) -> Bool { whole.utf8.starts(with: text) }
@@ -57,7 +61,8 @@ import Testing
                     }
                     #expect(
                         mask.allows(Int(id)) == isAllowed,
-                        "\(String(decoding: text, as: UTF8.self)) + \(String(decoding: tokens.bytes(id), as: UTF8.self))")
+                        "\(String(decoding: text, as: UTF8.self)) + \(String(decoding: tokens.bytes(id), as: UTF8.self))"
+                    )
                     if isAllowed { allowed.append(id) }
                 }
                 let isWhole = ["{\"name\": \"now\", \"parameters\": {}}"].contains { Array($0.utf8) == text }
@@ -95,7 +100,8 @@ import Testing
 
     @Test func callsInTaggedXML() throws {
         let tokens = try Self.tokens.get()
-        let text = "Well:\n\n<tool_call>\n<function=say>\n<parameter=text>\nx\n\n y</parameter\n</parameter>\n</function>\n</tool_call>"
+        let text =
+            "Well:\n\n<tool_call>\n<function=say>\n<parameter=text>\nx\n\n y</parameter\n</parameter>\n</function>\n</tool_call>"
         for start in [AnswerGuide.Start.answer, .thinking, .undetermined] {
             var guide = AnswerGuide(try tokens.constraints().compiled(Self.say, reach: .calls), start: start)
             if start == .thinking { guide.endThinking() }

@@ -74,7 +74,8 @@ import Testing
         for mayCall in [true, false] {
             let reading = Reading(start: start, mayCall: mayCall)
             let constraint =
-                try mayCall ? constraints.compiled(Self.calls, reach: .calls) : constraints.withoutCalls(Self.calls.opening)
+                try mayCall
+                ? constraints.compiled(Self.calls, reach: .calls) : constraints.withoutCalls(Self.calls.opening)
             var guide = AnswerGuide(constraint, start: start)
             var text: [UInt8] = []
             for step in 0..<50 {

@@ -21,7 +21,9 @@ extension Automaton {
         case .functionName: functionName(thread, byte, calls.functions, yield)
         case .parameterTag:
             guard ParameterLists.tag[Int(thread.operand)] == byte else { return }
-            if Int(thread.operand) + 1 < ParameterLists.tag.count { yield(thread.advanced()) } else {
+            if Int(thread.operand) + 1 < ParameterLists.tag.count {
+                yield(thread.advanced())
+            } else {
                 startParameter(thread.site, yield)
             }
         case .parameterName:
@@ -35,12 +37,16 @@ extension Automaton {
             }
         case .parameterText:
             guard let next = arena.advance(thread, by: byte) else { return }
-            if next.pending == .none, arena.isNullable(next.operand) { startLine(thread.site, yield) } else {
+            if next.pending == .none, arena.isNullable(next.operand) {
+                startLine(thread.site, yield)
+            } else {
                 yield(next)
             }
         case .parameterEnd:
             guard ParameterLists.end[Int(thread.operand)] == byte else { return }
-            if Int(thread.operand) + 1 < ParameterLists.end.count { yield(thread.advanced()) } else {
+            if Int(thread.operand) + 1 < ParameterLists.end.count {
+                yield(thread.advanced())
+            } else {
                 startLine(thread.site, yield)
             }
         default: break
