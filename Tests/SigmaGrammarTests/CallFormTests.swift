@@ -42,12 +42,16 @@ import Testing
         let call = #"{"name": "now", "parameters": {}}"#
         for answer in [Constraint.json, .jsonObject, .regex(".*"), .choice([call, "x", #"{"a": 1}"#])] {
             let either = Constraint.callsOr(calls, answer)
-            #expect(try accepts(either, call) && accepts(either, #"{"a": 1}"#), "\(answer)")
+            let isJSON = answer == .json || answer == .jsonObject
+            #expect(try accepts(either, call) && accepts(either, #"{"a": 1}"#) == isJSON, "\(answer)")
+            // Of text, what begins with a brace could be a call.
+            if !isJSON { #expect(try accepts(either, "x")) }
             for text in [
                 #"{"name": "now", "parameters": {"a": 1}}"#, #"{"name": "weather", "parameters": 7}"#,
                 #"{"name":"now", "parameters":[]}"#, call + "x",
             ] { #expect(try !accepts(either, text), "\(answer): \(text)") }
         }
+        #expect(refusal(.callsOr(calls, .choice(["{", "{}"])))?.reason == .unsatisfiable)
         let person =
             #"{"type":"object","properties":{"name":{"type":"string"},"parameters":{"type":"object"},"age":{"type":"integer"}}}"#
         let either = Constraint.callsOr(calls, .jsonSchema(person))
@@ -229,12 +233,13 @@ import Testing
         }
         guard ended else { return }
         for part in Self.parts(of: state.text, at: "</function>\n</tool_call>") where !part.isEmpty {
-            let head = Self.parts(of: part, at: ">\n")[0]
-            let name = String(decoding: Self.parts(of: head, at: "<function=")[1], as: UTF8.self)
+            let start = Self.parts(of: part, at: "<function=")
+            let word = Self.parts(of: start[1], at: ">\n")[0]
+            let name = String(decoding: word, as: UTF8.self)
+            let rest = part.dropFirst(start[0].count + "<function=>\n".utf8.count + word.count)
             let parameters = state0.parameters(of: name)
             var members: [String] = []
-            for field in Self.parts(of: Array(part.dropFirst(head.count + 2)), at: "\n</parameter>\n")
-            where !field.isEmpty {
+            for field in Self.parts(of: Array(rest), at: "\n</parameter>\n") where !field.isEmpty {
                 let tag = Self.parts(of: field, at: ">\n")[0]
                 let key = String(decoding: tag.dropFirst("<parameter=".utf8.count), as: UTF8.self)
                 let value = String(decoding: field.dropFirst(tag.count + 2), as: UTF8.self)
