@@ -12,9 +12,9 @@ class SessionRouter(ConsistentHashRouter):
     and so have the same ring.
     """
 
-    # Seconds that a replica has to say how many requests it holds, before a request goes to the next replica. Ray's 0.1 s
-    # is not always enough where engines use all processors, and sessions would move for nothing. A replica that has died
-    # is known at once.
+    # Seconds that a replica has to say how many requests it holds, before a request goes to the next replica. Ray's
+    # 0.1 s is not always enough where engines use all processors, and sessions would move for nothing. A replica that
+    # has died is known at once.
     queue_len_response_deadline_s = max_queue_len_response_deadline_s = 5
 
     def update_replicas(self, replicas):
