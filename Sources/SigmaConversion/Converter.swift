@@ -103,13 +103,14 @@ package struct Converter {
                 base: weights, importance: try ImportanceMatrix(path: path, for: input.configuration),
                 tiedEmbeddings: input.configuration.tiedEmbeddings)
         }
-        let (plan, mix) = try plan(input, weights, options)
+        let (plan, mix, moreWarnings) = try plan(input, weights, options)
         if let definition = input.tokenizer {
             // What could not be loaded must not be written.
             do { _ = try Tokenizer(definition) } catch { throw error.inFile(options.input) }
         }
-        try refuseOverwriting(input.files + [options.importance].compactMap { $0 }, options.output)
-        for warning in input.warnings + plan.warnings { warn(warning) }
+        try refuseOverwriting(
+            input.files + [options.importance, options.mix?.sensitivity].compactMap { $0 }, options.output)
+        for warning in input.warnings + plan.warnings + moreWarnings { warn(warning) }
 
         // What is damaged must not get a fresh checksum.
         try input.verify { _ in !isCancelled() }
@@ -132,9 +133,10 @@ package struct Converter {
 
     // MARK: - Types
 
+    /// - Returns: also what the user should know of how types were chosen.
     private static func plan(
         _ input: ConversionInput, _ weights: any WeightSources, _ options: Options
-    ) throws -> (WeightPlan, TypeMix?) {
+    ) throws -> (WeightPlan, TypeMix?, warnings: [String]) {
         func plan(_ types: TypeChoice) throws -> WeightPlan {
             try WeightPlan(
                 weights, input.configuration, types: types,
@@ -143,11 +145,9 @@ package struct Converter {
         }
         guard let mix = options.mix else {
             let type = options.type ?? (input.keepsTypes ? nil : .q4_k)
-            return (
-                try plan(
-                    TypeChoice(
-                        type: type, outputType: options.outputType ?? type?.outputHeadType, rules: options.rules)), nil
-            )
+            let choice = TypeChoice(
+                type: type, outputType: options.outputType ?? type?.outputHeadType, rules: options.rules)
+            return (try plan(choice), nil, [])
         }
         let start = try plan(TypeChoice(rules: options.rules))
         if let quantized = start.parts.first(where: { $0.matrices[0].type.isQuantized }) {
@@ -157,34 +157,56 @@ package struct Converter {
                 remedy: "Convert the checkpoint itself, or a file of --type bf16.")
         }
         let sensitivity = try Sensitivity(path: mix.sensitivity, for: start.parts)
-        let fixed = start.parts.map { part in options.rules.last { $0.matches(part.name) } == nil ? nil : part.type }
-        func mixed(_ budget: Int) throws -> (WeightPlan, TypeMix)? {
-            guard let types = TypeMix(start.parts, sensitivity, fixed: fixed, budget: budget) else { return nil }
-            let rules = zip(start.parts, types.types).map { TypeChoice.Rule(pattern: $0.name, type: $1) }
-            return (try plan(TypeChoice(rules: rules)), types)
+        let chosen = try mixed(start.parts, sensitivity, options, plan) { try fileSize(input, $0, options.form) }
+        var warnings = start.warnings.filter { !chosen.plan.warnings.contains($0) }
+        if sensitivity.modelName != input.name {
+            warnings.append(
+                "\(mix.sensitivity) was measured on a model called '\(sensitivity.modelName)', and this one is called '\(input.name)'"
+            )
         }
-        let weightCount = start.parts.reduce(0) { $0 + $1.weightCount }
-        switch mix.limit {
+        return (chosen.plan, chosen.mix, warnings)
+    }
+
+    /// - Parameters:
+    ///   - parts: with their own types, but for those that rules settle.
+    ///   - plan: makes a plan of types.
+    ///   - fileSize: of a plan.
+    private static func mixed(
+        _ parts: [WeightPlan.Part], _ sensitivity: Sensitivity, _ options: Options,
+        _ plan: (TypeChoice) throws -> WeightPlan, _ fileSize: (WeightPlan) throws -> Int
+    ) throws -> (plan: WeightPlan, mix: TypeMix) {
+        let fixed = parts.map { part in options.rules.last { $0.matches(part.name) } == nil ? nil : part.type }
+        let size: TypeMix.ByteCount =
+            options.form == .native
+            ? { $0.byteCount($1) } : { $0.matrices.count * $0.rows * $1.rowBytes($0.columns) }
+        func mixed(_ budget: Int) throws -> (plan: WeightPlan, mix: TypeMix)? {
+            guard let mix = TypeMix(parts, sensitivity, fixed: fixed, budget: budget, size: size) else {
+                return nil
+            }
+            let rules = zip(parts, mix.types).map { TypeChoice.Rule(pattern: $0.name, type: $1) }
+            return (try plan(TypeChoice(rules: rules)), mix)
+        }
+        let least = TypeMix.leastBytes(parts, sensitivity, fixed: fixed, size: size)
+        switch options.mix!.limit {
         case .bits(let bits):
-            if let result = try mixed(Int(bits * Double(weightCount) / 8)) { return result }
-            let least = TypeMix.leastBytes(start.parts, sensitivity, fixed: fixed)
+            let weightCount = Double(parts.reduce(0) { $0 + $1.weightCount })
+            if let result = try mixed(Int(bits * weightCount / 8)) { return result }
+            let needed = JSONWriter.fixed((8000 * Double(least) / weightCount).rounded(.up) / 1000, decimals: 3)
             throw SigmaError(
-                .usage,
-                "the smallest types need \(JSONWriter.fixed(8 * Double(least) / Double(weightCount), decimals: 3)) bits per weight, and \(bits) are allowed",
-                remedy: "Allow more bits.")
+                .usage, "the smallest types need \(needed) bits per weight, and \(bits) are allowed",
+                remedy: "Use --bits \(needed) or more.")
         case .bytes(let limit):
             // Records are filled up to pages, and planes, norms and the header come with the parts.
             var budget = limit
-            while let (plan, types) = try mixed(budget) {
-                let excess = try fileSize(input, plan, options.form) - limit
-                if excess <= 0 { return (plan, types) }
-                budget = min(budget, types.byteCount) - excess
+            while let result = try mixed(budget) {
+                let excess = try fileSize(result.plan) - limit
+                if excess <= 0 { return result }
+                budget = min(budget, result.mix.byteCount) - excess
             }
-            let least = TypeMix.leastBytes(start.parts, sensitivity, fixed: fixed)
-            let smallest = try mixed(least).map { try fileSize(input, $0.0, options.form) } ?? least
+            let smallest = try mixed(least).map { try fileSize($0.plan) } ?? least
             throw SigmaError(
                 .usage, "the smallest types make a file of \(smallest) bytes, and \(limit) are allowed",
-                remedy: "Allow a larger file.")
+                remedy: "Use --size \(smallest) or more.")
         }
     }
 

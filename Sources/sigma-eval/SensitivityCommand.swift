@@ -10,8 +10,8 @@ struct SensitivityCommand: ParsableCommand {
         abstract: "Measures what quantizing each tensor costs, for files of mixed types.",
         discussion: """
             The text is read once for every tensor (all experts of a layer together), with that tensor quantized to the smallest type \
-            and everything else as it is. Measured is the divergence from the model as it is (see compare), and the squared error of the \
-            tensor's weights in each type. sigma-convert --sensitivity chooses types by it. The model's weights must be floats and fit \
+            and everything else as it is. It measures the divergence from the unquantized model (see compare), and the squared error of \
+            the tensor's weights in each type. sigma-convert --sensitivity chooses types by it. The model's weights must be floats and fit \
             in memory, beside one tensor in 32 bits. A thousand tokens are enough for a first look, some ten thousand for a file that \
             is kept.
 
@@ -29,7 +29,7 @@ struct SensitivityCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Weight errors by the importance that 'sigma-eval imatrix' has measured, as sigma-convert is to do it.",
+            "Weight errors by the importance that 'sigma-eval imatrix' has measured, as sigma-convert will.",
             valueName: "file"))
     var imatrix: String?
 
@@ -53,6 +53,9 @@ struct SensitivityCommand: ParsableCommand {
         let reference = try SigmaModel.loadEngine(path: path, configuration: configuration)
         let trial = try QuantizationTrial(
             engine: engine, importance: importance, threads: engine.backend.report.threads ?? 0)
+        for (index, part) in trial.parts.enumerated() where trial.type(of: index) == nil { throw tooNarrow(part, path) }
+        // What takes hours must have a place at their end.
+        try OutputFile.check(output)
         let windows = try arguments.windows(bytes, engines: engine)
         let scorer = try Scorer(engine: engine, kvType: arguments.compute.kvType)
         let referenceScorer = try Scorer(engine: reference, kvType: arguments.compute.kvType)
@@ -62,7 +65,7 @@ struct SensitivityCommand: ParsableCommand {
         var parts: [Sensitivity.Part] = []
         for (index, part) in trial.parts.enumerated() {
             bar.relabel(part.name)
-            guard let type = trial.type(of: index) else { throw tooNarrow(part, path) }
+            let type = trial.type(of: index)!
             let errors = try trial.replace(index, as: type)
             var divergence = Divergence()
             for window in windows {
@@ -99,7 +102,7 @@ struct SensitivityCommand: ParsableCommand {
     private func tooNarrow(_ part: WeightPlan.Part, _ path: String) -> SigmaError {
         SigmaError(
             .damaged, "rows of \(part.columns) weights cannot be quantized: expected a multiple of 32", path: path,
-            item: part.name)
+            item: part.name, remedy: "Convert this model with one --type: such rows become floats.")
     }
 
     /// The tensors that cost most for their size.

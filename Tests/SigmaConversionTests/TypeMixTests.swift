@@ -173,6 +173,21 @@ import Testing
             try convert(scratch, "few.gguf", mix: .init(sensitivity: mix.sensitivity, limit: .bits(1)))
         }
         #expect(few?.kind == .usage)
+        #expect(few?.remedy?.description.contains("--bits") == true)
+        // Another model's measurements are used with a warning, and not written over.
+        var warnings: [String] = []
+        try scratch.write(
+            "demo.sensitivity",
+            String(decoding: try scratch.read("demo.sensitivity"), as: UTF8.self).replacing(
+                "\"demo\"", with: "\"other\""))
+        try Converter.convert(
+            Converter.Options(
+                input: Self.checkpoint, output: scratch / "warned.gguf",
+                rules: [.init(pattern: "output.weight", type: .q4_k)], mix: mix, overrides: Overrides()),
+            warn: { warnings.append($0) })
+        #expect(warnings.contains { $0.contains("'other'") })
+        let over = sigmaError { try convert(scratch, "demo.sensitivity", mix: mix) }
+        #expect(over?.kind == .usage)
         // Weights that are quantized already have no types to choose among.
         try convert(scratch, "quantized.gguf", type: .q8_0)
         let again = sigmaError {
@@ -204,7 +219,7 @@ import Testing
         }
         for (old, new) in [
             ("sigma-sensitivity", "other"), ("\"version\":1", "\"version\":2"), ("\"tokens\":100", "\"tokens\":0"),
-            ("\"kl\":0.0001", "\"kl\":-1"), ("\"type\":\"q4_0\"", "\"type\":\"q9\""),
+            ("\"kl\":0.0001", "\"kl\":-1"), ("\"kl\":0.0001", "\"kl\":1e308"), ("\"type\":\"q4_0\"", "\"type\":\"q9\""),
             ("\"type\":\"q4_0\"", "\"type\":\"f16\""), ("\"rows\":", "\"rows\":1"),
             ("\"errors\":{", "\"errors\":{\"x\":1,"),
             ("\"name\":\"blk.0.", "\"name\":\"blk.1."), ("\"kl\":", "\"kl\":\"x\",\"z\":"),

@@ -95,9 +95,12 @@ import Testing
         var random = SplitMix64(state: seed)
         let calls = FunctionCalls([Self.now], form: .json)
         func space() -> String {
-            ["", "", " ", "  ", "\n", "\n  ", "\n\t\t", "\n" + String(repeating: " ", count: 33), "\n \t", "\t"]
-                .randomElement(
-                    using: &random)!
+            [
+                "", "", " ", "  ", "\n", "\n  ", "\n\t\t", "\n" + String(repeating: " ", count: 33), "\n \t", "\t",
+                "\n" + String(repeating: "\t", count: 16), "\n" + String(repeating: "\t", count: 17),
+            ]
+            .randomElement(
+                using: &random)!
         }
         let head =
             "{\(space())\"name\":\(space())\"now\"\(["", "", " "].randomElement(using: &random)!),\(space())\"parameters\":"
@@ -163,6 +166,52 @@ import Testing
         if let json {
             #expect(kinds.json(of: text) == json)
             #expect(try accepts(schema, json), "the value fits its schema")
+        }
+    }
+
+    /// Whichever of several values a text is written as, what it is read as fits the schema.
+    @Test(arguments: [
+        #"{"patternProperties":{"^n_":{"type":"integer"}},"additionalProperties":{"type":"string"}}"#,
+        #"{"anyOf":[{"properties":{"k":{"const":"s"},"v":{"type":"string"}},"required":["k","v"]},"#
+            + #"{"properties":{"k":{"const":"n"},"v":{"type":"integer"}},"required":["k","v"]}]}"#,
+        #"{"anyOf":[{"properties":{"v":{"type":"integer"}},"required":["v"],"additionalProperties":false},"#
+            + #"{"properties":{"w":{"const":"x"}},"required":["w"],"additionalProperties":{"type":"string"}}]}"#,
+        #"{"anyOf":[{"properties":{"v":{"type":"string"}},"required":["v"],"additionalProperties":false},"#
+            + #"{"properties":{"w":{"const":"x"}},"required":["w"],"additionalProperties":{"type":"integer"}}]}"#,
+    ]) func textsAreReadAsTheyAreMeant(_ schema: String) throws {
+        let constraint = Self.calls(.taggedXML, [.init(name: "f", parameters: schema)])
+        let parameters = try compiled(constraint).parameters(of: "f")
+        var count = 0
+        for (first, second) in [("k", "v"), ("w", "v"), ("n_a", "s"), ("s", "n_a")] {
+            for (a, b) in [("s", "5"), ("n", "5"), ("s", "x"), ("x", "5"), ("x", "y"), ("5", "x"), ("5", "5")] {
+                let text = Self.xml("f", (first, a), (second, b))
+                guard try accepts(constraint, text) else { continue }
+                count += 1
+                let json =
+                    "{\"\(first)\":\(parameters.kinds(of: first).json(of: a)),\"\(second)\":\(parameters.kinds(of: second).json(of: b))}"
+                #expect(try accepts(schema, json), "\(json)")
+            }
+        }
+        #expect(count > 0)
+    }
+
+    /// Without a parameter that no tag can name there are too few: no answer could end.
+    @Test func tooFewParametersThatTagsCanName() throws {
+        let schema =
+            #"{"properties":{"a":{"type":"string"},"x>y":{"type":"string"}},"minProperties":2,"additionalProperties":false}"#
+        let error = refusal(Self.calls(.taggedXML, [.init(name: "f", parameters: schema, isStrict: true)]))
+        #expect(error?.reason == .unsupported && error?.keyword == "minProperties")
+    }
+
+    /// White space before a call is none of JSON's: a text may begin with it.
+    @Test func textsBesideCallsMayBeginWithSpace() throws {
+        let calls = FunctionCalls([Self.now], form: .json)
+        for answer in [Constraint.choice([" yes", "\n\tno"]), .regex("[ \\n]yes|\\n\\tno")] {
+            let either = Constraint.callsOr(calls, answer)
+            for text in [" yes", "\n\tno", #"{"name": "now", "parameters": {}}"#] {
+                #expect(try accepts(either, text), "\(text)")
+            }
+            #expect(try !accepts(either, #" {"name": "now", "parameters": {}}"#) && !accepts(either, " "))
         }
     }
 

@@ -270,6 +270,7 @@ import Testing
             "[1000000000000000.0, 1e+16, 0.0001, 1.234e-05, 1.5e+300, -2.5, 1.2345678901234568e+16]"
         ),
         (#"["\u00e9\ud83d\ude42\u2028\u007f\u0001\b\f\n\"\\\/"]"#, "[\"é🙂\u{2028}\u{7f}\\u0001\\b\\f\\n\\\"\\\\/\"]"),
+        ("[1e999,-1e999]", "[Infinity, -Infinity]"),
         (#"{"b":{},"a":[],"c":[true,false,null]}"#, #"{"b": {}, "a": [], "c": [true, false, null]}"#),
     ]) func jsonOfPrompts(_ json: String, _ expected: String) throws {
         #expect(try JSONValue.parse(json, exactNumbers: true).promptText == expected)

@@ -98,6 +98,34 @@ import Testing
         }
     }
 
+    /// Line ends behind the thinking are no part of the answer: what follows them begins it.
+    @Test(arguments: ["", "\n", "\n\n"]) func callsWithoutTagsBehindThinking(_ lineEnds: String) throws {
+        let tokens = try Self.tokens.get()
+        func guide(behind text: String, mayCall: Bool) throws -> AnswerGuide {
+            let constraints = tokens.constraints()
+            let constraint =
+                try mayCall
+                ? constraints.compiled(Self.now, reach: .calls) : constraints.withoutCalls(Self.now.opening)
+            var guide = AnswerGuide(constraint, start: .thinking)
+            for byte in Array(("Hm.</think>" + text).utf8) {
+                let mask = guide.mask()
+                #expect(mask.allows(Int(byte)))
+                guide.append(Int32(byte))
+            }
+            return guide
+        }
+        var call = try guide(behind: lineEnds + #"{"name": "now", "parameters":"#, mayCall: true)
+        var mask = call.mask()
+        #expect(mask.allows(Int(UInt8(ascii: "{"))) && !mask.allows(Int(UInt8(ascii: "7"))))
+        var none = try guide(behind: lineEnds + #"{"name": "now", "parameters""#, mayCall: false)
+        mask = none.mask()
+        #expect(!mask.allows(Int(UInt8(ascii: ":"))) && mask.allows(Int(UInt8(ascii: " "))))
+        // Behind anything else it is text.
+        var text = try guide(behind: lineEnds + #"x{"name": "now", "parameters":"#, mayCall: true)
+        mask = text.mask()
+        #expect(mask.allows(Int(UInt8(ascii: "7"))))
+    }
+
     @Test func callsInTaggedXML() throws {
         let tokens = try Self.tokens.get()
         let text =

@@ -29,6 +29,8 @@ package struct AnswerGuide {
     private var state: ConstraintState?
     /// Whether an undetermined beginning can be an answer.
     private var canAnswer = true
+    /// Line ends there are no part of the answer, so a call without tags may follow them.
+    private var isBehindThinking = false
     private let pool: MaskPool
     private var current: TokenMask?
     /// Of thinking in which no part of the tag is there: nearly always.
@@ -97,6 +99,7 @@ package struct AnswerGuide {
             phase = .answer
             return take(bytes[lineEnds.endIndex...])
         case .text(var progress):
+            let bytes = isBehindThinking && progress == .head([]) ? bytes.drop { $0.isLineEnd } : bytes
             for (index, byte) in zip(bytes.indices, bytes) {
                 guard let opening = constraint.opening.take(byte, &progress) else { continue }
                 phase = .answer
@@ -117,6 +120,7 @@ package struct AnswerGuide {
     /// The thinking has ended: with its tag, or by decision.
     package mutating func endThinking() {
         current = nil
+        isBehindThinking = true
         phase =
             constraint.reach == .calls
             ? .text(constraint.opening.start) : constraint.dropsFirstLineEnds ? .separators(0) : .answer

@@ -97,6 +97,7 @@ extension JSONValue {
     private static func pythonText(_ value: Double) -> String {
         let sign = value.sign == .minus ? "-" : ""
         guard value != 0 else { return sign + "0.0" }
+        guard value.isFinite else { return sign + "Infinity" }
         let parts = "\(value.magnitude)".split(separator: "e")
         let fraction = parts[0].split(separator: ".")
         var digits = String(fraction[0]) + (fraction.count > 1 && fraction[1] != "0" ? String(fraction[1]) : "")

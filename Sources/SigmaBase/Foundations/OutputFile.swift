@@ -20,6 +20,18 @@ package enum OutputFile {
         return descriptor
     }
 
+    /// Makes sure that `write` could begin now: for what takes long before it has anything to write. A file that is there stays as it is.
+    ///
+    /// - Throws: `SigmaError`: as `AtomicFile`.
+    package static func check(_ path: String) throws {
+        var status = stat()
+        guard stat(path, &status) == 0, ![S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT) else {
+            // It goes when nothing finishes it.
+            _ = try AtomicFile(path: path, size: 0)
+            return
+        }
+    }
+
     /// Writes a whole file: a regular one appears under its name whole or not at all, a pipe or a device gets the bytes.
     ///
     /// - Throws: `SigmaError`: as `open`, and as `AtomicFile`.

@@ -106,7 +106,7 @@ package struct Sensitivity: Sendable, Equatable {
         else { throw failure("parts", "expected model, tokens and parts") }
         guard list.count == plan.count else {
             throw failure(
-                "parts", "it was made of another model: \(list.count) parts, and this model has \(plan.count)")
+                "parts", "it was measured on another model: \(list.count) tensors, and this one has \(plan.count)")
         }
         let parts = try zip(list, plan).map { value, expected in
             let part = try Part(value, failure)
@@ -115,8 +115,8 @@ package struct Sensitivity: Sendable, Equatable {
             else {
                 throw failure(
                     part.name,
-                    "it was made of another model: \(part.matrices) x \(part.rows) x \(part.columns), and this model has "
-                        + "\(expected.name), \(expected.matrices.count) x \(expected.rows) x \(expected.columns)")
+                    "it was measured on another model: \(part.matrices) x \(part.rows) x \(part.columns) there, and here "
+                        + "\(expected.name) is \(expected.matrices.count) x \(expected.rows) x \(expected.columns)")
             }
             return part
         }
@@ -150,5 +150,8 @@ extension Sensitivity.Part {
         self.init(
             name: name, matrices: matrices, rows: rows, columns: columns, type: measured,
             divergence: try number(value["kl"]), errors: errors)
+        guard errors.keys.allSatisfy({ divergence($0)?.isFinite == true }) else {
+            throw failure(name, "the divergence and the errors give no finite estimates")
+        }
     }
 }

@@ -14,6 +14,9 @@ package struct TypeMix: Sendable {
         case bits(Double)
     }
 
+    /// Bytes of a part in a type.
+    package typealias ByteCount = (WeightPlan.Part, WeightType) -> Int
+
     /// [parts]
     package let types: [WeightType]
     /// Bytes of all parts.
@@ -22,10 +25,12 @@ package struct TypeMix: Sendable {
     package let divergence: Double
 
     /// Bytes of all parts in their smallest types.
-    package static func leastBytes(_ parts: [WeightPlan.Part], _ sensitivity: Sensitivity, fixed: [WeightType?]) -> Int
-    {
+    package static func leastBytes(
+        _ parts: [WeightPlan.Part], _ sensitivity: Sensitivity, fixed: [WeightType?],
+        size: ByteCount = { $0.byteCount($1) }
+    ) -> Int {
         parts.indices.reduce(0) {
-            $0 + hull(choices(parts[$1], sensitivity.parts[$1], fixed: fixed[$1]))[0].byteCount
+            $0 + hull(choices(parts[$1], sensitivity.parts[$1], fixed: fixed[$1], size))[0].byteCount
         }
     }
 
@@ -39,10 +44,14 @@ package struct TypeMix: Sendable {
     ///   - parts: those that have a type already are left as they are.
     ///   - fixed: [parts] the types that are settled; nil: to be chosen.
     ///   - budget: bytes of all parts.
+    ///   - size: what a part takes in the file.
     /// - Returns: nil if even the smallest types need more.
-    package init?(_ parts: [WeightPlan.Part], _ sensitivity: Sensitivity, fixed: [WeightType?], budget: Int) {
+    package init?(
+        _ parts: [WeightPlan.Part], _ sensitivity: Sensitivity, fixed: [WeightType?], budget: Int,
+        size: ByteCount = { $0.byteCount($1) }
+    ) {
         let hulls = parts.indices.map {
-            Self.hull(Self.choices(parts[$0], sensitivity.parts[$0], fixed: fixed[$0]))
+            Self.hull(Self.choices(parts[$0], sensitivity.parts[$0], fixed: fixed[$0], size))
         }
         var taken = [Int](repeating: 0, count: parts.count)
         var bytes = hulls.reduce(0) { $0 + $1[0].byteCount }
@@ -74,14 +83,14 @@ package struct TypeMix: Sendable {
     }
 
     private static func choices(
-        _ part: WeightPlan.Part, _ measured: Sensitivity.Part, fixed: WeightType?
+        _ part: WeightPlan.Part, _ measured: Sensitivity.Part, fixed: WeightType?, _ size: ByteCount
     ) -> [Choice] {
         func choice(_ type: WeightType) -> Choice? {
             measured.divergence(type).map {
-                Choice(type: type, byteCount: part.byteCount(type), divergence: $0)
+                Choice(type: type, byteCount: size(part, type), divergence: $0)
             }
         }
-        if let fixed { return [choice(fixed) ?? Choice(type: fixed, byteCount: part.byteCount(fixed), divergence: 0)] }
+        if let fixed { return [choice(fixed) ?? Choice(type: fixed, byteCount: size(part, fixed), divergence: 0)] }
         let source = part.matrices[0].type
         return ([source] + WeightType.quantizers(columns: part.columns)).compactMap(choice)
     }

@@ -64,12 +64,14 @@ extension Automaton {
         case (0x0A, 0): next = 2
         case (0x20, 2..<(2 + Self.blanks)): next = frame.space + 1
         case (0x09, 2): next = 64
-        case (0x09, 64..<(64 + Self.tabs)): next = frame.space + 1
+        case (0x09, 64..<(64 + Self.tabs - 1)): next = frame.space + 1
         default: next = 0
         }
         var threads = frame.threads
         switch kind {
         case .name, .key, .string: return nil
+        // Other texts than JSON may stand beside it.
+        case .rootValue: return nil
         case .objectOpen, .keyStart, .arrayOpen, .itemStart: break
         case .memberValue: if next > 1 { return Transition.dead }
         case .memberEnd, .itemEnd:

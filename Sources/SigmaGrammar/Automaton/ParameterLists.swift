@@ -8,7 +8,12 @@ struct ParameterLists {
         var text = RegexArena.empty
         /// The arrays and objects among its values; -1: there are none.
         var nested: Int32 = -1
-        var kinds: ParameterKinds = []
+    }
+
+    /// A value beside texts that are read as these kinds.
+    private struct Written: Hashable {
+        var value: Int32
+        var kinds: UInt8
     }
 
     static let tag = Array(CallForm.parameterTag.open.utf8)
@@ -20,8 +25,9 @@ struct ParameterLists {
     private(set) var spellings: [[UInt8]] = []
     /// For each, the objects that its arguments may be.
     private(set) var rules: [[Int32]] = []
-    /// By the number of the parameter's value in the grammar.
+    /// By the number of the parameter's value in the grammar: each way to write a value has one of its own there.
     private(set) var values: [Int32: Value] = [:]
+    private var numbers: [Written: Int32] = [:]
     private(set) var parameters: [ByteKey: FunctionParameters] = [:]
 
     /// - Parameters:
@@ -36,11 +42,12 @@ struct ParameterLists {
             .map { (spelling: Array((functions[$0].name + nameEnd).utf8), place: $0) }
             .sorted { $0.spelling.lexicographicallyPrecedes($1.spelling) }
         for (spelling, place) in order {
-            var parameters = FunctionParameters()
+            let objects = grammar.values[Int(functions[place].value)].objects.map { grammar.objects[Int($0)] }
+            let parameters = readings(of: objects, in: grammar)
             var rules: [Int32] = []
-            for rule in grammar.values[Int(functions[place].value)].objects {
+            for object in objects {
                 do throws(ConstraintError) {
-                    let rule = try lists.rule(grammar.objects[Int(rule)], &parameters, &grammar)
+                    let rule = try lists.rule(object, parameters, &grammar)
                     rules.append(Int32(grammar.objects.count))
                     grammar.objects.append(rule)
                 } catch { throw error.with(function: place) }
@@ -52,25 +59,47 @@ struct ParameterLists {
         return lists
     }
 
+    private static func isWritable(_ name: String) -> Bool {
+        !name.isEmpty && !name.unicodeScalars.contains { $0 == ">" || $0 == "\n" }
+    }
+
+    /// As what texts are read, whichever of the objects the arguments turn out to be.
+    private static func readings(of objects: [ObjectRule], in grammar: Grammar) -> FunctionParameters {
+        var parameters = FunctionParameters()
+        for object in objects {
+            for (name, value) in zip(object.names, object.values) where value >= 0 && isWritable(name) {
+                let kinds = grammar.values[Int(value)].parameterKinds
+                parameters.named[ByteKey(text: name), default: []].formUnion(kinds)
+            }
+            for region in object.regions + object.needs {
+                parameters.others.formUnion(grammar.values[Int(region.value)].parameterKinds)
+            }
+        }
+        // What one object names is one of the others for an object that does not.
+        for object in objects where !object.regions.isEmpty || !object.needs.isEmpty {
+            let names = Set(object.names.map { ByteKey(text: $0) })
+            for name in parameters.named.keys where !names.contains(name) {
+                parameters.named[name]?.formUnion(parameters.others)
+            }
+        }
+        return parameters
+    }
+
     /// The object's members as parameters.
     private mutating func rule(
-        _ object: ObjectRule, _ parameters: inout FunctionParameters, _ grammar: inout Grammar
+        _ object: ObjectRule, _ parameters: FunctionParameters, _ grammar: inout Grammar
     ) throws(ConstraintError) -> ObjectRule {
         let rule = ObjectRule(min: object.min, max: object.max)
         rule.names = object.names
         var members = object.values
         for (place, name) in object.names.enumerated() where members[place] >= 0 {
-            let isWritable = !name.unicodeScalars.contains { $0 == ">" || $0 == "\n" } && !name.isEmpty
-            let kinds = try isWritable ? self.kinds(of: members[place], &grammar) : []
-            if kinds.isEmpty {
-                // Nothing is lost where it may be left out.
-                guard object.nextRequired[place] != place else {
-                    throw ConstraintError(
-                        .unsupported, keyword: "properties", "the parameter '\(name)' cannot be written in a tag")
-                }
-                members[place] = -1
+            members[place] =
+                Self.isWritable(name) ? number(of: members[place], readAs: parameters.kinds(of: name), &grammar) : -1
+            // Nothing is lost where it may be left out.
+            guard members[place] >= 0 || object.nextRequired[place] != place else {
+                throw ConstraintError(
+                    .unsupported, keyword: "properties", "the parameter '\(name)' cannot be written in a tag")
             }
-            parameters.named[ByteKey(text: name), default: []].formUnion(kinds)
         }
         rule.setMembers(members, required: object.values.indices.map { object.nextRequired[$0] == $0 })
         let order = object.names.indices
@@ -81,60 +110,69 @@ struct ParameterLists {
         let keys = grammar.arena.repeat(
             grammar.arena.set(CodePointSet(0x0A).union(CodePointSet(0x3E)).complement), min: 1,
             max: RegexArena.unbounded)
-        rule.regions = try regions(object.regions, keys, &parameters, &grammar)
-        rule.needs = try regions(object.needs, keys, &parameters, &grammar)
+        // A key that is free here may be named elsewhere.
+        let names = Set(object.names.map { ByteKey(text: $0) })
+        let kinds = parameters.named.reduce(into: parameters.others) {
+            if !names.contains($1.key) { $0.formUnion($1.value) }
+        }
+        rule.regions = regions(object.regions, keys, readAs: kinds, &grammar)
+        rule.needs = regions(object.needs, keys, readAs: kinds, &grammar)
         guard object.needs.isEmpty || !rule.needs.isEmpty else {
             throw ConstraintError(.unsupported, "a parameter that is needed cannot be written in a tag")
+        }
+        // Of free parameters only one counts: they may repeat.
+        guard object.min <= rule.possibleAfter[0] + (rule.regions.isEmpty ? 0 : 1) else {
+            throw ConstraintError(
+                .unsupported, keyword: "minProperties", "more parameters are required than can be written in tags")
         }
         return rule
     }
 
     private mutating func regions(
-        _ regions: [ObjectRule.Region], _ keys: RegexID, _ parameters: inout FunctionParameters,
-        _ grammar: inout Grammar
-    ) throws(ConstraintError) -> [ObjectRule.Region] {
+        _ regions: [ObjectRule.Region], _ keys: RegexID, readAs kinds: ParameterKinds, _ grammar: inout Grammar
+    ) -> [ObjectRule.Region] {
         var result: [ObjectRule.Region] = []
         for region in regions {
             let keys = grammar.arena.and(region.keys, keys)
-            let kinds = try kinds(of: region.value, &grammar)
-            guard grammar.arena.isLive(keys), !kinds.isEmpty else { continue }
-            result.append(ObjectRule.Region(keys: keys, value: region.value))
-            parameters.others.formUnion(kinds)
+            guard grammar.arena.isLive(keys) else { continue }
+            let value = number(of: region.value, readAs: kinds, &grammar)
+            if value >= 0 { result.append(ObjectRule.Region(keys: keys, value: value)) }
         }
         return result
     }
 
-    /// Says how the value is written, where that is not known yet. Empty: no value can be written.
-    private mutating func kinds(
-        of number: Int32, _ grammar: inout Grammar
-    ) throws(ConstraintError) -> ParameterKinds {
-        if let known = values[number] { return known.kinds }
-        let value = grammar.values[Int(number)]
-        var made = Value()
-        if value.null { made.kinds.insert(.null) }
-        if value.isTrue || value.isFalse { made.kinds.insert(.bool) }
-        if value.number != RegexArena.empty { made.kinds.insert(.number) }
-        if !value.arrays.isEmpty { made.kinds.insert(.array) }
-        if !value.objects.isEmpty { made.kinds.insert(.object) }
+    /// The number of the value as it is written where texts are read as these kinds; -1: it cannot be written there.
+    private mutating func number(
+        of value: Int32, readAs kinds: ParameterKinds, _ grammar: inout Grammar
+    ) -> Int32 {
+        let key = Written(value: value, kinds: kinds.rawValue)
+        if let known = numbers[key] { return known }
+        let source = grammar.values[Int(value)]
         var words: [String] = []
-        if value.null { words += ["null", "None"] }
-        if value.isTrue { words += ["true", "True"] }
-        if value.isFalse { words += ["false", "False"] }
-        var text = grammar.arena.or([value.number, grammar.arena.literals(words)])
-        if value.listed != RegexArena.empty || value.text != RegexArena.empty {
-            let strings = Self.strings(grammar.arena.or(value.listed, value.text), made.kinds, &grammar.arena)
-            if grammar.arena.isLive(strings) {
-                made.kinds.insert(.string)
-                text = grammar.arena.or(text, strings)
-            }
+        if source.null { words += ["null", "None"] }
+        if source.isTrue { words += ["true", "True"] }
+        if source.isFalse { words += ["false", "False"] }
+        var text = grammar.arena.or([source.number, grammar.arena.literals(words)])
+        if source.parameterKinds.contains(.string) {
+            let strings = Self.strings(grammar.arena.or(source.listed, source.text), kinds, &grammar.arena)
+            text = grammar.arena.or(text, strings)
         }
-        made.text = grammar.arena.concat(text, grammar.arena.literal(Self.textEnd))
-        if !value.arrays.isEmpty || !value.objects.isEmpty {
-            made.nested = Int32(grammar.values.count)
-            grammar.values.append(Grammar.Value(arrays: value.arrays, objects: value.objects))
+        var written = Value()
+        if grammar.arena.isLive(text) {
+            written.text = grammar.arena.concat(text, grammar.arena.literal(Self.textEnd))
         }
-        values[number] = made
-        return made.kinds
+        if !source.arrays.isEmpty || !source.objects.isEmpty {
+            written.nested = Int32(grammar.values.count)
+            grammar.values.append(Grammar.Value(arrays: source.arrays, objects: source.objects))
+        }
+        var number: Int32 = -1
+        if written.text != RegexArena.empty || written.nested >= 0 {
+            number = Int32(grammar.values.count)
+            grammar.values.append(source)
+            values[number] = written
+        }
+        numbers[key] = number
+        return number
     }
 
     /// Strings that end where the parameter does, and that are not read as values of the other kinds.
@@ -163,5 +201,19 @@ extension RegexArena {
         let sign = optional(or(literal("+"), literal("-")))
         let exponent = concat([or(literal("e"), literal("E")), sign, digits])
         return concat([optional(literal("-")), natural, optional(concat(literal("."), digits)), optional(exponent)])
+    }
+}
+
+extension Grammar.Value {
+    /// What its values can be.
+    fileprivate var parameterKinds: ParameterKinds {
+        var kinds: ParameterKinds = []
+        if null { kinds.insert(.null) }
+        if isTrue || isFalse { kinds.insert(.bool) }
+        if number != RegexArena.empty { kinds.insert(.number) }
+        if !arrays.isEmpty { kinds.insert(.array) }
+        if !objects.isEmpty { kinds.insert(.object) }
+        if listed != RegexArena.empty || text != RegexArena.empty { kinds.insert(.string) }
+        return kinds
     }
 }
