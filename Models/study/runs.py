@@ -73,8 +73,8 @@ VARIANTS = {
         "Top-1 LBL, relative tau 0.4, init 0.02", Top1LoadBalancingLoss(1e-3, tau=0.4, relative=True), router_spread=0.02
     ),
     "F-fixed-init-0.02": Variant("Top-1 LBL, tau 0.3, init 0.02", Top1LoadBalancingLoss(1e-3, tau=0.3), router_spread=0.02),
-    "A-lbl-long": Variant("LBL 1e-3, 2,000 steps", LoadBalancingLoss(1e-3), length=2),
-    "E-bias-1e-3-long": Variant("LBL 1e-3 and bias, speed 1e-3, 2,000 steps", LossFreeBalancing(1e-3, speed=1e-3), length=2),
+    "A-lbl-long": Variant("LBL 1e-3, twice the steps", LoadBalancingLoss(1e-3), length=2),
+    "E-bias-1e-3-long": Variant("LBL 1e-3 and bias, speed 1e-3, twice the steps", LossFreeBalancing(1e-3, speed=1e-3), length=2),
 }
 
 
