@@ -125,6 +125,7 @@ def draw(paths: list[Path], target: Path):
             for row in rows if kind != "mixed" else []:
                 axis.annotate(row["name"], (8 * row["bytes"] / report["weights"], row["kl_mean"]), textcoords="offset points", xytext=(5, 5), fontsize=8)
         axis.set(yscale="log", title=report["model"], xlabel="bits per weight, with the file's header", ylabel="KL divergence, nats")
+        axis.margins(x=0.12)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.savefig(target, metadata={"Date": None})
