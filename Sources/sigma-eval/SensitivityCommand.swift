@@ -54,7 +54,7 @@ struct SensitivityCommand: ParsableCommand {
         let trial = try QuantizationTrial(
             engine: engine, importance: importance, threads: engine.backend.report.threads ?? 0)
         for (index, part) in trial.parts.enumerated() where trial.type(of: index) == nil { throw tooNarrow(part, path) }
-        // What takes hours must have a place at their end.
+        // Before the work, which can take hours.
         try OutputFile.check(output)
         let windows = try arguments.windows(bytes, engines: engine)
         let scorer = try Scorer(engine: engine, kvType: arguments.compute.kvType)

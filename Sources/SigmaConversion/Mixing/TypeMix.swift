@@ -41,7 +41,7 @@ package struct TypeMix: Sendable {
     }
 
     /// - Parameters:
-    ///   - parts: those that have a type already are left as they are.
+    ///   - parts: all of the model's; `sensitivity` has the same ones.
     ///   - fixed: [parts] the types that are settled; nil: to be chosen.
     ///   - budget: bytes of all parts.
     ///   - size: what a part takes in the file.
