@@ -88,34 +88,6 @@ INLINE vf vexp(vf x) {
 
 INLINE float exp1(float x) { return vexp(splat(x))[0]; }
 
-// Eight lanes at every level, so that sums have the same order.
-typedef double vd __attribute__((vector_size(64), aligned(8)));
-typedef int64_t vl __attribute__((vector_size(64), aligned(8)));
-typedef float vf8 __attribute__((vector_size(32), aligned(4)));
-
-INLINE vd splat_double(double x) { return (vd){x, x, x, x, x, x, x, x}; }
-
-// e^x for x <= 0 with a relative error of a few 2^-53; of x below -708, and of what is not a number, 3e-308.
-INLINE vd vexp_double(vd x) {
-    const vd clamped = __builtin_elementwise_max(x, splat_double(-708));
-    // Adding 1.5 * 2^52 rounds to the nearest integer and leaves it in the low bits.
-    const vd shifted = clamped * 0x1.71547652b82fep0 + splat_double(0x1.8p52);
-    const vd n = shifted - 0x1.8p52;
-    vd r = clamped - n * 0x1.62e42fee00000p-1;
-    r = r - n * 0x1.a39ef35793c76p-33;
-    // Taylor's series to r^13: |r| is at most ln(2) / 2.
-    static const double factors[] = {1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
-                                     1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 1 / 2.0, 1, 1};
-    vd p = splat_double(factors[0]);
-    for (int i = 1; i < 14; i++) p = p * r + factors[i];
-    vl power;
-    __builtin_memcpy(&power, &shifted, sizeof power);
-    power = (power - 0x4338000000000000 + 1023) << 52;
-    vd scale;
-    __builtin_memcpy(&scale, &power, sizeof scale);
-    return p * scale;
-}
-
 #define UNROLLED _Pragma("clang loop unroll(full)")
 
 // LANES values of a float type.
@@ -318,18 +290,41 @@ static void add_scaled(float *y, float a, const float *x, int n) {
     for (; i < n; i++) y[i] = x[i] * a + y[i];
 }
 
+// Eight lanes at every level, so that sums have the same order. No function takes or returns them: on shorter vectors that has no settled ABI.
+typedef double vd __attribute__((vector_size(64), aligned(8)));
+typedef int64_t vl __attribute__((vector_size(64), aligned(8)));
+typedef float vf8 __attribute__((vector_size(32), aligned(4)));
+
 static double log_sum_exp(const float *x, int n) {
     float most = -__builtin_inff();
     for (int i = 0; i < n; i++) most = x[i] > most ? x[i] : most;
     if (!__builtin_isfinite(most)) return most;
-    vd sums = splat_double(0);
+    // Taylor's series to r^13: |r| is at most ln(2) / 2, and the error of e^x a few 2^-53.
+    static const double factors[] = {1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
+                                     1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 1 / 2.0, 1, 1};
+    const vd zero = {0}, least = zero - 708;
+    vd sums = zero;
     for (int i = 0; i < n; i += 8) {
         vf8 piece;
         if (i + 8 <= n)
             __builtin_memcpy(&piece, x + i, sizeof piece);
         else
             for (int j = 0; j < 8; j++) piece[j] = i + j < n ? x[i + j] : -__builtin_inff();
-        sums = sums + vexp_double(__builtin_convertvector(piece, vd) - (double)most);
+        // What is smaller, or not a number, adds 3e-308.
+        const vd clamped = __builtin_elementwise_max(__builtin_convertvector(piece, vd) - (double)most, least);
+        // Adding 1.5 * 2^52 rounds to the nearest integer and leaves it in the low bits.
+        const vd shifted = clamped * 0x1.71547652b82fep0 + 0x1.8p52;
+        const vd integer = shifted - 0x1.8p52;
+        vd r = clamped - integer * 0x1.62e42fee00000p-1;
+        r = r - integer * 0x1.a39ef35793c76p-33;
+        vd p = zero + factors[0];
+        for (int f = 1; f < 14; f++) p = p * r + factors[f];
+        vl power;
+        __builtin_memcpy(&power, &shifted, sizeof power);
+        power = (power - 0x4338000000000000 + 1023) << 52;
+        vd scale;
+        __builtin_memcpy(&scale, &power, sizeof scale);
+        sums = sums + p * scale;
     }
     const double sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
     return most + __builtin_log(sum);
