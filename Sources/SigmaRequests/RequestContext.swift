@@ -128,6 +128,27 @@ package struct RequestContext: Sendable {
         }
     }
 
+    /// Log-probabilities that answers which are held until they are whole may have together: some 200 MB.
+    private static let wholeLimit = 1 << 22
+
+    /// - Throws: `RequestError` for answers that could hold more log-probabilities than that until they are whole.
+    package func checkWhole(_ requests: [GenerationRequest]) throws(RequestError) {
+        var count = 0
+        for request in requests {
+            guard let likeliest = request.logProbabilityCount else { continue }
+            let (generated, isEndless) = request.options.maximumTokens.addingReportingOverflow(
+                request.start == .answer ? 0 : request.options.thinkingBudget)
+            let room = max(0, positionLimit - request.tokens.count)
+            let tokens = (isEndless ? room : min(generated, room)) + (request.scoresPrompt ? request.tokens.count : 0)
+            count += tokens * (likeliest + 1)
+        }
+        guard count > Self.wholeLimit else { return }
+        throw RequestError.invalid(
+            "logprobs",
+            "the answers could have \(count) log-probabilities, and at most \(Self.wholeLimit) are kept until an answer is whole: ask for fewer, limit the tokens, or stream"
+        )
+    }
+
     fileprivate static func cannotRead(_ param: String, lacks thing: String) -> RequestError {
         RequestError(
             status: 400, "\(param): the model has no \(thing), so it can only continue token ids",

@@ -86,6 +86,7 @@ struct AnswerRoutes: Sendable {
         _ settings: AnswerSettings, _ requests: [GenerationRequest], _ host: ModelHost, _ context: ServerContext,
         writer: some AnswerWriter
     ) async throws -> Response {
+        if !settings.streams { try host.context.checkWhole(requests) }
         let promptTokens = stride(from: 0, to: requests.count, by: settings.choicesPerPrompt)
             .reduce(0) { $0 + requests[$1].tokens.count }
         let observer = RequestObserver(metrics)
@@ -124,7 +125,9 @@ struct AnswerRoutes: Sendable {
                 try await sink.write(Writer.end)
             } catch {
                 // The status has been sent: the error is the stream's last event.
-                try await sink.write(await collector.failure(Refusal(describing: error).error))
+                let error = Refusal(describing: error).error
+                context.observation.fail(error.message)
+                try await sink.write(await collector.failure(error))
             }
             try await sink.finish()
         }

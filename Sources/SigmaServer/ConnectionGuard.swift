@@ -1,3 +1,4 @@
+import HTTPTypes
 import NIOCore
 import NIOHTTPTypes
 import Synchronization
@@ -10,16 +11,18 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     typealias OutboundOut = HTTPResponsePart
 
     struct Limits: Sendable {
-        /// Of a request's head, from the connection's begin; of its body; between requests.
+        /// Of a request's head, from the connection's begin; of its body; between requests; in which a client takes nothing of its answer.
         var head: TimeAmount
         var body: TimeAmount
         var idle: TimeAmount
+        var unread: TimeAmount
 
         init(_ configuration: ServerConfiguration) {
             func amount(_ seconds: Double) -> TimeAmount { .milliseconds(Int64(seconds * 1000)) }
             head = amount(configuration.headSeconds)
             body = amount(configuration.bodySeconds)
             idle = amount(configuration.idleSeconds)
+            unread = amount(configuration.unreadSeconds)
         }
     }
 
@@ -33,6 +36,8 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     private let connections: OpenConnections
     private let state = Mutex(State())
     private let deadline = Mutex<Scheduled<Void>?>(nil)
+    /// While the socket takes no more.
+    private let unreadDeadline = Mutex<Scheduled<Void>?>(nil)
 
     init(_ limits: Limits, _ connections: OpenConnections) {
         self.limits = limits
@@ -67,7 +72,12 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
 
     // MARK: - Time limits
 
-    private func allow(_ time: TimeAmount?, _ context: ChannelHandlerContext) {
+    private func allow(_ time: TimeAmount?, _ context: ChannelHandlerContext) { close(after: time, deadline, context) }
+
+    /// In the place of what the deadline was; nil: never.
+    private func close(
+        after time: TimeAmount?, _ deadline: borrowing Mutex<Scheduled<Void>?>, _ context: ChannelHandlerContext
+    ) {
         let channel = context.channel
         let next = time.map { context.eventLoop.scheduleTask(in: $0) { channel.close(promise: nil) } }
         let last = deadline.withLock { deadline in
@@ -87,6 +97,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     func handlerRemoved(context: ChannelHandlerContext) {
         connections.remove(context.channel)
         allow(nil, context)
+        close(after: nil, unreadDeadline, context)
         clientHasGone()
     }
 
@@ -97,17 +108,28 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
 
     func channelInactive(context: ChannelHandlerContext) {
         allow(nil, context)
+        close(after: nil, unreadDeadline, context)
         clientHasGone()
         context.fireChannelInactive()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
-        case .head: allow(limits.body, context)
+        case .head(let request):
+            allow(limits.body, context)
+            if request.headerFields[.expect]?.lowercased() == "100-continue" {
+                context.writeAndFlush(wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)
+            }
         case .body: break
         case .end: allow(nil, context)
         }
         context.fireChannelRead(data)
+    }
+
+    /// A client that does not read keeps its place and its keys and values: not for ever.
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        close(after: context.channel.isWritable ? nil : limits.unread, unreadDeadline, context)
+        context.fireChannelWritabilityChanged()
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {

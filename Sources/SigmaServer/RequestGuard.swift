@@ -22,18 +22,13 @@ struct RequestGuard: RouterMiddleware {
     ) async throws -> Response {
         let path = request.uri.path
         try checkHost(request)
-        let origin = try allowedOrigin(of: request)
-        if let origin, request.method == .options {
-            return Response(status: .noContent, headers: Self.preflight(origin))
+        let isOthers = try isOfAllowedPage(request)
+        if isOthers, request.method == .options {
+            return Response(status: .noContent, headers: Self.preflight(request))
         }
         if !Self.openPaths.contains(path) { try checkKey(request) }
         if request.method == .post { try checkContentType(request) }
-        var response = try await next(request, context)
-        if let origin {
-            response.headers[.accessControlAllowOrigin] = origin
-            response.headers[.vary] = "Origin"
-        }
-        return response
+        return try await next(request, context)
     }
 
     // MARK: - Host
@@ -42,7 +37,7 @@ struct RequestGuard: RouterMiddleware {
     private func checkHost(_ request: Request) throws {
         guard configuration.isLoopback else { return }
         let host = Self.name(inAuthority: request.head.authority ?? "")
-        guard ["localhost", "127.0.0.1", "[::1]", configuration.host].contains(host) || host.hasPrefix("127.") else {
+        guard host == configuration.host || ServerConfiguration.isLoopback(host) else {
             throw Refusal(
                 status: 403, "the host '\(SigmaError.printable(host))' is not this server", code: "host_not_allowed")
         }
@@ -56,23 +51,25 @@ struct RequestGuard: RouterMiddleware {
 
     // MARK: - Origin
 
-    /// The origin to allow by name; nil: none was named, or it is the server's own.
-    private func allowedOrigin(of request: Request) throws -> String? {
-        guard let origin = request.headers[.origin] else { return nil }
-        if configuration.origins.contains(origin) { return origin }
+    /// Whether the request comes from a page of another origin, which may send it.
+    private func isOfAllowedPage(_ request: Request) throws -> Bool {
+        guard let origin = request.headers[.origin] else { return false }
+        if configuration.origins.contains(origin) { return true }
         guard origin == "http://\(request.head.authority ?? "")" else {
             throw Refusal(
                 status: 403, "pages of '\(SigmaError.printable(origin))' may not use this server",
                 code: "origin_not_allowed")
         }
-        return nil
+        return false
     }
 
-    private static func preflight(_ origin: String) -> HTTPFields {
+    /// Clients have headers of their own, which do no harm: those that are asked for are allowed.
+    private static func preflight(_ request: Request) -> HTTPFields {
         [
-            .accessControlAllowOrigin: origin, .accessControlAllowMethods: "GET, POST",
-            .accessControlAllowHeaders: "authorization, content-type, x-api-key, x-request-id, x-session-id",
-            .accessControlMaxAge: "600", .vary: "Origin",
+            .accessControlAllowMethods: "GET, POST",
+            .accessControlAllowHeaders: request.headers[.accessControlRequestHeaders]
+                ?? "authorization, content-type, x-api-key, x-request-id, x-session-id",
+            .accessControlMaxAge: "600",
         ]
     }
 

@@ -33,7 +33,7 @@ struct RequestLog: RouterMiddleware {
                     "id": "\(id)", "method": "\(method)", "path": "\(path)", "status": "\(status)",
                     "ms": "\((ContinuousClock.now - begin) / .milliseconds(1))",
                 ]
-                if let outcome { values["error"] = "\(outcome)" }
+                if let outcome = outcome ?? context.observation.failure { values["error"] = "\(outcome)" }
                 if let observer = context.observation.current {
                     let summary = observer.summary
                     metrics.requestSeconds.record(observer.seconds)

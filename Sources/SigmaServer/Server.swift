@@ -85,6 +85,7 @@ package final class Server: Sendable {
 
     private func application(isListening: @escaping @Sendable (_ port: Int) -> Void) -> some ApplicationProtocol {
         let router = Router(context: ServerContext.self, options: .autoGenerateHeadEndpoints)
+        router.add(middleware: CrossOrigin(origins: configuration.origins))
         router.add(middleware: RequestLog(metrics: metrics))
         router.add(middleware: RequestGuard(configuration))
         Routes(configuration: configuration, model: model, metrics: metrics, tasks: tasks).add(to: router)
@@ -104,11 +105,17 @@ package final class Server: Sendable {
     }
 
     private func unavailable(_ error: any Error) -> any Error {
-        guard let error = error as? IOError else { return error }
-        return SigmaError(
-            .unavailable,
-            "cannot listen on \(configuration.host) port \(configuration.port): \(error.description)",
-            remedy: "Choose another port, or 0 for a free one.")
+        let place = "cannot listen on \(configuration.host) port \(configuration.port)"
+        switch error {
+        case let error as IOError:
+            return SigmaError(
+                .unavailable, "\(place): \(error.description)", remedy: "Choose another port, or 0 for a free one.")
+        case is SocketAddressError, is SocketAddressError.UnknownHost:
+            return SigmaError(
+                .unavailable, "\(place): this machine does not know the host",
+                remedy: "Name an address of this machine, for example 127.0.0.1.")
+        default: return error
+        }
     }
 
     /// New requests are answered, while /readyz already says no.

@@ -1,5 +1,6 @@
 import Sigma
 import SigmaRequests
+import SystemLibrary
 
 /// How a server serves: docs/server.md.
 package struct ServerConfiguration: Sendable {
@@ -31,6 +32,8 @@ package struct ServerConfiguration: Sendable {
     package var headSeconds = 10.0
     package var bodySeconds = 60.0
     package var idleSeconds = 75.0
+    /// Seconds that a client may take nothing of its answer.
+    package var unreadSeconds = 60.0
     /// Seconds without progress of the engine after which the server is not ready.
     package var stallSeconds = 120.0
     /// Seconds between the comments that keep a silent stream open.
@@ -41,5 +44,12 @@ package struct ServerConfiguration: Sendable {
     package init() {}
 
     /// Whether only this machine can connect.
-    package var isLoopback: Bool { host == "localhost" || host == "::1" || host.hasPrefix("127.") }
+    package var isLoopback: Bool { Self.isLoopback(host) }
+
+    /// Whether a host is this machine itself: by a name that nobody can have lead elsewhere, or as an address. Names like 127.example.org are others'.
+    static func isLoopback(_ host: String) -> Bool {
+        if ["localhost", "::1", "[::1]"].contains(host) { return true }
+        var address = in_addr()
+        return inet_pton(AF_INET, host, &address) == 1 && UInt32(bigEndian: address.s_addr) >> 24 == 127
+    }
 }

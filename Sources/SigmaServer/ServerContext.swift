@@ -31,12 +31,15 @@ struct ServerContext: RequestContext {
     }
 }
 
-/// Who watches the request, once its body is read.
+/// Who watches the request, once its body is read; and why its stream ended early, if it did.
 final class Observation: Sendable {
     private let observer = Mutex<RequestObserver?>(nil)
+    private let error = Mutex<String?>(nil)
 
     var current: RequestObserver? { observer.withLock { $0 } }
     func set(_ new: RequestObserver) { observer.withLock { $0 = new } }
+    var failure: String? { error.withLock { $0 } }
+    func fail(_ message: String) { error.withLock { $0 = message } }
 }
 
 /// The work of all requests, to end it together.

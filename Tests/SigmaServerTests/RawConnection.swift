@@ -11,9 +11,13 @@ final class RawConnection {
 
     private var descriptor: Int32
 
-    init(port: Int) throws {
+    /// - Parameter receiveBuffer: bytes that the system takes before they are read; nil: as usual.
+    init(port: Int, receiveBuffer: Int? = nil) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard descriptor >= 0 else { throw Failure(call: "socket", code: errno) }
+        if var size = receiveBuffer.map({ Int32($0) }) {
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<Int32>.size))
+        }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = in_port_t(port).bigEndian

@@ -1,5 +1,6 @@
 import Sigma
 import SigmaRequests
+import SigmaServer
 import Testing
 
 /// Limits, strangers, clients that vanish, and the end.
@@ -92,15 +93,31 @@ import Testing
     @Test func hostsAndOrigins() async throws {
         try await LiveServer.with({ $0.origins = ["https://chat.example"] }) { (server) async throws -> Void in
             #expect(try await server.get("/v1/models", headers: ["host": "evil.example"]).status == 403)
-            #expect(try await server.get("/v1/models", headers: ["host": "localhost:\(server.port)"]).status == 200)
+            for host in ["127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example"] {
+                let page = ["host": host, "origin": "http://\(host)"]
+                #expect(try await server.get("/v1/models", headers: page).status == 403)
+            }
+            for host in ["localhost:\(server.port)", "127.0.0.2", "[::1]:\(server.port)"] {
+                #expect(try await server.get("/v1/models", headers: ["host": host]).status == 200)
+            }
             #expect(try await server.get("/v1/models", headers: ["origin": "https://evil.example"]).status == 403)
             #expect(try await server.get("/v1/models", headers: ["origin": "null"]).status == 403)
             let allowed = try await server.get("/v1/models", headers: ["origin": "https://chat.example"])
             #expect(allowed.headers["access-control-allow-origin"] == "https://chat.example")
             #expect(allowed.headers["access-control-allow-credentials"] == nil)
+            let refused = try await server.post(
+                "/v1/completions", "{}", headers: ["origin": "https://chat.example"])
+            #expect(refused.status == 400)
+            #expect(refused.headers["access-control-allow-origin"] == "https://chat.example")
+            #expect(refused.headers["access-control-expose-headers"]?.contains("retry-after") == true)
             let preflight = try await server.send(
-                "OPTIONS", "/v1/chat/completions", headers: ["origin": "https://chat.example"], body: nil)
+                "OPTIONS", "/v1/chat/completions",
+                headers: [
+                    "origin": "https://chat.example", "access-control-request-headers": "x-stainless-lang,x-api-key",
+                ], body: nil)
             #expect(preflight.status == 204)
+            #expect(preflight.headers["access-control-allow-headers"] == "x-stainless-lang,x-api-key")
+            #expect(preflight.headers["access-control-allow-origin"] == "https://chat.example")
         }
     }
 
@@ -144,6 +161,63 @@ import Testing
                 #expect(((try? connection.readToEnd()) ?? []).count < 1000)
             }
             #expect(try await server.get("/health").status == 200)
+        }
+    }
+
+    /// Names that look like an address are anyone's.
+    @Test func whatIsLoopback() {
+        var configuration = ServerConfiguration()
+        for (host, isLoopback) in [
+            ("127.0.0.1", true), ("127.1.2.3", true), ("localhost", true), ("::1", true), ("127.example.org", false),
+            ("127.0.0.1.example.org", false), ("0.0.0.0", false), ("10.0.0.1", false), ("127.1", false), ("", false),
+        ] {
+            configuration.host = host
+            #expect(configuration.isLoopback == isLoopback, "\(host)")
+        }
+    }
+
+    /// A client that sends the head first, and the body once it may.
+    @Test func bodiesThatAreAskedFor() async throws {
+        try await LiveServer.with { (server) async throws -> Void in
+            let body = #"{"prompt":"a","max_tokens":1}"#
+            let request = RawConnection.request(
+                "POST", "/v1/completions",
+                headers: ["content-type": "application/json", "expect": "100-continue"], body: body)
+            let port = server.port
+            try await onThread {
+                let connection = try RawConnection(port: port)
+                try connection.write(Array(request.dropLast(body.utf8.count)))
+                let interim = String(decoding: try connection.read(), as: UTF8.self)
+                #expect(interim.hasPrefix("HTTP/1.1 100 ") && interim.hasSuffix("\r\n\r\n"))
+                try connection.write(Array(body.utf8))
+                #expect(try HTTPReply(connection.readToEnd()).status == 200)
+            }
+        }
+    }
+
+    /// Until then it holds its place.
+    @Test func whoReadsNothingOfItsAnswerIsCutOff() async throws {
+        try await LiveServer.with({
+            $0.parallel = 1
+            $0.unreadSeconds = 0.5
+        }) { (server) async throws -> Void in
+            let connection = try RawConnection(port: server.port, receiveBuffer: 4096)
+            try connection.write(
+                RawConnection.request(
+                    "POST", "/v1/completions", headers: ["content-type": "application/json"],
+                    body: server.endlessBody.dropLast() + #","logprobs":100}"#))
+            #expect(try await server.post("/v1/completions", #"{"prompt":"b","max_tokens":1}"#).status == 200)
+            connection.close()
+        }
+    }
+
+    @Test func whatIsKeptUntilItIsWholeHasALimit() async throws {
+        try await LiveServer.with { (server) async throws -> Void in
+            let members = #""prompt":"a","logprobs":500,"n":16"#
+            let refused = try await server.post("/v1/completions", #"{\#(members),"max_tokens":600}"#)
+            #expect(refused.status == 400 && refused.error?["param"]?.string == "logprobs")
+            let fewer = try await server.post("/v1/completions", #"{\#(members),"max_tokens":2}"#)
+            #expect(fewer.status == 200, "\(fewer.text)")
         }
     }
 
