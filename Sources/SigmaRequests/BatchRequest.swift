@@ -31,6 +31,7 @@ final class BatchRequest {
             requests = try body.resolve(in: context)
             writer = .completion(CompletionWriter(head("cmpl"), body, requests, in: context))
         }
+        try context.checkWhole(requests)
         unfinished = requests.count
     }
 

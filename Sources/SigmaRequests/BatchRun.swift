@@ -57,10 +57,10 @@ package final class BatchRun {
         context = RequestContext(engine, kvType: kvType, drafts: drafts)
         names = TokenNames(engine.tokenizer)
         tuner = ConcurrencyTuner(most: mostAnswers)
-        engine.favorsThroughput = true
+        engine.beginBatch()
     }
 
-    deinit { engine.favorsThroughput = false }
+    deinit { engine.endBatch() }
 
     /// - Parameters:
     ///   - lines: the next line; nil at the end.
@@ -85,11 +85,13 @@ package final class BatchRun {
             begin()
             progress.running = running.count
             show(progress)
+            // Answers can have ended that never began, as another of their line had failed.
+            let ended = inbox.wait(milliseconds: running.isEmpty ? 0 : 100)
+            for answer in ended { try take(answer, write) }
             if running.isEmpty {
-                if !hasMore, waiting.isEmpty { return }
+                if ended.isEmpty, !hasMore, waiting.isEmpty { return }
                 continue
             }
-            for ended in inbox.wait(milliseconds: 100) { try take(ended, write) }
             tuner.record(tokens: inbox.generatedTokens, running: running.count, at: monotonicTime())
         }
     }

@@ -61,13 +61,37 @@ import Testing
         #expect(try Self.ids(output).count == 60)
     }
 
+    private static func line(_ id: String) -> String {
+        #"{"custom_id":"\#(id)","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":"What is 1 + 2?"}],"temperature":0,"max_tokens":4}}"#
+            + "\n"
+    }
+
+    /// Wherever they stand in another file with the same output, and whatever has stood there before.
+    @Test func linesAreKnownByTheirIds() throws {
+        let output = Scratch.path("results.jsonl")
+        func run(_ ids: [String]) throws -> Subprocess.Result {
+            try Subprocess.run(
+                "sigma-run",
+                ["--model", TestModels.demo, "--batch", Self.file(ids.map(Self.line).joined()), "--output", output])
+        }
+        #expect(try run(["a"]).code == 0)
+        let second = try run(["c", "a", "b"])
+        #expect(second.code == 0 && second.errors.contains("1 results are there already; 2 lines are left."))
+        #expect(try Self.ids(output).sorted() == ["a", "b", "c"])
+        // As bytes: the same letter in two forms makes two ids.
+        #expect(try run([#"\u00e9"#]).code == 0)
+        #expect(try run([#"\u00e9"#, #"e\u0301"#]).code == 0)
+        #expect(try Self.ids(output).count == 5)
+    }
+
     @Test func whatIsRefused() throws {
         let input = try Self.file(Self.lines(2))
         let other = try Self.file("something else\n")
         let twice = try Self.file(Self.lines(1) + Self.lines(1))
         for (arguments, code) in [
             (["--batch", input, "--output", other], 65), (["--batch", twice], 65), (["--batch", "/nowhere"], 66),
-            (["--batch", input, "--output", "/dev/null"], 65), (["--batch", input, "--prompt", "a"], 64),
+            (["--batch", "/dev/zero"], 65), (["--batch", input, "--output", "/nowhere/results"], 66),
+            (["--batch", input, "--output", "/dev/null"], 64), (["--batch", input, "--prompt", "a"], 64),
             (["--output", other, "--prompt", "a"], 64), (["--batch", input, "--json"], 64),
         ] as [([String], Int32)] {
             let run = try Subprocess.run("sigma-run", ["--model", TestModels.demo] + arguments)

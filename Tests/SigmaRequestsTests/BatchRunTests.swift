@@ -1,5 +1,6 @@
 import Foundation
 import Sigma
+import SigmaConversion
 import SigmaRequests
 import Testing
 
@@ -10,8 +11,10 @@ extension EngineAnswerTests {
     }
 
     /// - Returns: the results, by `custom_id`.
-    private func results(_ lines: [String], stopAfter: Int = .max) throws -> [String: JSONValue] {
-        let run = BatchRun(engine, kvType: .f16, model: "demo")
+    private func results(
+        _ lines: [String], stopAfter: Int = .max, engine: Engine? = nil
+    ) throws -> [String: JSONValue] {
+        let run = BatchRun(engine ?? self.engine, kvType: .f16, model: "demo")
         var next = 0
         var results: [String: JSONValue] = [:]
         try run.answer(
@@ -72,5 +75,21 @@ extension EngineAnswerTests {
         let lines = (0..<40).map { Self.line("q\($0)", "What is \(100 + $0) + 2?") }
         let results = try results(lines, stopAfter: 5)
         #expect((5..<40).contains(results.count))
+    }
+
+    /// The second answer waits for the prompt that the first reads; the first fails, as the file is lost under its mapping.
+    @Test func aLineWhoseFirstAnswerFailsHasItsResult() throws {
+        let path = FileManager.default.temporaryDirectory.path + "/sigma-batch-\(UUID().uuidString).gguf"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try Converter.convert(
+            Converter.Options(
+                input: Self.checkpoint, output: path, type: .q8_0, overrides: try Overrides()))
+        let model = try ModelFile(path: path)
+        let engine = try Engine(model: model, backend: try CPUBackend(model: model, threadCount: 2))
+        let file = try #require(FileHandle(forWritingAtPath: path))
+        try file.truncate(atOffset: UInt64(model.byteCount / 4))
+        let question = String(repeating: "What is 3 + 4? ", count: 30)
+        let results = try results([Self.line("a", question, #""n":3"#)], engine: engine)
+        #expect(results["a"]?["response"]?["status_code"]?.integer == 500)
     }
 }

@@ -6,14 +6,16 @@ import Testing
 
 /// Bodies answered by the trained checkpoint of Models/demo.
 @Suite struct EngineAnswerTests {
+    static let checkpoint =
+        URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        .path + "/Models/demo/checkpoint"
+
     private static let model = Result { () -> ModelFile in
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
         let output = FileManager.default.temporaryDirectory.path + "/sigma-requests-\(UUID().uuidString).gguf"
         defer { try? FileManager.default.removeItem(atPath: output) }
         try Converter.convert(
             Converter.Options(
-                input: root.path + "/Models/demo/checkpoint", output: output, type: .q8_0, overrides: try Overrides()))
+                input: checkpoint, output: output, type: .q8_0, overrides: try Overrides()))
         return try ModelFile(path: output)
     }
 

@@ -127,6 +127,21 @@ package final class Engine: Sendable {
         return true
     }
 
+    /// Takes the memory of so many positions for a sequence that nobody uses, between two steps: kept prefixes, idle timelines and experts' slots
+    /// make room for it first. Not from the engine's thread.
+    ///
+    /// - Returns: false if there is no room.
+    /// - Throws: `SigmaError(.unavailable)` if the system's memory ends.
+    func reserve(_ positions: Int, of sequence: SequenceState) throws -> Bool {
+        try scheduler.betweenSteps { [backend, prefixes, timelines] in
+            while !backend.hasRoom(for: sequence, positions: positions) {
+                guard prefixes.evictOne() || timelines.giveUpOldestIdle() else { return false }
+            }
+            try backend.reserve(positions, of: sequence)
+            return true
+        }
+    }
+
     /// As many of the tokens as a step that has only them can take, at least one: for studies, which run the forward pass themselves.
     /// - Throws: `SigmaError(.unavailable)` if not even one fits.
     package func piece(of tokens: ArraySlice<Int32>, for sequence: SequenceState) throws -> ArraySlice<Int32> {
@@ -172,10 +187,11 @@ package final class Engine: Sendable {
     }
 
     /// Whether tokens/s of all together matter alone, as in batches, and nobody waits for a single answer.
-    package var favorsThroughput: Bool {
-        get { scheduler.favorsThroughput }
-        set { scheduler.favorsThroughput = newValue }
-    }
+    package var favorsThroughput: Bool { scheduler.favorsThroughput }
+
+    /// Favours throughput until `endBatch` has been called as often.
+    package func beginBatch() { scheduler.countBatch(1) }
+    package func endBatch() { scheduler.countBatch(-1) }
 
     /// Work was cancelled, or a reader has room again.
     func wake() { scheduler.wake() }

@@ -12,12 +12,14 @@ import Synchronization
 final class Scheduler: @unchecked Sendable {
     private let lock = ConditionLock()
     private let hasNews: Condition
+    private let errandIsDone: Condition
     // Under the lock.
     private var incoming: [Job] = []
+    private var errands: [() -> Void] = []
     private var isWoken = false
     private var isClosed = false
-    /// Whether tokens/s of all matter alone, and nobody waits for an answer: prompts are then read as soon as there is a place.
-    private let throughput = Atomic<Bool>(false)
+    /// Those for whom tokens/s of all matter alone, as nobody waits for an answer: prompts are then read as soon as there is a place.
+    private let batches = Atomic<Int>(0)
     // The thread's own.
     private let forwardPass: ForwardPass
     private let memory: any StepMemory
@@ -57,14 +59,15 @@ final class Scheduler: @unchecked Sendable {
         mainStep = ComposedStep(configuration)
         innerStep = ComposedStep(configuration)
         hasNews = Condition(lock)
+        errandIsDone = Condition(lock)
     }
 
     // MARK: - From any thread
 
-    var favorsThroughput: Bool {
-        get { throughput.load(ordering: .relaxed) }
-        set { throughput.store(newValue, ordering: .relaxed) }
-    }
+    var favorsThroughput: Bool { batches.load(ordering: .relaxed) > 0 }
+
+    /// A batch begins or ends.
+    func countBatch(_ change: Int) { batches.add(change, ordering: .relaxed) }
 
     /// - Throws: `SigmaError(.unavailable)` if the system gives no thread.
     func startThread() throws { try NativeThread { self.work() }.detach() }
@@ -84,6 +87,26 @@ final class Scheduler: @unchecked Sendable {
         }
     }
 
+    /// Calls `errand` on the scheduler's thread between two steps, and waits for it: not from that thread.
+    func betweenSteps<Value>(_ errand: @escaping () throws -> Value) throws -> Value {
+        var result: Result<Value, any Error>?
+        lock.lock()
+        defer { lock.unlock() }
+        errands.append { [self] in
+            let found = Result { try errand() }
+            lock.with {
+                result = found
+                errandIsDone.broadcast()
+            }
+        }
+        isWoken = true
+        hasNews.signal()
+        while true {
+            if let result { return try result.get() }
+            errandIsDone.wait()
+        }
+    }
+
     /// A piece of work holds its engine, so none is live then.
     func close() {
         lock.with {
@@ -96,6 +119,7 @@ final class Scheduler: @unchecked Sendable {
 
     private func work() {
         while receive() {
+            for errand in lock.with({ takeErrands() }) { errand() }
             endCancelled()
             unpark()
             compose(mainStep)
@@ -126,6 +150,12 @@ final class Scheduler: @unchecked Sendable {
             live.append(job)
         }
         incoming.removeAll(keepingCapacity: true)
+    }
+
+    /// Under the lock.
+    private func takeErrands() -> [() -> Void] {
+        defer { errands.removeAll() }
+        return errands
     }
 
     private func end(_ job: Job, _ result: Result<Void, any Error> = .success(())) {
@@ -260,13 +290,15 @@ final class Scheduler: @unchecked Sendable {
     }
 
     /// Runs a step and takes in its results.
-    private func run(_ step: ComposedStep) {
+    /// - Parameter isApart: whether it is one member of a step that failed, which is repeated: nobody has a turn in between.
+    private func run(_ step: ComposedStep, isApart: Bool = false) {
         if step.isEmpty { return }
         gauge.stepBegins(work: live.count)
         // Emptied again: it would keep sequences, and the engine, alive that nobody else wants.
         defer { step.removeAll() }
         let makesWay =
-            step === mainStep && step.members.allSatisfy(\.isReading) && canMakeWay(step.members.lazy.map(\.job))
+            !isApart && step === mainStep && step.members.allSatisfy(\.isReading)
+            && canMakeWay(step.members.lazy.map(\.job))
         let before = monotonicTime()
         if makesWay {
             layerStart = before
@@ -281,6 +313,7 @@ final class Scheduler: @unchecked Sendable {
             }
             if makesWay { restarts = 0 }
         } catch {
+            pacing.settle()
             return runApart(step, after: error)
         }
         let others = makesWay ? interludeSeconds : 0
@@ -312,7 +345,7 @@ final class Scheduler: @unchecked Sendable {
         }
         for member in members {
             step.keepOnly(member)
-            run(step)
+            run(step, isApart: true)
         }
     }
 }

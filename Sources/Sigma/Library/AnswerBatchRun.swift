@@ -42,12 +42,12 @@ final class AnswerBatchRun: Sendable {
     init(_ batch: AnswerBatch) {
         self.batch = batch
         state = Mutex(State(tuner: ConcurrencyTuner(most: batch.mostAnswers)))
-        batch.engine.favorsThroughput = true
+        batch.engine.beginBatch()
     }
 
     deinit {
         cancel()
-        batch.engine.favorsThroughput = false
+        batch.engine.endBatch()
     }
 
     /// Ends all work before its next step.

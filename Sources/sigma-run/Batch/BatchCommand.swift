@@ -32,23 +32,22 @@ struct BatchCommand {
 
         /// - Throws: `SigmaError`: `.noInput`, `.damaged` where an id is there twice, `.inputOutput`.
         init(_ path: String, without results: BatchResults?) throws {
-            var splitter = LineSplitter()
+            var splitter = LineSplitter(path: path)
             var number = 0
-            var seen: [String: Int] = [:]
+            var seen: [ByteKey: Int] = [:]
             func add(_ bytes: ArraySlice<UInt8>) throws {
                 number += 1
                 guard bytes.contains(where: { $0 > 0x20 }) else { return }
                 let line = BatchRun.Line(number: number, bytes: Array(bytes))
-                if let id = (try? line.bytes.withUnsafeBytes { try JSONValue.parse($0) })?["custom_id"]?.string {
-                    if let first = seen[id] {
+                let id = (try? line.bytes.withUnsafeBytes { try JSONValue.parse($0) })?["custom_id"]?.string
+                if let id {
+                    if let first = seen.updateValue(number, forKey: ByteKey(text: id)) {
                         throw SigmaError(
                             .damaged, "line \(number) has the custom_id of line \(first): \(SigmaError.printable(id))",
                             path: path == "-" ? "standard input" : path, remedy: "Give every line an id of its own.")
                     }
-                    seen[id] = number
-                    if results?.customIDs.contains(id) == true { return }
                 }
-                if results?.ids.contains("line-\(number)") == true { return }
+                if results?.has(customID: id, number: number) == true { return }
                 all.append(line)
             }
             try InputFile.forEachPiece(of: path) { try splitter.append($0, add) }
@@ -67,8 +66,8 @@ struct BatchCommand {
         let results = try output.map { try BatchResults(path: $0) }
         let lines = try Lines(input, without: results)
         let total = lines.all.count
-        if let results, !results.ids.isEmpty {
-            note("\(results.ids.count) results are there already; \(total) lines are left.")
+        if let results, results.count > 0 {
+            note("\(results.count) results are there already; \(total) lines are left.")
         }
         let name = engine.model.name
         let run = BatchRun(engine, kvType: kvType, model: name.isEmpty ? "sigma" : name, drafts: drafts)

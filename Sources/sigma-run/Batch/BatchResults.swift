@@ -7,9 +7,11 @@ import SystemLibrary
 final class BatchResults {
     private let path: String
     private let descriptor: Int32
-    /// Of lines that have their result: `custom_id`s, and result ids, which lines without a `custom_id` are known by.
-    private(set) var customIDs: Set<String> = []
-    private(set) var ids: Set<String> = []
+    /// Lines that have their result.
+    private(set) var count = 0
+    /// Of these, the `custom_id`s, as bytes; and the result ids of those without one, which are known by their numbers.
+    private var customIDs: Set<ByteKey> = []
+    private var ids: Set<String> = []
 
     /// Opens or creates the file, and reads what is there.
     /// - Throws: `SigmaError`: `.unavailable` if another run writes it, `.damaged` for a file with other lines than results, `.inputOutput`.
@@ -17,10 +19,14 @@ final class BatchResults {
         self.path = path
         var status = stat()
         if stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
-            throw SigmaError(.damaged, "expected a file, so that an interrupted run can go on", path: path)
+            throw SigmaError(.usage, "expected a file, so that an interrupted run can go on", path: path)
         }
         descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
-        guard descriptor >= 0 else { throw Self.failure("open", path) }
+        guard descriptor >= 0 else {
+            let code = errno
+            throw SigmaError(
+                OutputFile.kind(ofOpening: code), "cannot open the file: \(systemMessage(code))", path: path)
+        }
         do {
             guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
                 throw SigmaError(
@@ -43,7 +49,7 @@ final class BatchResults {
     /// Removes what follows the last line end: it was not written whole.
     private func readLines() throws {
         var whole = 0
-        var lines = LineSplitter()
+        var lines = LineSplitter(path: path)
         try InputFile.forEachPiece(of: path) { piece in
             try lines.append(piece) { line in
                 try note(line, offset: whole)
@@ -63,8 +69,18 @@ final class BatchResults {
                 .damaged, "expected the results of a batch, found another line", path: path, offset: UInt64(offset),
                 remedy: "Name another file with --output.")
         }
-        ids.insert(id)
-        if let customID = value["custom_id"]?.string { customIDs.insert(customID) }
+        count += 1
+        if let customID = value["custom_id"]?.string {
+            customIDs.insert(ByteKey(text: customID))
+        } else {
+            ids.insert(id)
+        }
+    }
+
+    /// Whether a line of the input has its result.
+    /// - Parameter customID: its own, by which it is known wherever it stands; nil: none.
+    func has(customID: String?, number: Int) -> Bool {
+        customID.map { customIDs.contains(ByteKey(text: $0)) } ?? ids.contains("line-\(number)")
     }
 
     /// One line, whole.
@@ -82,19 +98,36 @@ final class BatchResults {
     }
 }
 
-/// Cuts bytes into lines.
+/// Cuts a file's bytes into lines.
 struct LineSplitter {
+    /// For errors.
+    private let path: String
     private var rest: [UInt8] = []
+    /// Of these, the first that are known to have no line end.
+    private var searched = 0
+    private var count = 0
+    /// Bytes that a line may have: more than any model's context needs.
+    private static let limit = 64 << 20
+
+    init(path: String) { self.path = path == "-" ? "standard input" : path }
 
     /// Calls `take` with each line that is complete now, without its end.
-    mutating func append(_ bytes: UnsafeRawBufferPointer, _ take: (ArraySlice<UInt8>) throws -> Void) rethrows {
+    /// - Throws: `SigmaError(.damaged)` for a line that is too long; what `take` throws.
+    mutating func append(_ bytes: UnsafeRawBufferPointer, _ take: (ArraySlice<UInt8>) throws -> Void) throws {
         rest.append(contentsOf: bytes)
         var begin = 0
-        while let end = rest[begin...].firstIndex(of: UInt8(ascii: "\n")) {
+        while let end = rest[max(begin, searched)...].firstIndex(of: UInt8(ascii: "\n")) {
             try take(rest[begin..<end])
+            count += 1
             begin = end + 1
         }
         rest.removeFirst(begin)
+        searched = rest.count
+        guard searched <= Self.limit else {
+            throw SigmaError(
+                .damaged, "expected lines of at most \(Self.limit) bytes, found a longer one", path: path,
+                item: "line \(count + 1)")
+        }
     }
 
     /// What has no line end.
