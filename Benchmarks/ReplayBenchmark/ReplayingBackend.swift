@@ -53,6 +53,7 @@ final class ReplayingBackend: Backend, StepMemory, BackendReporting, @unchecked 
     func hasRoom(for sequence: SequenceState, positions: Int) -> Bool {
         backend.hasRoom(for: sequence, positions: positions)
     }
+    func reserve(_ positions: Int, of sequence: SequenceState) throws { try backend.reserve(positions, of: sequence) }
     var report: BackendReport { backend.report }
     var expertStatistics: ExpertStatistics { backend.expertStatistics }
     var headStatistics: HeadStatistics { backend.headStatistics }

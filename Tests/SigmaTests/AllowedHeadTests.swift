@@ -51,6 +51,16 @@ import Testing
         #expect(backend.headStatistics.allowedRows == tokens.count)
     }
 
+    /// Also where others have asked for some before.
+    @Test func whoAsksForNoneGetsNone() throws {
+        let backend = try CPUBackend(model: ScreenedHeadTests.model(.q8_0), threadCount: 2)
+        for count in [20, 0] {
+            let (found, full) = try ScreenedHeadTests.largest(
+                backend, ScreenedHeadTests.tokens(9), count: count, mask: TokenMask(all: Self.size))
+            #expect(found == full && found.allSatisfy { $0.count == count })
+        }
+    }
+
     /// Where many tokens are allowed the head is read as a whole, or screened.
     @Test func manyTokensAreNotComputedOneByOne() throws {
         let backend = try CPUBackend(model: ScreenedHeadTests.model(.q8_0), threadCount: 2)

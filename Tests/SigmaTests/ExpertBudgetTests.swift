@@ -208,6 +208,39 @@ import Testing
         #expect(fresh.statistics?.reason == .stop)
     }
 
+    /// Keys and values of a file take their memory from the experts, and before they are there.
+    @Test func aRestoredSessionStaysWithinTheBudget() async throws {
+        let model = try DemoModel.file()
+        let table = ExpertRecordTable(model)
+        let block = model.configuration.kvBlockBytes(.f16)
+        let path = FileManager.default.temporaryDirectory.path + "/sigma-session-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let session = DemoModel.session(
+            try DemoModel.engine(), options: GenerationOptions(temperature: 0, thinkingBudget: 4, maximumTokens: 4))
+        _ = try await Answer(session, "Repeat: " + (0..<140).map { "\($0)" }.joined(separator: " "))
+        try #require((257...512).contains(session.cachedTokens.count))
+        try session.save(to: path)
+
+        // Room for half of the experts, and for three blocks with one token's experts.
+        let probe = try CPUBackend(model: model, threadCount: 2).memoryPlan(
+            for: MemoryLimits(memory: 1 << 40, cache: .bytes(table.totalBytes / 2)))
+        let shared =
+            max(table.totalBytes / 2, 3 * block + table.recordsPerToken * table.slotBytes) + probe.activationBytes
+        let limits = MemoryLimits(
+            memory: probe.processBytes + probe.denseBytes + shared, cache: .bytes(table.totalBytes - table.slotBytes))
+        let engine = try Self.demoEngine(limits)
+        let backend = try #require(engine.backend as? CPUBackend)
+        // Experts have all of it.
+        _ = try await Answer(DemoModel.session(engine), "What is 1 + 2?")
+        let restored = DemoModel.session(engine)
+        try restored.restore(from: path)
+        #expect(restored.cachedTokens.count == session.cachedTokens.count)
+        let plan = backend.memoryPlan
+        let activations = plan.activationBytes - 2 * 4096
+        #expect(backend.expertCacheBytes + 2 * block + activations <= plan.sharedBytes!)
+        _ = try await Answer(restored, "What is 1 + 2?")
+    }
+
     @Test func aBackEndGivesItsMemoryBack() throws {
         let model = try ReferenceFixture.named("sigma-top1").model(.q8_0)
         let table = ExpertRecordTable(model)

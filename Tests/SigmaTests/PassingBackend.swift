@@ -37,6 +37,7 @@ class PassingBackend: Backend, StepMemory, BackendReporting, @unchecked Sendable
     func hasRoom(for sequence: SequenceState, positions: Int) -> Bool {
         backend.hasRoom(for: sequence, positions: positions)
     }
+    func reserve(_ positions: Int, of sequence: SequenceState) throws { try backend.reserve(positions, of: sequence) }
 
     // MARK: - BackendReporting
 

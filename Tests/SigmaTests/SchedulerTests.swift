@@ -5,9 +5,9 @@ import Testing
 
 /// Generations side by side, on a back end that fails at will.
 @Suite struct SchedulerTests {
-    /// Has no memory for sequences that are marked.
+    /// Has no memory for further steps of sequences that are marked; nil: of any whose steps have had a step's rows.
     final class FailingBackend: PassingBackend, @unchecked Sendable {
-        let marked = Mutex<[ObjectIdentifier]>([])
+        let marked = Mutex<[ObjectIdentifier]?>([])
         private(set) var largestBatch = 0
         /// Sees every batch before its step.
         let onStep = Mutex<(@Sendable (Batch) -> Void)?>(nil)
@@ -16,7 +16,11 @@ import Testing
             largestBatch = max(largestBatch, batch.segments.count)
             onStep.withLock { $0 }?(batch)
             let marked = marked.withLock { $0 }
-            if batch.segments.contains(where: { marked.contains(ObjectIdentifier($0.sequence)) && $0.position > 0 }) {
+            func fails(_ segment: Batch.Segment) -> Bool {
+                marked.map { $0.contains(ObjectIdentifier(segment.sequence)) && segment.position > 0 }
+                    ?? (segment.position >= rowLimit)
+            }
+            if batch.segments.contains(where: fails) {
                 throw SigmaError(.unavailable, "no memory")
             }
             try super.begin(batch)
@@ -187,6 +191,38 @@ import Testing
         for answer in answers { #expect(answer.timeline.tokens.count == answer.timeline.sequence.length) }
     }
 
+    /// What failed together is repeated one by one, and nobody else has a turn meanwhile.
+    @Test func whatFailsTogetherEndsOnceEach() async throws {
+        let model = try DemoModel.file()
+        let backend = SlowBackend(try CPUBackend(model: model, threadCount: 2))
+        let engine = try Engine(model: model, backend: backend)
+        let ends = Mutex([0, 0, 0])
+        let prompt = try engine.prompt(turns: [Turn(.user, "7")], system: "", thinks: true)
+        let generations = try (0..<3).map { _ in
+            try Generation(
+                GenerationRequest(
+                    tokens: prompt.tokens, start: prompt.start, options: GenerationOptions(temperature: 0)),
+                on: engine.makeTimeline(kvType: .f16), engine: engine
+            ) { _ in }
+        }
+        let start: @Sendable (Int) -> Void = { index in
+            engine.run(generations[index]) { _ in ends.withLock { $0[index] += 1 } }
+        }
+        backend.failsPrompts.withLock { $0 = true }
+        backend.onFirstLayer.withLock {
+            $0 = {
+                start(1)
+                start(2)
+            }
+        }
+        start(0)
+        while ends.withLock({ $0.contains(0) }) { try await Task.sleep(for: .milliseconds(10)) }
+        backend.failsPrompts.withLock { $0 = false }
+        _ = try await Self.text(engine, engine.makeTimeline(kvType: .f16), "What is 5 + 6?")
+        #expect(ends.withLock { $0 } == [1, 1, 1])
+        #expect(backend.promptsOfSteps.withLock { $0 }.contains(3))
+    }
+
     /// Work that is cancelled while its step is suspended ends before the next layer.
     @Test func aLongStepIsCancelledWhileOthersRun() async throws {
         let model = try DemoModel.file()
@@ -251,6 +287,8 @@ import Testing
         /// Steps between layers of others, and those of them that read a prompt.
         let stepsWithin = Mutex(0)
         let promptsWithin = Mutex(0)
+        /// Whether prompts fail in their second layer.
+        let failsPrompts = Mutex(false)
         // The engine thread's own.
         private var rows = 0
         private var suspendedRows: Int?
@@ -270,6 +308,13 @@ import Testing
             run(onFirstLayer)
             if rows > 4 { Thread.sleep(forTimeInterval: 0.06) }
             super.attend(layer: layer)
+        }
+
+        override func feedForward(layer: Int) throws {
+            try super.feedForward(layer: layer)
+            if rows > 4, layer > 0, failsPrompts.withLock({ $0 }) {
+                throw SigmaError(.inputOutput, "the disk is gone")
+            }
         }
 
         override func suspend() {

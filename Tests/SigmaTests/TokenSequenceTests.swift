@@ -64,6 +64,22 @@ import Testing
         #expect(try sequence.tokens.count == 6)
     }
 
+    /// Although the first of its steps has stored tokens.
+    @Test func whatAFailedAppendHasBegunGoes() async throws {
+        let (engine, backend) = try SchedulerTests.engine()
+        let sequence = try Self.model(engine).makeSequence()
+        let tokens = try Self.model(engine).tokens(of: (0..<60).map { "\($0)" }.joined(separator: " "))
+        try #require(tokens.count > 2 * backend.rowLimit)
+        let first = try await sequence.append(Array(tokens[..<5]))
+        backend.marked.withLock { $0 = nil }
+        let error = await #expect(throws: SigmaError.self) { try await sequence.append(Array(tokens[5...])) }
+        #expect(error?.kind == .unavailable)
+        #expect(try sequence.tokens == Array(tokens[..<5]))
+        backend.marked.withLock { $0 = [] }
+        try sequence.truncate(to: 4)
+        #expect(try await sequence.append([tokens[4]]) == first)
+    }
+
     struct Enough: Error {}
 
     @Test func whatTheClosureThrowsEndsTheWork() async throws {

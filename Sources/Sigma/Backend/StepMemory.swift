@@ -9,4 +9,7 @@ package protocol StepMemory: AnyObject, Sendable {
     func room(for sequence: SequenceState, limit: Int, beside batch: Batch) -> Int
     /// Whether `sequence` could have keys and values of `positions` positions in all, one row at a time.
     func hasRoom(for sequence: SequenceState, positions: Int) -> Bool
+    /// Between steps, where there is room: takes the memory of `positions` positions in all for `sequence`, and what it needs from others first.
+    /// - Throws: `SigmaError(.unavailable)` if memory ends.
+    func reserve(_ positions: Int, of sequence: SequenceState) throws
 }

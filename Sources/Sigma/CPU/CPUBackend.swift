@@ -184,6 +184,10 @@ extension CPUBackend: StepMemory {
     package func hasRoom(for sequence: SequenceState, positions: Int) -> Bool {
         memory.hasRoom(for: sequence, positions: positions)
     }
+
+    package func reserve(_ positions: Int, of sequence: SequenceState) throws {
+        try memory.reserve(positions, of: sequence, cache: expertWaves?.cache)
+    }
 }
 
 extension CPUBackend: BackendReporting {

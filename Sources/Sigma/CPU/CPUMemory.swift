@@ -89,19 +89,33 @@ final class CPUMemory: @unchecked Sendable {
     /// Whether the sequence could have so many positions, one row at a time.
     func hasRoom(for sequence: SequenceState, positions: Int) -> Bool {
         guard let budget else { return true }
-        var shape = StepShape(rows: 0)
-        AttentionPlan.add(
-            count: 1, position: max(0, positions - 1), kvHeadCount: context.configuration.kvHeadCount, to: &shape)
+        let need = need(sequence, positions: positions)
         return budget.grants(
-            kvGrowth: sequence.growth(to: positions), activations: byteCount(shape).needed,
-            slots: plan.leastSlots)
+            kvGrowth: need.growth, activations: byteCount(need.shape).needed, slots: plan.leastSlots)
+    }
+
+    /// Of the last row of so many positions, whose keys and values come by other ways than steps.
+    private func need(_ sequence: SequenceState, positions: Int) -> Need {
+        var need = Need()
+        AttentionPlan.add(
+            count: 1, position: max(0, positions - 1), kvHeadCount: context.configuration.kvHeadCount, to: &need.shape)
+        need.growth = sequence.growth(to: positions)
+        return need
+    }
+
+    /// Takes keys and values outside a step.
+    /// - Throws: as `grant`.
+    func reserve(_ positions: Int, of sequence: SequenceState, cache: ExpertCache?) throws {
+        try grant(need(sequence, positions: positions), cache: cache)
+        try sequence.reserve(positions)
     }
 
     /// Before a step takes memory for its rows and positions: slots give theirs, and activations that were needed for a long prompt go.
     ///
     /// - Throws: `SigmaError(.unavailable)` if fewer slots than a token needs would remain.
-    func grant(_ batch: Batch, cache: ExpertCache?) throws {
-        let need = need(batch.segments)
+    func grant(_ batch: Batch, cache: ExpertCache?) throws { try grant(need(batch.segments), cache: cache) }
+
+    private func grant(_ need: Need, cache: ExpertCache?) throws {
         guard budget != nil || !plan.isResident else { return try reserve(need.shape) }
         var bytes = byteCount(need.shape)
         let isIdle = bytes.held > 2 * bytes.needed + Self.idleActivationBytes

@@ -75,6 +75,7 @@ final class FullHead: TeamOperation, @unchecked Sendable {
             masks.append(mask)
             wishes[place].maskWords = mask.words
         }
+        results[place].removeAll()
         guard count > 0 else { return }
         for member in 0..<context.team.memberCount { lists[member * StepPath.headRows + place].removeAll() }
     }
@@ -87,7 +88,6 @@ final class FullHead: TeamOperation, @unchecked Sendable {
         self.logits = logits
         context.team.run(self)
         for place in rows.indices where wishes[place].count > 0 {
-            results[place].removeAll()
             for member in 0..<context.team.memberCount {
                 for logit in lists[member * StepPath.headRows + place].list {
                     results[place].insert(logit, limit: wishes[place].count)

@@ -16,7 +16,7 @@ extension CPUContext {
     /// A tile of a product, on the calling member: out [rows, count] (rows `stride` apart) = W[first ..< first + count] applied to `rows`
     /// activation rows.
     ///
-    /// Uses the member's scratch up to `productScratch`.
+    /// With OpenBLAS it uses the beginning of the member's scratch.
     func multiply(
         _ matrix: WeightMatrix, _ first: Int, _ count: Int, _ input: sigma_activations, rows: Int,
         _ out: UnsafeMutablePointer<Float>, stride: Int, _ member: Int32

@@ -78,6 +78,8 @@ extension CUDABackend: StepMemory {
     package func hasRoom(for sequence: SequenceState, positions: Int) -> Bool {
         pool.hasRoom(for: sequence.growth(to: positions))
     }
+
+    package func reserve(_ positions: Int, of sequence: SequenceState) throws { try sequence.reserve(positions) }
 }
 
 extension CUDABackend: BackendReporting {

@@ -110,6 +110,17 @@ extension Session {
         }
     }
 
+    /// Whether the file begins as saved sessions do, or is empty.
+    package static func isSaved(at path: String) -> Bool {
+        // Not blocking, as a pipe may have no writer.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: SessionFile.magic.count)
+        let count = read(descriptor, &bytes, bytes.count)
+        return count == 0 || bytes == SessionFile.magic
+    }
+
     /// Brings a saved conversation back, bit for bit, in the place of this one. The options stay; the key-value cache has the file's type.
     ///
     /// - Throws: `SigmaError`: `.usage` while the session makes an answer, or if the conversation is longer than the context; `.noInput` where

@@ -130,6 +130,8 @@ final class SessionFileReader {
             throw damaged(
                 "expected \(needed) bytes of keys and values for \(count) tokens, found \(size - offset)", at: offset)
         }
+        // Where memory has no room beside what others use now, they are computed again, too: a prompt makes room in its own way.
+        guard try engine.reserve(count, of: sequence) else { return timeline }
         try sequence.restore(length: count) { block in
             let start = offset
             try read(into: block)

@@ -86,7 +86,8 @@ public final class TokenSequence: Sendable {
             isBusy = true
         }
         defer { isBusy.withLock { $0 = false } }
-        try engine.check(tokens, after: timeline.tokens.count)
+        let count = timeline.tokens.count
+        try engine.check(tokens, after: count)
         let work = SequenceWork(engine, timeline, tokens, everyRow: everyRow, body)
         let ended = Signal()
         await withTaskCancellationHandler {
@@ -96,7 +97,13 @@ public final class TokenSequence: Sendable {
             work.cancel()
             engine.wake()
         }
-        try ended.result?.get()
+        do { try ended.result?.get() } catch {
+            // What earlier steps have appended, too.
+            timeline.beginUse()
+            timeline.truncate(to: count)
+            timeline.endUse()
+            throw error
+        }
         if work.isInterrupted { throw CancellationError() }
     }
 }
@@ -161,10 +168,7 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
 
     func finishStep(_ cost: StepCost) throws -> Bool {
         pending = pending.dropFirst(piece.count)
-        if let failure {
-            timeline.truncate(to: firstPosition)
-            throw failure
-        }
+        if let failure { throw failure }
         return !pending.isEmpty
     }
 
@@ -174,7 +178,6 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     }
 
     func endForWantOfMemory() throws {
-        timeline.truncate(to: firstPosition)
         throw engine.noRoom(for: firstPosition + pending.count, timeline.sequence.kvType)
     }
 }
