@@ -24,6 +24,7 @@ private let stackBytes = 1 << 20
 
 private func parseAndRun<Command: ParsableCommand>(_ type: Command.Type) -> Never {
     do {
+        Interrupt.endsProcess()
         try AvailableMemory.checkProcessLimits()
         var command = try Command.parseAsRoot(ProcessArguments.texts())
         try command.run()

@@ -10,6 +10,9 @@ public enum Interrupt {
     /// True once the user asked to stop. Cheap; any thread.
     public static var isRequested: Bool { count.load(ordering: .relaxed) > 0 }
 
+    /// Until `install`: a signal ends the process with exit code 130, as it will later.
+    static func endsProcess() { watch { _ in _exit(130) } }
+
     /// Starts to watch.
     /// - Parameter forced: whether a second Ctrl-C ends the process at once with exit code 130. Not for commands that
     ///   have a half-written file to remove.
@@ -22,6 +25,10 @@ public enum Interrupt {
                 if Interrupt.received() > 1 { _exit(130) }
             }
             : { _ in _ = Interrupt.received() }
+        watch(handler)
+    }
+
+    private static func watch(_ handler: @escaping @convention(c) (Int32) -> Void) {
         for number in [SIGINT, SIGTERM, SIGHUP] {
             // The parent (nohup, a shell's background job) has set it to be ignored: it stays ignored.
             var previous = sigaction()

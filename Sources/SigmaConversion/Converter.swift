@@ -108,8 +108,8 @@ package struct Converter {
             // What could not be loaded must not be written.
             do { _ = try Tokenizer(definition) } catch { throw error.inFile(options.input) }
         }
-        try refuseOverwriting(
-            input.files + [options.importance, options.mix?.sensitivity].compactMap { $0 }, options.output)
+        try OutputFile.refuse(
+            options.output, as: input.files + [options.importance, options.mix?.sensitivity].compactMap { $0 })
         for warning in input.warnings + plan.warnings + moreWarnings { warn(warning) }
 
         // What is damaged must not get a fresh checksum.
@@ -258,18 +258,6 @@ package struct Converter {
             header.set("tokenizer.ggml.model", "no_vocab")
         }
         return header
-    }
-
-    /// The output must not be one of the files that are read (under whatever name).
-    private static func refuseOverwriting(_ inputs: [String], _ output: String) throws {
-        var target = stat()
-        guard stat(output, &target) == 0 else { return }
-        for input in inputs {
-            var status = stat()
-            if stat(input, &status) == 0, status.st_dev == target.st_dev, status.st_ino == target.st_ino {
-                throw SigmaError(.usage, "the output would overwrite the input \(input)", path: output)
-            }
-        }
     }
 }
 

@@ -86,6 +86,7 @@ struct BenchCommand: ParsableCommand {
     func run() throws {
         try check()
         let file = try ModelFile(path: model.path)
+        if let plot { try OutputFile.check(plot, inputs: [file.path]) }
         Interrupt.install(secondEndsProcess: true)
         let instructionSet = try InstructionSet.fromEnvironment()
         var measurement = Measurement(
@@ -121,8 +122,8 @@ struct BenchCommand: ParsableCommand {
         bar.finish()
         guard !plan else { return }
         let report = BenchReport(model: file.name, rows: rows, cacheLine: line)
-        if let plot { try report.figure.write(to: plot) }
         try format == .json ? StandardOutput.writeJSON(report.text(format)) : StandardOutput.write(report.text(format))
+        if let plot { try report.figure.write(to: plot) }
     }
 
     /// What was measured of the machine: each part once.

@@ -31,18 +31,20 @@ struct ConstraintsCommand: ParsableCommand {
         let bytes = try Gzip.unpackedIfPacked(InputFile.bytes(of: file), path: name)
         let walk = try ConstraintWalk(model: model.path)
         var tally = ConstraintTally()
-        var offset = 0
-        for line in bytes.split(separator: 0x0A, omittingEmptySubsequences: false) {
-            defer { offset += line.count + 1 }
+        for line in ByteLines(bytes) {
             guard line.contains(where: { $0 != 0x20 && $0 != 0x0D }) else { continue }
             if Interrupt.isRequested { throw CancellationError() }
             let schemaCase: SchemaCase
             do { schemaCase = try SchemaCase(line) } catch let error as SigmaError {
-                throw SigmaError(error.kind, error.message, path: name, item: error.item, offset: UInt64(offset))
+                throw SigmaError(
+                    error.kind, error.message, path: name, item: error.item, offset: UInt64(line.startIndex))
             }
             let result = walk.run(schemaCase)
             tally.add(result, schemaCase)
             if json { try StandardOutput.write(result.json(name: schemaCase.name) + "\n") }
+        }
+        guard !tally.isEmpty else {
+            throw SigmaError(.damaged, "expected objects with name, schema and tests, found none", path: name)
         }
         if !json { try StandardOutput.write(tally.table) }
     }
@@ -157,6 +159,8 @@ struct ConstraintTally {
     private var acceptsInvalid = 0
     private var compileTimes: [Double] = []
     private var maskTimes: [Double] = []
+
+    var isEmpty: Bool { lines == 0 }
 
     mutating func add(_ result: ConstraintResult, _ schemaCase: SchemaCase) {
         lines += 1

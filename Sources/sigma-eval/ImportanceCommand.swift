@@ -30,11 +30,13 @@ struct ImportanceCommand: ParsableCommand {
         }
         let output = output ?? arguments.file + ".imatrix"
         guard !output.isEmpty else { throw usageError("--output must not be empty") }
+        let path = try arguments.compute.model.path
+        // Before the work, which can take hours.
+        try OutputFile.check(output, inputs: [arguments.file, path])
         let bytes = try InputFile.bytes(of: arguments.file)
         var configuration = arguments.compute.configuration
         // Only there every number that enters a matrix can be seen.
         if configuration.backend == .auto { configuration.backend = .cpu }
-        let path = try arguments.compute.model.path
         // In front of the engine, whose memory budget counts what the process has by then.
         let sums = ImportanceSums(try ModelFile(path: path).configuration)
         let engine = try SigmaModel.loadEngine(path: path, configuration: configuration)

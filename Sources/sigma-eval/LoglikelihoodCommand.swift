@@ -82,13 +82,11 @@ struct ChoiceQuestion {
     ///   room for.
     static func read(_ bytes: [UInt8], path: String, _ engine: Engine, kvType: KVType) throws -> [ChoiceQuestion] {
         var questions: [ChoiceQuestion] = []
-        var offset = 0
-        for line in bytes.split(separator: 0x0A, omittingEmptySubsequences: false) {
-            defer { offset += line.count + 1 }
+        for line in ByteLines(bytes) {
             guard line.contains(where: { $0 != 0x20 && $0 != 0x0D }) else { continue }
             do { questions.append(try ChoiceQuestion(line, engine, kvType: kvType)) } catch let error as SigmaError {
                 throw SigmaError(
-                    error.kind, error.message, path: path, item: error.item, offset: UInt64(offset),
+                    error.kind, error.message, path: path, item: error.item, offset: UInt64(line.startIndex),
                     remedy: error.remedy)
             }
         }

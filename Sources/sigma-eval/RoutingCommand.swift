@@ -55,6 +55,9 @@ struct RoutingCommand: ParsableCommand {
         try check()
         Interrupt.install(secondEndsProcess: true)
         let path = try compute.model.path
+        for output in [plot, expertTrace].compactMap({ $0 }) {
+            try OutputFile.check(output, inputs: files + [path, replay].compactMap { $0 })
+        }
         var summary: RoutingSummary
         if let replay {
             summary = try self.replay(replay, on: ModelFile(path: path))
@@ -67,8 +70,8 @@ struct RoutingCommand: ParsableCommand {
         guard summary.report.tokens > 0 else {
             throw SigmaError(.damaged, "there are no tokens to route", path: replay ?? files.first)
         }
-        if let plot { try summary.figure(layers: plotLayers?.layers).write(to: plot) }
         try json ? StandardOutput.writeJSON(summary.json) : StandardOutput.write(summary.table)
+        if let plot { try summary.figure(layers: plotLayers?.layers).write(to: plot) }
     }
 
     /// - Throws: `SigmaError(.usage)`.

@@ -40,8 +40,10 @@ struct SensitivityCommand: ParsableCommand {
         }
         let output = output ?? arguments.file + ".sensitivity"
         guard !output.isEmpty else { throw usageError("--output must not be empty") }
-        let bytes = try InputFile.bytes(of: arguments.file)
         let path = try arguments.compute.model.path
+        // Before the work, which can take hours.
+        try OutputFile.check(output, inputs: [arguments.file, path] + (imatrix.map { [$0] } ?? []))
+        let bytes = try InputFile.bytes(of: arguments.file)
         var configuration = arguments.compute.configuration
         // Only there weights can be replaced.
         if configuration.backend == .auto { configuration.backend = .cpu }
@@ -54,8 +56,6 @@ struct SensitivityCommand: ParsableCommand {
         let trial = try QuantizationTrial(
             engine: engine, importance: importance, threads: engine.backend.report.threads ?? 0)
         for (index, part) in trial.parts.enumerated() where trial.type(of: index) == nil { throw tooNarrow(part, path) }
-        // Before the work, which can take hours.
-        try OutputFile.check(output)
         let windows = try arguments.windows(bytes, engines: engine)
         let scorer = try Scorer(engine: engine, kvType: arguments.compute.kvType)
         let referenceScorer = try Scorer(engine: reference, kvType: arguments.compute.kvType)

@@ -76,16 +76,16 @@ struct Question: Sendable {
 
     /// - Throws: `SigmaError`: as `InputFile.text`; `.damaged` with the line for what is no question; `.usage` for a kind that no question has.
     static func read(_ path: String, kinds: [String]) throws -> [Question] {
-        let lines = try InputFile.text(of: path).split(separator: "\n", omittingEmptySubsequences: false)
+        let lines = ByteLines(Array(try InputFile.text(of: path).utf8))
         var all: [Question] = []
-        for (number, line) in lines.enumerated() where !line.isEmpty {
-            let object = try JSONValue.parse(String(line), path: path)
+        for (number, line) in zip(1..., lines) where !line.isEmpty {
+            let object = try line.withUnsafeBytes { try JSONValue.parse($0, path: path) }
             guard let kind = object["kind"]?.string, let text = object["question"]?.string,
                 let answer = object["answer"]?.string
             else {
                 throw SigmaError(
                     .damaged, "expected an object with the strings kind, question and answer", path: path,
-                    item: "line \(number + 1)")
+                    item: "line \(number)")
             }
             all.append(Question(kind: kind, text: text, answer: answer))
         }

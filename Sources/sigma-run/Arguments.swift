@@ -149,9 +149,11 @@ struct OutputArguments: ParsableArguments {
         ))
     var expertTrace: String?
 
-    /// - Throws: `SigmaError`: `.damaged` for a model without routers, `.inputOutput` if the file cannot be created.
-    func trace(of engine: Engine) throws -> ExpertTraceWriter? {
+    /// - Parameter inputs: files that are read beside the model, none of which it may be.
+    /// - Throws: `SigmaError`: `.damaged` for a model without routers; as `OutputFile.check` and `open`.
+    func trace(of engine: Engine, inputs: [String?]) throws -> ExpertTraceWriter? {
         guard let path = expertTrace else { return nil }
+        try OutputFile.check(path, inputs: inputs.compactMap { $0 } + [engine.modelPath])
         let model = ExpertTrace.Model(engine.model)
         guard model.choicesPerToken > 0 else {
             throw SigmaError(

@@ -95,7 +95,7 @@ struct RunCommand: ParsableCommand {
         }
         let compiled = try constraint.map { try engine.constraints.compiled($0) }
         let prompt = try source.prompt(for: engine, thinks: options.thinks)
-        let trace = try output.trace(of: engine)
+        let trace = try output.trace(of: engine, inputs: [self.prompt.promptFile])
         let request = GenerationRequest(
             tokens: prompt.tokens, start: prompt.start, options: options, logProbabilityCount: output.logprobs,
             routingObserver: trace, constraint: compiled)
@@ -135,7 +135,7 @@ struct RunCommand: ParsableCommand {
         guard output.logprobs == nil else { throw usageError("--logprobs needs a prompt and --json") }
         let system = try PromptSource.system(prompt, limit: PromptSource.limit(self.engine.compute))
         let engine = try engine.load()
-        let trace = try output.trace(of: engine)
+        let trace = try output.trace(of: engine, inputs: [chat.session])
         let model = SigmaModel(engine: engine, configuration: self.engine.configuration)
         let chat = try Chat(
             model, on: device,

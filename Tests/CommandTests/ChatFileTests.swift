@@ -87,7 +87,7 @@ import Testing
         #expect(has(first, "The chat is still open"))
         try enter(first, "/save", "has changed")
         #expect(try Data(contentsOf: URL(fileURLWithPath: path)) == written)
-        try enter(first, "/save \(path).mine", "1 questions")
+        try enter(first, "/save \(path).mine", "1 question")
         first.type("\u{4}")
         #expect(try first.end() == 0)
         #expect(has(first, "The conversation is in \(path).mine"))
@@ -122,7 +122,7 @@ import Testing
         chat.enter("/quit")
         try chat.wait("the error") { $0.text.contains("The chat is still open") && $0.cursorRow == ">" }
         let elsewhere = Scratch.path("elsewhere.chat")
-        try enter(chat, "/save \(elsewhere)", "1 questions")
+        try enter(chat, "/save \(elsewhere)", "1 question")
         chat.enter("/quit")
         #expect(try chat.end() == 0)
         #expect(FileManager.default.fileExists(atPath: elsewhere))

@@ -246,9 +246,9 @@ import Testing
             $0.cursorRow == ">" && $0.rows.last == ">" && $0.rows.suffix(2).first != "> //etc"
         }
         chat.enter("/stats")
-        try chat.wait("a turn") { Self.has($0, "1 questions") }
+        try chat.wait("a turn") { Self.has($0, "1 question") }
         chat.enter("/undo")
-        try chat.wait("no turn") { Self.has($0, "0 questions are left") }
+        try chat.wait("no turn") { Self.has($0, "0 questions left") }
         chat.enter("/quit")
         #expect(try chat.end() == 0)
     }
@@ -285,7 +285,7 @@ import Testing
 
         let second = try ChatProcess(Self.greedy + ["--session", file])
         try second.waitForPrompt()
-        #expect(Self.has(second.screen, "1 questions") && Self.has(second.screen, Self.question))
+        #expect(Self.has(second.screen, "1 question") && Self.has(second.screen, Self.question))
         #expect(Self.has(second.screen, "933"))
         second.enter("What is 12 + 35?")
         try second.wait("the second answer") { Self.has($0, "47.") && $0.cursorRow == ">" }

@@ -118,7 +118,7 @@ import Testing
             ([file, "--plot", "/tmp/x.svg", "--plot-layers", "a"], 64), ([file, "--replay", file], 64),
             (["--replay", file], 65), ([Scratch.path("missing")], 66), ([Scratch.folder], 65),
             ([try Scratch.file("empty", "")], 65), (["--replay", Scratch.path("missing")], 66),
-            ([file, "--plot", "/no/such/folder/x.svg"], 66), ([file, "--expert-trace", "/no/such/folder/x"], 74),
+            ([file, "--plot", "/no/such/folder/x.svg"], 66), ([file, "--expert-trace", "/no/such/folder/x"], 66),
         ] as [([String], Int32)] {
             let result = try Subprocess.run("sigma-eval", ["routing"] + arguments + model)
             #expect(result.code == code, "\(arguments): \(result.errors)")

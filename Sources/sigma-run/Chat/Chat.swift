@@ -275,7 +275,7 @@ final class Chat {
         case .undo:
             guard session.turns.count >= 2 else { return say("There is nothing to take back.") }
             try session.rewind(to: session.turns.count - 2)
-            say("\(session.turns.count / 2) questions are left.")
+            say("\(questions) left.")
         case .clear:
             try session.clear()
             lastAnswer = nil
@@ -286,16 +286,22 @@ final class Chat {
         }
     }
 
+    private var questions: String {
+        let count = session.turns.count / 2
+        return "\(count) \(count == 1 ? "question" : "questions")"
+    }
+
     private func save(_ name: String?) throws {
         let path = name.map(Self.expanded)
         guard let path = path ?? file?.path else { return say("There is no file yet: /save FILE") }
+        if path != file?.path { try ConversationFile(path: path).checkReplacing() }
         if let file, path != file.path, !file.hasChanged, !hasStayed {
             // A copy: the conversation goes on where it was.
             try session.save(to: path)
         } else {
             try write(to: file.flatMap { path == $0.path ? $0 : nil } ?? ConversationFile(path: path))
         }
-        say("\(session.turns.count / 2) questions, \(session.cachedTokens.count) tokens: \(path)")
+        say("\(questions), \(session.cachedTokens.count) tokens: \(path)")
     }
 
     private func load(_ name: String?) throws {
@@ -324,7 +330,7 @@ final class Chat {
     }
 
     private func showResumed() {
-        say("\(session.turns.count / 2) questions, \(session.cachedTokens.count) tokens. The last:")
+        say("\(questions), \(session.cachedTokens.count) tokens. The last:")
         guard session.turns.count >= 2 else { return }
         for turn in session.turns.suffix(2) {
             let mark = turn.role == .user ? Self.prompt : ""

@@ -42,6 +42,14 @@ struct ConversationFile {
     /// Whether somebody else has written the file since.
     var hasChanged: Bool { Version(path).map { $0 != known } ?? false }
 
+    /// Before a place that was named by hand is written: a file that is there must be a conversation, or empty.
+    /// - Throws: `SigmaError(.usage)`.
+    func checkReplacing() throws {
+        guard exists, !Session.isSaved(at: path) else { return }
+        throw SigmaError(
+            .usage, "there is a file that is no saved conversation", path: path, remedy: "Name another file.")
+    }
+
     /// The chat has read or written it.
     mutating func remember() { known = Version(path) }
 
