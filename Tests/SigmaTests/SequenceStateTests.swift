@@ -22,10 +22,40 @@ import Testing
                 break
             }
         }
-        #expect(walk.copies > 20 && (walk.failureCount > 50) == failures)
+        #expect(walk.copies > 20 && (walk.failureCount > 40) == failures)
         walk.dropAll()
         #expect(store.live.isEmpty, "blocks outlive the last that held them")
         #expect(store.misuse == nil)
+    }
+
+    /// Whoever shows its beginning goes on behind it in the same block; who begins with it copies before it writes.
+    @Test func theOwnerOfABlockCopiesNothing() throws {
+        let store = MemoryBlockStore()
+        let size = Walk.layout.byteCount
+        let owner = SequenceState(layout: Walk.layout, store: store)
+        try owner.reserve(200)
+        owner.advance(by: 200)
+        let prefix = owner.prefix(200)
+        #expect(owner.growth(to: 201) == 0)
+        try owner.reserve(201)
+        owner.advance(by: 1)
+        #expect(store.takenBytes == size)
+
+        let other = SequenceState(layout: Walk.layout, store: store)
+        other.begin(with: prefix)
+        #expect(other.growth(to: 201) == size)
+        try other.reserve(201)
+        #expect(store.takenBytes == 2 * size && other.addresses[0] != owner.addresses[0])
+        // What others see is not written over, neither before nor after it has been shown further on.
+        owner.truncate(to: 150)
+        #expect(owner.growth(to: 151) == size)
+        owner.begin(with: prefix)
+        #expect(owner.growth(to: 201) == 0)
+        try owner.reserve(210)
+        owner.advance(by: 10)
+        let longer = owner.prefix(210)
+        owner.begin(with: prefix)
+        #expect(owner.growth(to: 201) == size && longer.length == 210)
     }
 
     /// A sequence, and what it must hold: a number for each position.

@@ -41,7 +41,8 @@ final class HostBlockStore: KVBlockStore {
     init(_ budget: MemoryBudget?) { self.budget = budget }
 
     func take(_ byteCount: Int) throws -> UInt {
-        guard let memory = try? AnonymousMemory(byteCount: byteCount, hugePages: true) else {
+        // Large pages would be cleared as a whole when a block's first position is written, and answers would wait for that.
+        guard let memory = try? AnonymousMemory(byteCount: byteCount) else {
             throw SigmaError(
                 .unavailable, "no memory for \(byteCount >> 20) MiB more of keys and values",
                 remedy: .anyOf([.lower(.contextLength), .set(.kvType, to: "q8_0")]))

@@ -40,6 +40,8 @@ final class Scheduler: @unchecked Sendable {
     private var layersDone = 0
     private var restarts = 0
     private static let mostRestarts = 3
+    /// Of a step's layers, the part within which it may begin again.
+    private static let earlyShare = 16
     /// Whether the last step with prompts left long ones out.
     private var passedOverLong = false
     /// What others may know of it at any time.
@@ -369,10 +371,11 @@ extension Scheduler: StepInterlude {
         return isNeeded && pacing.isDue
     }
 
-    /// Whether the main step should rather begin again, with work that came while its first layer was computed: requests that come together share
-    /// a step then, and what is lost is one layer.
+    /// Whether the main step should rather begin again, with work that came while its first layers were computed: requests that come together
+    /// share a step then, and what is lost is these layers. Not where it has nearly all rows already.
     private var canTakeMore: Bool {
-        layersDone == 1 && restarts < Self.mostRestarts && 2 * mainStep.batch.tokens.count <= memory.rowLimit
+        layersDone <= max(1, forwardPass.layerCount / Self.earlyShare) && restarts < Self.mostRestarts
+            && 4 * mainStep.batch.tokens.count <= 3 * memory.rowLimit
     }
 
     private func isBesideMainStep(_ job: Job) -> Bool { job.isReady && !mainStep.contains(job) }

@@ -8,7 +8,7 @@ package struct StepPacing: Sendable, Equatable {
     static let pieceSeconds = 0.1
     static let pieceSteps = 2.0
     /// Generation's share of the time.
-    static let generationShare = 0.4
+    static let generationShare = 0.44
     /// Rows of a piece, at least, and of the first one, of which no time is known.
     static let leastRows = 8
     static let firstRows = 16

@@ -1,12 +1,18 @@
+import Synchronization
+
 /// The keys and values of one sequence, in blocks of 256 positions that are taken as the sequence grows.
 ///
-/// A block may be another sequence's, too: a sequence can begin as another's prefix. A block is written by a sequence that holds it alone; who
-/// must write into a shared one copies it first. So a full block never changes.
+/// A block may be another sequence's, too: a sequence can begin as another's prefix. A block is written by a sequence that holds it alone, or by
+/// the one that it was made for, behind all positions that others see; who must write elsewhere into a shared one copies it first. So what is
+/// shared never changes.
 ///
 /// Exclusive: used by one step, or one thread, at a time.
 package final class SequenceState: @unchecked Sendable {
     package let layout: KVBlockLayout
     private let store: any KVBlockStore
+    /// Tells the sequences of a process apart: no number comes twice.
+    private let number = SequenceState.count.add(1, ordering: .relaxed).oldValue
+    private static let count = Atomic<Int>(0)
     /// Positions whose keys and values are stored.
     package private(set) var length = 0
     private var blocks: [KVBlock] = []
@@ -39,23 +45,25 @@ package final class SequenceState: @unchecked Sendable {
         return (missing + (positions > length && mustCopy ? 1 : 0)) * layout.byteCount
     }
 
-    /// Whether the block that the next position goes to is shared.
+    /// Whether the next position goes to a block that is shared, and not this sequence's to write there.
     private var mustCopy: Bool {
-        length % KVBlockLayout.length != 0 && !isKnownUniquelyReferenced(&blocks[length / KVBlockLayout.length])
+        let (index, position) = length.quotientAndRemainder(dividingBy: KVBlockLayout.length)
+        return position != 0 && !isKnownUniquelyReferenced(&blocks[index])
+            && !blocks[index].isWritable(from: position, by: number)
     }
 
     /// Makes room for `positions` positions in all, which may then be written from `length` on.
     /// - Throws: `SigmaError(.unavailable)` if memory ends; what is stored stays.
     package func reserve(_ positions: Int) throws {
         if positions > length, mustCopy {
-            let block = try store.makeBlock(layout.byteCount)
+            let block = try store.makeBlock(layout.byteCount, owner: number)
             let index = length / KVBlockLayout.length
             try store.copy(layout.byteCount, from: blocks[index].address, to: block.address)
             blocks[index] = block
             storeAddress(index)
         }
         while blocks.count * KVBlockLayout.length < positions {
-            blocks.append(try store.makeBlock(layout.byteCount))
+            blocks.append(try store.makeBlock(layout.byteCount, owner: number))
             storeAddress(blocks.count - 1)
         }
     }
@@ -123,7 +131,11 @@ package final class SequenceState: @unchecked Sendable {
     /// The first `count` positions, as they are now.
     package func prefix(_ count: Int) -> Prefix {
         precondition(count <= length)
-        return Prefix(length: count, blocks: Array(blocks[..<KVBlockLayout.count(count)]))
+        let shared = Array(blocks[..<KVBlockLayout.count(count)])
+        for (index, block) in shared.enumerated() {
+            block.show(min(KVBlockLayout.length, count - index * KVBlockLayout.length))
+        }
+        return Prefix(length: count, blocks: shared)
     }
 
     /// Takes the place of whatever is held. Nothing is copied until the sequence grows.
