@@ -137,7 +137,7 @@ install: $(DEMO) ## the commands, linked to run without Swift, and the demo mode
 	install -m 644 Models/demo/questions.jsonl "$(DESTDIR)$(PREFIX)/share/sigma/questions.jsonl"
 
 format: ## swift format, in place
-	swift format format --in-place --recursive --parallel Package.swift Sources Tests
+	swift format format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks
 
 clean: ## remove what was built and converted
 	rm -rf .build .venv .venv-clients .venv-deployment .venv-evaluations $(DEMO) $(SMOLLM) Models/smollm
@@ -145,7 +145,7 @@ clean: ## remove what was built and converted
 # Converted again when the checkpoint or the model file's format has changed.
 $(DEMO): $(wildcard Models/demo/checkpoint/*) Sources/Sigma/Model/ModelFileFormat.swift | packages
 	$(BUILD) --product sigma-convert
-	$(BIN)/sigma-convert Models/demo/checkpoint $@ --type q8_0
+	$(BIN)/sigma-convert Models/demo/checkpoint $@ --type q8_0 --override name=sigma-demo
 
 # The address sanitizer sees what the three checks without it would; they triple the time to compile. lld: gold warns about each of the
 # address sanitizer's symbols.

@@ -124,7 +124,7 @@ let package = Package(
             name: "draft-benchmark", dependencies: ["SampleFiles", "Sigma", "SystemLibrary"],
             path: "Benchmarks/DraftBenchmark"),
         .executableTarget(
-            name: "replay-benchmark", dependencies: ["Sigma", "SigmaGrammar", "SystemLibrary"],
+            name: "replay-benchmark", dependencies: ["SampleFiles", "Sigma", "SigmaGrammar", "SystemLibrary"],
             path: "Benchmarks/ReplayBenchmark"),
 
         .testTarget(

@@ -29,7 +29,7 @@ build() {
     command -v swift > /dev/null || fail "the commands are not beside this script, and Swift is not here to build them"
     say "building the commands"
     for product in sigma-bench sigma-convert; do
-        (cd "$root" && swift build -c release --static-swift-stdlib --scratch-path .build/static -Xlinker -s --product $product >&2) \
+        (cd "$root" && swift build -c release --traits Commands --static-swift-stdlib --scratch-path .build/static -Xlinker -s --product $product >&2) \
             || fail "$product was not built" 70
     done
 }

@@ -1,6 +1,6 @@
 // Speed of drafts of which a known share is right, and of those that are looked up, over ordinary generation:
 //
-//     swift run -c release draft-benchmark MODEL [--depth 1000] [--generate 192] [--acceptance 0,50,70,90,100] [--repetitions 5]
+//     swift run -c release --traits Commands draft-benchmark MODEL [--depth 1000] [--generate 192] [--acceptance 0,50,70,90,100] [--repetitions 5]
 //         [--expert-cache BYTES] [--memory BYTES] [--expert-prediction auto|on|off] [--drafts auto|on] [--temperature 0.6] [--threads N]
 //         [--prompt FILE or --question FILE]
 //

@@ -1,7 +1,7 @@
 // What a constraint makes of generation's speed: instances of JSON schemas replayed token by token, without a constraint, with masks alone, and with
 // what is forced as drafts.
 //
-//     swift run -c release replay-benchmark MODEL CASES.jsonl [--schemas 20] [--depth 500] [--tokens 192] [--repetitions 3] [--threads N]
+//     swift run -c release --traits Commands replay-benchmark MODEL CASES.jsonl [--schemas 20] [--depth 500] [--tokens 192] [--repetitions 3] [--threads N]
 //
 // A line of CASES: `schema`, and `tests` with `valid` and `text`, as in JSON-Schema benchmarks. Of the first schemas that have one, the longest valid
 // instance is replayed that the constraint accepts as the tokenizer cuts it, up to `--tokens` of it, after a prompt of random tokens. The model computes
@@ -19,7 +19,7 @@ import SystemLibrary
     private var threads: Int?
 
     static func main() throws {
-        guard CommandLine.arguments.count >= 3 else {
+        guard CommandLine.arguments.count >= 3, !CommandLine.arguments[1].hasPrefix("--") else {
             print("usage: replay-benchmark MODEL CASES.jsonl [options]: see the head of ReplayBenchmark.swift")
             exit(64)
         }

@@ -1,6 +1,6 @@
 // Speed of the engine's steps on a model file, beside the machine's read bandwidth measured in the same run:
 //
-//     swift run -c release step-benchmark MODEL [threads] [repetitions]
+//     swift run -c release --traits Commands step-benchmark MODEL [threads] [repetitions]
 //
 // Prints medians: prompt tokens/s, generated tokens/s at two depths with the bytes read per token, and the heap allocations of a step.
 import CBenchmarkSupport
@@ -47,7 +47,7 @@ func readBandwidth(threads: Int) -> Double {
 
     static func main() throws {
         let arguments = CommandLine.arguments
-        guard arguments.count >= 2 else {
+        guard arguments.count >= 2, !arguments[1].hasPrefix("--") else {
             print("usage: step-benchmark MODEL [threads] [repetitions]")
             exit(64)
         }

@@ -2,7 +2,7 @@
 squared error of every matrix beside that of llama.cpp's quantizer.
 
     python3 -m venv .venv && .venv/bin/pip install -r Benchmarks/quantization/requirements.txt
-    swift build -c release
+    make build
     .venv/bin/python Benchmarks/quantization/measure.py
 
 Writes the tables in docs/quantization.md between their markers, docs/quantization.svg, and docs/quantization.json with all numbers.

@@ -1,9 +1,9 @@
 """Conversations as Jinja renders them, for the engine's prompts to be compared with.
 
     python Models/reference/check_chat_templates.py cases.jsonl [TEMPLATE ...]
-    SIGMA_CHAT_CASES=cases.jsonl swift test --filter ChatRenderingTests
+    SIGMA_CHAT_CASES=cases.jsonl swift test --traits Server --filter ChatRenderingTests
     python Models/reference/check_chat_templates.py --tools tools.jsonl [TEMPLATE ...]
-    SIGMA_TOOL_CASES=tools.jsonl swift test --filter ToolRenderingTests
+    SIGMA_TOOL_CASES=tools.jsonl swift test --traits Server --filter ToolRenderingTests
 
 Each TEMPLATE is a `tokenizer_config.json`, a `.jinja` file or a GGUF file; without one, and always before them, come the templates below, which do what
 those of known families do, in our words. `--frozen` writes the few that the tests keep (Tests/Fixtures/chat). With `--tools` the

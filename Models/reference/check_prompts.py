@@ -1,7 +1,7 @@
 """Conversations as transformers renders and tokenizes them, for the engine's prompts to be compared with: text and token ids.
 
     python Models/reference/check_prompts.py --output FOLDER --tokenizer SmolLM2-135M-Instruct.Q4_1.gguf TEMPLATE ...
-    SIGMA_PROMPT_CASES=FOLDER/cases.jsonl swift test --filter ConversationTokensTests
+    SIGMA_PROMPT_CASES=FOLDER/cases.jsonl swift test --traits Server --filter ConversationTokensTests
 
 For each TEMPLATE (a `tokenizer_config.json`, a `.jinja` file or a GGUF file) a checkpoint is made: the vocabulary of a real model with the tokens that
 the template's markup has, its family's way to split text, the template, and random weights. `sigma-convert` makes a model of it, and says what it makes

@@ -58,7 +58,9 @@ struct ImportanceCommand: ParsableCommand {
     }
 
     private func report(_ matrix: ImportanceMatrix, _ configuration: ModelConfiguration, _ output: String) throws {
-        let experts = matrix.entries.filter { $0.groups > 1 && $0.width == configuration.hiddenSize }
+        // An expert has two entries.
+        let inputs = Set((0..<configuration.layerCount).map { ImportanceMatrix.expertInput($0) })
+        let experts = matrix.entries.filter { inputs.contains($0.name) }
         let silent = experts.reduce(0) { $0 + $1.counts.count { $0 == 0 } }
         let least = experts.flatMap(\.counts).filter { $0 > 0 }.min() ?? 0
         if arguments.json {

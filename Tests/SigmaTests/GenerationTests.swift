@@ -1,3 +1,4 @@
+import SampleFiles
 import Sigma
 import SigmaConversion
 import Synchronization
@@ -12,7 +13,8 @@ import Testing
 /// The state machine of one generation where a trained model alone would not lead it.
 @Suite struct GenerationTests {
     /// A back end that chooses given tokens, whatever it is asked.
-    final class Script: PassingBackend, @unchecked Sendable {
+    final class Script: ForwardingBackend, @unchecked Sendable {
+        let backend: CPUBackend
         let tokens: [Int32]
         private var next = 0
         private var logits: UnsafeMutableBufferPointer<Float>
@@ -21,21 +23,21 @@ import Testing
         init(_ backend: CPUBackend, _ tokens: [Int32], vocabulary: Int) {
             self.tokens = tokens
             logits = .allocate(capacity: vocabulary)
-            super.init(backend)
+            self.backend = backend
         }
         deinit { logits.deallocate() }
 
-        override var rowsAreIndependent: Bool { false }
-        override var stepBytes: Int { 0 }
+        var rowsAreIndependent: Bool { false }
+        var stepBytes: Int { 0 }
 
-        override func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
+        func head(rows: Range<Int>) -> UnsafeBufferPointer<Float> {
             logits.update(repeating: 0)
             logits[Int(tokens[min(next, tokens.count - 1)])] = 100
             next += 1
             return UnsafeBufferPointer(logits)
         }
 
-        override func readLogits(_ requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void) {
+        func readLogits(_ requests: [LogitRequest], _ body: (_ index: Int, _ logits: RowLogits) -> Void) {
             for (index, request) in requests.enumerated() {
                 let logits = head(rows: request.row..<request.row + 1)
                 switch request.wish {

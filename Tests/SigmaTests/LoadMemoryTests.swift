@@ -5,7 +5,7 @@ import Testing
 
 /// What loading a model, asking it and dropping it leaves in memory. The whole process is measured, so it is run alone:
 ///
-///     SIGMA_LOADS=2000 swift test --filter LoadMemoryTests
+///     SIGMA_LOADS=2000 swift test --traits Server --filter LoadMemoryTests
 @Suite(.serialized) struct LoadMemoryTests {
     static let loads = ProcessInfo.processInfo.environment["SIGMA_LOADS"].flatMap(Int.init)
 

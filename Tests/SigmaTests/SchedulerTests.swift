@@ -1,4 +1,5 @@
 import Foundation
+import SampleFiles
 import Sigma
 import Synchronization
 import Testing
@@ -6,13 +7,16 @@ import Testing
 /// Generations side by side, on a back end that fails at will.
 @Suite struct SchedulerTests {
     /// Has no memory for further steps of sequences that are marked; nil: of any whose steps have had a step's rows.
-    final class FailingBackend: PassingBackend, @unchecked Sendable {
+    final class FailingBackend: ForwardingBackend, @unchecked Sendable {
+        let backend: CPUBackend
         let marked = Mutex<[ObjectIdentifier]?>([])
         private(set) var largestBatch = 0
         /// Sees every batch before its step.
         let onStep = Mutex<(@Sendable (Batch) -> Void)?>(nil)
 
-        override func begin(_ batch: Batch) throws {
+        init(_ backend: CPUBackend) { self.backend = backend }
+
+        func begin(_ batch: Batch) throws {
             largestBatch = max(largestBatch, batch.segments.count)
             onStep.withLock { $0 }?(batch)
             let marked = marked.withLock { $0 }
@@ -23,7 +27,7 @@ import Testing
             if batch.segments.contains(where: fails) {
                 throw SigmaError(.unavailable, "no memory")
             }
-            try super.begin(batch)
+            try backend.begin(batch)
         }
     }
 
@@ -276,7 +280,8 @@ import Testing
     }
 
     /// Layers of several rows take more than half of the time that answers may wait.
-    final class SlowBackend: PassingBackend, @unchecked Sendable {
+    final class SlowBackend: ForwardingBackend, @unchecked Sendable {
+        let backend: CPUBackend
         let suspensions = Mutex(0)
         let onFirstSuspension = Mutex<(@Sendable () -> Void)?>(nil)
         let onFirstLayer = Mutex<(@Sendable () -> Void)?>(nil)
@@ -293,7 +298,9 @@ import Testing
         private var rows = 0
         private var suspendedRows: Int?
 
-        override func begin(_ batch: Batch) throws {
+        init(_ backend: CPUBackend) { self.backend = backend }
+
+        func begin(_ batch: Batch) throws {
             rows = batch.tokens.count
             if batch.segments.allSatisfy({ $0.count == 1 }) { run(onFirstToken) }
             promptsOfSteps.withLock { $0.append(batch.segments.count { $0.count > 1 }) }
@@ -301,25 +308,25 @@ import Testing
                 stepsWithin.withLock { $0 += 1 }
                 if batch.segments.contains(where: { $0.count > 1 }) { promptsWithin.withLock { $0 += 1 } }
             }
-            try super.begin(batch)
+            try backend.begin(batch)
         }
 
-        override func attend(layer: Int) {
+        func attend(layer: Int) {
             run(onFirstLayer)
             if rows > 4 { Thread.sleep(forTimeInterval: 0.06) }
-            super.attend(layer: layer)
+            backend.attend(layer: layer)
         }
 
-        override func feedForward(layer: Int) throws {
-            try super.feedForward(layer: layer)
+        func feedForward(layer: Int) throws {
+            try backend.feedForward(layer: layer)
             if rows > 4, layer > 0, failsPrompts.withLock({ $0 }) {
                 throw SigmaError(.inputOutput, "the disk is gone")
             }
         }
 
-        override func suspend() {
+        func suspend() {
             suspendedRows = rows
-            super.suspend()
+            backend.suspend()
             suspensions.withLock { $0 += 1 }
             run(onFirstSuspension)
         }
@@ -332,8 +339,8 @@ import Testing
             }?()
         }
 
-        override func resume() {
-            super.resume()
+        func resume() {
+            backend.resume()
             rows = suspendedRows ?? 0
             suspendedRows = nil
         }

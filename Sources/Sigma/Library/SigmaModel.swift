@@ -31,7 +31,7 @@ public final class SigmaModel: Sendable {
         public var expertCache: ExpertCache
         package var expertPolicy = EvictionPolicyKind.lru
         package var expertPrediction = PredictionMode.auto
-        /// Threads that compute; nil: the processors that the process may use.
+        /// Threads that compute; nil: one for each fast core of one memory node that the process may use.
         public var threads: Int?
         public var backend: Backend
         /// Tokens in a sequence; nil: what the model states.
