@@ -43,7 +43,9 @@ package final class CompiledConstraint: @unchecked Sendable {
         self.constraint = constraint
         self.vocabulary = vocabulary
         self.limits = limits
-        grammar = try ConstraintCompiler(limits: limits).grammar(of: constraint)
+        var grammar = try ConstraintCompiler(limits: limits).grammar(of: constraint)
+        try grammar.deriveBeginnings(limits)
+        self.grammar = grammar
         generation = Generation(number: 0, grammar: grammar, limits: limits)
     }
 

@@ -27,6 +27,70 @@ import Testing
         }
     }
 
+    /// Numbers and expressions that no machine integer counts, and texts that end where more has to come: errors, whatever their form.
+    @Test(arguments: [
+        #"{"pattern": "(?<abc"}"#, #"{"pattern": "(?<"}"#, #"{"pattern": "("}"#, #"{"pattern": "["}"#,
+        #"{"pattern": "\\"}"#,
+        #"{"pattern": "a{1"}"#, #"{"pattern": "\\u{"}"#, #"{"pattern": "\\p{"}"#,
+        #"{"patternProperties": {"(?<a": true}}"#,
+        #"{"minimum": 1e-9223372036854775808}"#, #"{"const": 1e-9223372036854775808}"#,
+        #"{"enum": [1e9223372036854775807]}"#, #"{"maximum": 1e-9223372036854775809}"#,
+        #"{"type": "number", "multipleOf": 18014398509481983, "maximum": 1e1500}"#,
+        #"{"type": "number", "multipleOf": 0.00000000000000000001, "maximum": 1e1999}"#,
+        #"{"multipleOf": 18446744073709551615}"#, #"{"multipleOf": 1e1999}"#,
+        #"{"minItems": 9223372036854775807, "contains": {"const": 1}}"#,
+        #"{"contains": {"const": 1}, "minContains": 9223372036854775807, "type": "array"}"#,
+        #"{"minLength": 9223372036854775807}"#, #"{"maxLength": 9223372036854775807}"#,
+        #"{"minProperties": 9223372036854775807, "type": "object"}"#,
+    ])
+    func extremesAreErrorsOrCompile(_ schema: String) {
+        let error = refusal(schema)
+        #expect(error == nil || error!.reason != .unsatisfiable || schema.contains("min"), "\(error!)")
+    }
+
+    @Test func unclosedNamedGroups() {
+        for expression in ["(?<abc", "(?<", "(?<a>", "(?<a>b", "x(?<y"] {
+            #expect(refusal(.regex(expression))?.reason == .invalid, "\(expression)")
+        }
+        #expect(refusal(.regex("(?<a>b)")) == nil)
+    }
+
+    /// Each level refers twice to the next: the walk beside `unevaluatedProperties` looks at the clock.
+    @Test func unevaluatedIsWalkedInTime() {
+        let links = (0..<23).map {
+            ##""d\##($0)": {"allOf": [{"$ref": "#/$defs/d\##($0 + 1)"}, {"$ref": "#/$defs/d\##($0 + 1)"}]}"##
+        }
+        let definitions = links.joined(separator: ",") + #","d23": {"properties": {"a": true}}"#
+        let schema = ##"{"$ref": "#/$defs/d0", "unevaluatedProperties": false, "$defs": {\##(definitions)}}"##
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 0.3
+        let began = ContinuousClock.now
+        #expect(refusal(.jsonSchema(schema), limits: limits)?.reason == .limit)
+        #expect(ContinuousClock.now - began < .seconds(20))
+    }
+
+    /// What would take each mask seconds is refused, and not met in the middle of an answer.
+    @Test func expressionsThatBeginInManyWays() {
+        var limits = ConstraintLimits()
+        limits.compileSeconds = 0.1
+        let part = #"[\p{L}\p{N}]?\P{Lu}*"#
+        let expression = "^" + String(repeating: part, count: 200) + "$"
+        let began = ContinuousClock.now
+        #expect(refusal(.regex(expression), limits: limits)?.reason == .limit)
+        #expect(ContinuousClock.now - began < .seconds(20))
+        #expect(refusal(.regex("^" + String(repeating: part, count: 2) + "$")) == nil)
+    }
+
+    /// Arrays that can be finished are not said to be impossible.
+    @Test func manyCounts() {
+        func reason(_ members: String) -> ConstraintError.Reason? {
+            refusal(#"{"type": "array", \#(members)}"#)?.reason
+        }
+        #expect(reason(#""contains": {"const": 1}, "minItems": 9000"#) == nil)
+        #expect(reason(#""contains": {"const": 1}, "minItems": 10001"#) == .limit)
+        #expect(reason(#""contains": {"const": 1}, "minItems": 3, "maxItems": 2"#) == .unsatisfiable)
+    }
+
     /// Definitions that require one another: no recursion goes as deep as the chain.
     @Test func longChainsOfReferencesEnd() {
         let links = (0..<20_000).map {

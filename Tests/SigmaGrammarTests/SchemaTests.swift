@@ -257,6 +257,23 @@ struct SchemaCase: Sendable, CustomTestStringConvertible {
         #expect(error.reason == reason && error.pointer == pointer && error.keyword == keyword, "\(error)")
     }
 
+    @Test func namesThatComeTwice() throws {
+        let schema = #"{"type": "object", "dependentRequired": {"a": ["b", "b"]}}"#
+        #expect(try accepts(schema, #"{"a":1,"b":2}"#) && !accepts(schema, #"{"a":1}"#))
+    }
+
+    /// Two forms of one letter are two names, also in schemas that differ in nothing else.
+    @Test func branchesThatDifferInNormalization() throws {
+        let (composed, decomposed) = ("\u{e9}", "e\u{301}")
+        let branches = [composed, decomposed].map {
+            #"{"properties": {"\#($0)": {"const": 1}}, "required": ["\#($0)"]}"#
+        }
+        let schema =
+            #"{"type": "object", "anyOf": [\#(branches.joined(separator: ","))], "unevaluatedProperties": false}"#
+        for name in [composed, decomposed] { #expect(try accepts(schema, #"{"\#(name)":1}"#)) }
+        #expect(try !accepts(schema, #"{"f":1}"#))
+    }
+
     @Test func whatCannotBeReachedMayBeUnsupported() throws {
         #expect(refusal(#"{"type": "integer", "$defs": {"unused": {"pattern": "(a)\\1"}}}"#) == nil)
     }

@@ -51,6 +51,18 @@ struct Grammar {
     var values: [Value] = []
     var arrays: [ArrayRule] = []
     var objects: [ObjectRule] = []
+
+    /// Computes how each text may begin. An expression for which that takes long would make masks as slow, in the middle of an answer.
+    ///
+    /// - Throws: `ConstraintError` where it takes longer than compiling may.
+    mutating func deriveBeginnings(_ limits: ConstraintLimits) throws(ConstraintError) {
+        arena.deadline = ContinuousClock.now + .seconds(limits.compileSeconds)
+        defer { arena.deadline = nil }
+        var texts = values.map(\.text)
+        if case .text(let text) = answer { texts.append(text) }
+        for text in texts where !arena.isOutOfTime { _ = arena.partition(of: text) }
+        guard !arena.isOutOfTime else { throw ConstraintError(time: limits.compileSeconds) }
+    }
 }
 
 /// How objects of one shape are written.
@@ -108,7 +120,7 @@ final class ArrayRule {
 
     func ways(at index: Int) -> [(value: Int32, way: ArrayWay)] { ways[min(index, ways.count - 1)] }
 
-    func canComplete(from progress: ArrayProgress) -> Bool {
+    func canComplete(from progress: ArrayProgress) -> Bool? {
         shape.canComplete(from: progress) { ways(at: $0).map(\.way) }
     }
 }

@@ -93,7 +93,10 @@ struct GrammarBuilder {
             }
             rule.ways.append(ways)
         }
-        guard rule.canComplete(from: ArrayProgress(shape)) else { return nil }
+        guard let canComplete = rule.canComplete(from: ArrayProgress(shape)) else {
+            throw ConstraintError(.limit, "an array has too many counts to keep apart")
+        }
+        guard canComplete else { return nil }
         let number = Int32(arrays.count)
         arrays.append(rule)
         arrayNumbers[shape] = number

@@ -145,7 +145,7 @@ struct Sites {
         if rule.shape.canContinue(site.progress) {
             for (value, way) in rule.ways(at: site.progress.index) {
                 guard let next = rule.shape.advance(site.progress, by: way),
-                    rule.canComplete(from: next)
+                    rule.canComplete(from: next) == true
                 else { continue }
                 choices.items.append((value, self.number(ArraySite(rule: site.rule, progress: next))))
             }

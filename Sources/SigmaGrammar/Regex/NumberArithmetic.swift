@@ -121,7 +121,8 @@ package struct DecimalNumber: Hashable, Sendable {
         let exponentText = bytes.dropFirst(mantissa.count).dropFirst()
         var exponent = 0
         if mantissa.count < bytes.count {
-            guard let value = Int(String(decoding: exponentText, as: UTF8.self)), abs(value) <= Self.digitLimit
+            guard let value = Int(String(decoding: exponentText, as: UTF8.self)),
+                value.magnitude <= UInt(Self.digitLimit)
             else { return nil }
             exponent = value
         }

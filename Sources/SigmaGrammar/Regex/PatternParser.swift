@@ -33,7 +33,7 @@ struct PatternParser {
 
     private mutating func take(_ text: String) -> Bool {
         let wanted = text.unicodeScalars.map(\.value)
-        guard scalars[position...].starts(with: wanted) else { return false }
+        guard scalars.dropFirst(position).starts(with: wanted) else { return false }
         position += wanted.count
         return true
     }
@@ -129,7 +129,7 @@ struct PatternParser {
             guard take("?<"), let first = peek(), first != Unicode.Scalar("=").value, first != Unicode.Scalar("!").value
             else { throw error("this kind of group is not supported") }
             while let next = peek(), next != Unicode.Scalar(">").value { position += 1 }
-            position += 1
+            guard take(">") else { throw error("'(?<' without '>'") }
         }
         let body = try alternatives()
         guard take(")") else { throw error("'(' without ')'") }

@@ -9,6 +9,8 @@ extension RegexArena {
     mutating func partition(of id: RegexID) -> [PartitionEntry] {
         if let known = partitions[Int(id)] { return known }
         watchClock()
+        // Nobody uses what a compilation that has taken too long still makes.
+        if isOutOfTime { return [PartitionEntry(high: CodePointSet.last, target: Self.empty)] }
         // A chain of optional parts is as long as its text: what stands behind them comes first, without a call for each.
         var tails: [RegexID] = []
         var rest = id
@@ -16,7 +18,7 @@ extension RegexArena {
             tails.append(tail)
             rest = tail
         }
-        for tail in tails.reversed() where partitions[Int(tail)] == nil {
+        for tail in tails.reversed() where partitions[Int(tail)] == nil && !isOutOfTime {
             watchClock()
             partitions[Int(tail)] = computePartition(tail)
         }
@@ -130,6 +132,7 @@ extension RegexArena {
                 targets[index] = entry.target
             }
             let target = combine(&self, targets)
+            if result.count & 255 == 255 { watchClock() }
             if let last = result.last?.target, last == target {
                 result[result.count - 1].high = high
             } else {

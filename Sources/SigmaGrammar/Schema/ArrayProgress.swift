@@ -44,8 +44,9 @@ extension ArrayShape {
 
     func canContinue(_ progress: ArrayProgress) -> Bool { max == Int.max || progress.index < max }
 
-    /// Whether an array that has come this far can be finished. `ways` gives a position's possible items.
-    func canComplete(from start: ArrayProgress, ways: (Int) -> [ArrayWay]) -> Bool {
+    /// Whether an array that has come this far can be finished; nil: there are too many counts to find out. `ways` gives a position's possible
+    /// items.
+    func canComplete(from start: ArrayProgress, ways: (Int) -> [ArrayWay]) -> Bool? {
         // Without `contains` there is nothing to search: the items up to `min` decide.
         if contains.isEmpty {
             if start.index >= min { return true }
@@ -55,16 +56,21 @@ extension ArrayShape {
         }
         var open = [start]
         var seen: Set<ArrayProgress> = [start]
+        var isCutShort = false
         while let progress = open.popLast() {
             if canClose(progress) { return true }
-            guard canContinue(progress), seen.count < Self.searchLimit else { continue }
+            guard canContinue(progress) else { continue }
+            guard seen.count < Self.searchLimit else {
+                isCutShort = true
+                continue
+            }
             // The way that matches most is tried first.
             for way in ways(progress.index) {
                 guard let next = advance(progress, by: way) else { continue }
                 if seen.insert(next).inserted { open.append(next) }
             }
         }
-        return false
+        return isCutShort ? nil : false
     }
 }
 

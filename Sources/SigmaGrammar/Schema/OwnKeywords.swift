@@ -118,8 +118,8 @@ struct OwnKeywords {
             }
             let digits = max(
                 bounds.minimum?.value.integerDigits.count ?? 1, bounds.maximum?.value.integerDigits.count ?? 1)
-            guard let modulus = divisor.scaledValue, modulus < 1 << 54,
-                modulus * UInt64(digits + divisor.fractionDigits.count) <= 10_000
+            guard let modulus = divisor.scaledValue,
+                modulus <= 10_000 / UInt64(digits + divisor.fractionDigits.count)
             else { throw failure(.unsupported, keyword, "too many remainders to keep apart") }
             restrict(algebra.arena.multiples(modulus: modulus, scale: divisor.fractionDigits.count))
         }

@@ -137,9 +137,10 @@ struct SchemaReader {
     /// kinds pass; a schema's dependency doesn't reach them.
     func members(named names: [String], forbidden: Bool) -> ValueID {
         var shape = algebra.anyObject
-        shape.names = names.map { ByteKey(text: $0) }
-        shape.values = names.map { _ in forbidden ? ValueAlgebra.none : ValueAlgebra.any }
-        shape.required = names.map { _ in !forbidden }
+        var seen: Set<ByteKey> = []
+        shape.names = names.map { ByteKey(text: $0) }.filter { seen.insert($0).inserted }
+        shape.values = shape.names.map { _ in forbidden ? ValueAlgebra.none : ValueAlgebra.any }
+        shape.required = shape.names.map { _ in !forbidden }
         return algebra.written(
             forbidden ? algebra.everythingBut(objects: [shape]) : ValueShape(objects: [shape]))
     }

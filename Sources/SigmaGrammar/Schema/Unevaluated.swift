@@ -63,6 +63,8 @@ struct Unevaluated {
     // MARK: Worlds
 
     private func worlds(of id: SchemaID, isOuter: Bool, depth: Int) throws(ConstraintError) -> [World] {
+        // Schemas that refer to others twice and more are walked as often.
+        try algebra.checkLimits()
         guard depth < Self.depthLimit else {
             throw reader.failure(.unsupported, keyword, "references beside it don't end")
         }
@@ -75,12 +77,13 @@ struct Unevaluated {
             let target = try algebra.document.resolve(text, keyword: key, from: id)
             try multiply(worlds(of: target, isOuter: false, depth: depth + 1))
         }
-        for member in object["allOf"]?.array ?? [] {
-            try multiply(worlds(of: try child(of: id, member, "allOf", object), isOuter: false, depth: depth + 1))
+        for (place, member) in (object["allOf"]?.array ?? []).enumerated() {
+            let schema = try algebra.document.child(of: id, member, "allOf", "\(place)")
+            try multiply(worlds(of: schema, isOuter: false, depth: depth + 1))
         }
         for key in ["anyOf", "oneOf"] {
-            for member in object[key]?.array ?? [] {
-                let schema = try child(of: id, member, key, object)
+            for (place, member) in (object[key]?.array ?? []).enumerated() {
+                let schema = try algebra.document.child(of: id, member, key, "\(place)")
                 let inside = try worlds(of: schema, isOuter: false, depth: depth + 1)
                 try multiply(split(on: algebra.schema(schema), inside, [World()]))
             }
@@ -107,13 +110,6 @@ struct Unevaluated {
             }
         }
         return result
-    }
-
-    private func child(
-        of id: SchemaID, _ member: JSONValue, _ key: String, _ object: JSONObject
-    ) throws(ConstraintError) -> SchemaID {
-        let place = object[key]?.array?.firstIndex(of: member) ?? 0
-        return try algebra.document.child(of: id, member, key, "\(place)")
     }
 
     /// What the schema's own keywords speak of.

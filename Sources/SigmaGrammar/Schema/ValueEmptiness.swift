@@ -150,8 +150,9 @@ extension ValueAlgebra {
 
     private func isInhabitedNow(_ shape: ArrayShape) -> Bool {
         guard shape.min <= shape.max else { return false }
+        // Where that cannot be found out, building the grammar says so.
         return shape.canComplete(from: ArrayProgress(shape)) { index in
             ways(of: shape, at: index).filter { emptiness[Int($0.value)] == .inhabited }
-        }
+        } ?? true
     }
 }
