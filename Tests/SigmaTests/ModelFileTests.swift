@@ -159,6 +159,16 @@ import Testing
         #expect(error.remedy?.description.contains("sigma-convert /") == true)
     }
 
+    /// A header with nothing behind it, which need not end where data could begin.
+    @Test func headersWithoutTensors() throws {
+        var bytes = GGUFBytes(data: [])
+        for key in [nil, "general.architecture", "a", "ab", "abc"] {
+            if let key { bytes.keys.append(GGUFBytes.key(key, 8, GGUFBytes.string("x"))) }
+            let error = try #require(try error(bytes.header))
+            #expect(error.kind == .damaged)
+        }
+    }
+
     @Test func noFile() { #expect(sigmaError { _ = try ModelFile(path: "/nonexistent.gguf") }?.kind == .noInput) }
     @Test func textFile() throws { #expect(try error(Array("hello, world".utf8))?.kind == .damaged) }
 
@@ -199,6 +209,17 @@ import Testing
             #expect(error.item == name)
             #expect(error.message.contains("dimensions"))
         }
+    }
+
+    /// Canonically equal to Unicode, and two names all the same.
+    @Test func namesThatDifferInNormalization() throws {
+        var bytes = Self.good
+        for (name, marks) in [("blk.0.attn_q.weight", "a\u{323}\u{307}"), ("blk.0.attn_k.weight", "a\u{307}\u{323}")] {
+            let place = try place(of: name)
+            let renamed = Array(marks.utf8) + [UInt8](repeating: 0x78, count: name.utf8.count - marks.utf8.count)
+            bytes.replaceSubrange(place..<place + renamed.count, with: renamed)
+        }
+        #expect(try error(bytes)?.kind == .damaged)
     }
 
     @Test func tensorTooMany() throws {

@@ -100,12 +100,13 @@ struct ModelFileWeights {
 private struct Finder {
     let gguf: GGUFFile
     /// What each tensor holds, by name.
-    let types: [String: UInt32]
-    var taken: Set<String> = []
+    let types: [ByteKey: UInt32]
+    var taken: Set<ByteKey> = []
 
     init(gguf: GGUFFile, types: [UInt32]) {
         self.gguf = gguf
-        self.types = Dictionary(uniqueKeysWithValues: zip(gguf.tensors.map(\.name), types))
+        self.types = Dictionary(
+            uniqueKeysWithValues: zip(gguf.tensors.map { ByteKey(text: $0.name) }, types))
     }
 
     private func failure(_ tensor: GGUFFile.Tensor, _ message: String) -> SigmaError {
@@ -117,7 +118,7 @@ private struct Finder {
         guard let tensor = gguf.tensor(name) else {
             throw SigmaError(.damaged, "the tensor is missing", path: gguf.file.path, item: name)
         }
-        taken.insert(name)
+        taken.insert(ByteKey(text: name))
         return tensor
     }
 
@@ -132,7 +133,7 @@ private struct Finder {
     }
 
     private func type(_ tensor: GGUFFile.Tensor, floatOnly: Bool) throws -> WeightType {
-        let number = types[tensor.name]!
+        let number = types[ByteKey(text: tensor.name)]!
         guard let type = WeightType(rawValue: number), !(floatOnly && type.isQuantized) else {
             let expected = WeightType.allCases.filter { !(floatOnly && $0.isQuantized) }.map(\.name).joined(
                 separator: ", ")
@@ -186,10 +187,11 @@ private struct Finder {
     private mutating func plane(_ name: String, _ dimensions: [Int]) throws -> UnsafeRawPointer {
         let tensor = try tensor(name)
         try check(tensor, dimensions: dimensions, as: .int8)
-        guard types[name] == GGMLType.int8.number else {
+        guard types[ByteKey(text: name)] == GGMLType.int8.number else {
             throw failure(
                 tensor,
-                "\(ModelFileFormat.Key.tensorTypes): expected \(GGMLType.int8.number), found \(types[name]!)")
+                "\(ModelFileFormat.Key.tensorTypes): expected \(GGMLType.int8.number), found \(types[ByteKey(text: name)]!)"
+            )
         }
         return gguf.bytes(tensor).baseAddress!
     }
@@ -225,7 +227,7 @@ private struct Finder {
 
     /// A tensor that nobody asked for means that the model computes something that we would leave out.
     func checkNothingLeft() throws {
-        guard let extra = gguf.tensors.first(where: { !taken.contains($0.name) }) else { return }
+        guard let extra = gguf.tensors.first(where: { !taken.contains(ByteKey(text: $0.name)) }) else { return }
         throw failure(extra, "the configuration has no place for this tensor")
     }
 }

@@ -93,7 +93,9 @@ package final class GGUFFile: Sendable {
             tensors.append(tensor)
         }
         let mask = alignment - 1
-        dataOffset = (reader.position + mask) & ~mask
+        // Where there are no tensors, nothing has to follow the header.
+        let aligned = (reader.position + mask) & ~mask
+        dataOffset = tensors.isEmpty ? min(aligned, file.bytes.count) : aligned
         self.tensors = try reader.place(tensors, dataOffset: dataOffset, alignment: alignment)
         self.tensorPlaces = tensorPlaces
         try file.checkIntact()

@@ -56,12 +56,12 @@ package struct GGUFWriter: Sendable {
             for value in values { bytes.append(number: UInt32(bitPattern: value)) }
         }
     }
-    /// Strings as UTF-8 bytes, which must be valid.
     package mutating func set(_ key: String, _ values: [Float]) {
         array(key, .float32, values.count) { bytes in
             for value in values { bytes.append(number: value.bitPattern) }
         }
     }
+    /// Strings as UTF-8 bytes, which must be valid.
     package mutating func set(_ key: String, strings: some Collection<[UInt8]>) {
         array(key, .string, strings.count) { bytes in
             for string in strings { bytes.append(string: string) }

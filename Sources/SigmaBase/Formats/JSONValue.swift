@@ -110,7 +110,9 @@ package struct JSONObject: Sendable, Equatable {
         return result
     }
 
-    package static func == (a: JSONObject, b: JSONObject) -> Bool { a.keys == b.keys && a.values == b.values }
+    package static func == (a: JSONObject, b: JSONObject) -> Bool {
+        a.keys.elementsEqual(b.keys) { ByteKey(text: $0) == ByteKey(text: $1) } && a.values == b.values
+    }
 }
 
 /// A string that is hashed and compared by its UTF-8 bytes: exact, and much faster than by canonical equivalence.
