@@ -112,6 +112,9 @@ import Testing
         #expect(scalars(text("<think>\u{338}<|end|>\u{338}")) == scalars("<think>\u{338}<|end|>\u{338}"))
         // U+0F73 is a starter that decomposes into marks.
         #expect(scalars(text("\u{f73}\u{334}")) == [0x334, 0xf71, 0xf72])
+        // Marks without end take no time without end, and nothing of them is lost.
+        let marks = String(repeating: "\u{300}\u{323}", count: 60_000)
+        #expect(text("a" + marks).unicodeScalars.count == 120_000)
         // Bytes that are no text stay.
         #expect(
             tokenizer.decode(

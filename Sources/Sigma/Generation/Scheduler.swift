@@ -10,38 +10,35 @@ import Synchronization
 /// When memory ends, kept prefixes and what idle timelines hold are given up first, then work is parked, the youngest first: it gives up its keys
 /// and values, waits until there is room for them, and computes them again. So work that fits alone ends as if it were alone.
 final class Scheduler: @unchecked Sendable {
-    private let lock = ConditionLock()
+    let lock = ConditionLock()
     private let hasNews: Condition
     private let errandIsDone: Condition
     // Under the lock.
-    private var incoming: [Job] = []
+    var incoming: [Job] = []
     private var errands: [() -> Void] = []
-    private var isWoken = false
+    var isWoken = false
     private var isClosed = false
     /// Those for whom tokens/s of all matter alone, as nobody waits for an answer: prompts are then read as soon as there is a place.
     private let batches = Atomic<Int>(0)
     // The thread's own.
-    private let forwardPass: ForwardPass
-    private let memory: any StepMemory
+    let forwardPass: ForwardPass
+    let memory: any StepMemory
     private let timelines: TimelineRegistry
     private let prefixes: PrefixCache
     private let drafts: DraftPlanner
     /// In the order in which they get a place in the next step.
-    private var live: [Job] = []
+    var live: [Job] = []
     /// The round's step, and those that run between its layers.
-    private let mainStep: ComposedStep
-    private let innerStep: ComposedStep
+    let mainStep: ComposedStep
+    let innerStep: ComposedStep
     private var arrivals = 0
-    private var pacing = StepPacing()
+    var pacing = StepPacing()
     /// When the main step last went on, and the seconds that others had between its layers.
-    private var layerStart = 0.0
-    private var interludeSeconds = 0.0
+    var layerStart = 0.0
+    var interludeSeconds = 0.0
     /// Layers of the main step that are done, and how often it was begun again.
-    private var layersDone = 0
-    private var restarts = 0
-    private static let mostRestarts = 3
-    /// Of a step's layers, the part within which it may begin again.
-    private static let earlyShare = 16
+    var layersDone = 0
+    var restarts = 0
     /// Whether the last step with prompts left long ones out.
     private var passedOverLong = false
     /// What others may know of it at any time.
@@ -144,7 +141,7 @@ final class Scheduler: @unchecked Sendable {
     }
 
     /// Under the lock.
-    private func takeNews() {
+    func takeNews() {
         isWoken = false
         for job in incoming {
             job.arrival = arrivals
@@ -166,7 +163,7 @@ final class Scheduler: @unchecked Sendable {
         job.onEnd(result)
     }
 
-    private func endCancelled() {
+    func endCancelled() {
         // Those in a step that is under way are noticed there.
         for job in live where job.work.isCancelled && !mainStep.contains(job) {
             job.work.endInterrupted()
@@ -214,7 +211,7 @@ final class Scheduler: @unchecked Sendable {
     /// - Parameters:
     ///   - step: the main one, or one between its layers, which has nobody who is in the main one and makes no room in memory.
     ///   - reads: whether prompts may have a place; between layers only those that one piece can read.
-    private func compose(_ step: ComposedStep, reads: Bool = true) {
+    func compose(_ step: ComposedStep, reads: Bool = true) {
         step.removeAll()
         let isInner = step === innerStep
         func isCandidate(_ job: Job) -> Bool { isInner ? isBesideMainStep(job) : job.isReady }
@@ -293,7 +290,7 @@ final class Scheduler: @unchecked Sendable {
 
     /// Runs a step and takes in its results.
     /// - Parameter isApart: whether it is one member of a step that failed, which is repeated: nobody has a turn in between.
-    private func run(_ step: ComposedStep, isApart: Bool = false) {
+    func run(_ step: ComposedStep, isApart: Bool = false) {
         if step.isEmpty { return }
         gauge.stepBegins(work: live.count)
         // Emptied again: it would keep sequences, and the engine, alive that nobody else wants.
@@ -349,66 +346,5 @@ final class Scheduler: @unchecked Sendable {
             step.keepOnly(member)
             run(step, isApart: true)
         }
-    }
-}
-
-// MARK: - Between the layers of a long step
-
-extension Scheduler: StepInterlude {
-    /// Whether a step of these jobs can be laid aside. What one layer chose is shown when the step ends, so an observed step goes through.
-    private func canMakeWay(_ jobs: some Sequence<Job>) -> Bool {
-        forwardPass.backend.canSuspend && !favorsThroughput && jobs.allSatisfy { $0.work.routingObserver == nil }
-    }
-
-    /// Whether somebody has waited as long as answers may, or would have when the next layer is done.
-    func isDue() -> Bool {
-        noteLayer()
-        if canTakeMore, lock.with({ !incoming.isEmpty }) {
-            mainStep.isWithdrawn = true
-            return false
-        }
-        let isNeeded = live.contains { isBesideMainStep($0) } || lock.with { isWoken || !incoming.isEmpty }
-        return isNeeded && pacing.isDue
-    }
-
-    /// Whether the main step should rather begin again, with work that came while its first layers were computed: requests that come together
-    /// share a step then, and what is lost is these layers. Not where it has nearly all rows already.
-    private var canTakeMore: Bool {
-        layersDone <= max(1, forwardPass.layerCount / Self.earlyShare) && restarts < Self.mostRestarts
-            && 4 * mainStep.batch.tokens.count <= 3 * memory.rowLimit
-    }
-
-    private func isBesideMainStep(_ job: Job) -> Bool { job.isReady && !mainStep.contains(job) }
-
-    /// A layer of the main step is done.
-    private func noteLayer() {
-        let now = monotonicTime()
-        layersDone += 1
-        pacing.recordLayer(
-            seconds: now - layerStart, isAwaited: live.contains { isBesideMainStep($0) && !$0.isReading })
-        layerStart = now
-    }
-
-    /// The share of the answers, then a short prompt and theirs again.
-    func runOthers() {
-        let before = monotonicTime()
-        while pacing.owesGeneration, runInner(reads: false) {}
-        pacing.settle()
-        if runInner(reads: true) {
-            while pacing.owesGeneration, runInner(reads: false) {}
-            pacing.settle()
-        }
-        layerStart = monotonicTime()
-        interludeSeconds += layerStart - before
-    }
-
-    /// - Returns: whether there was a step to run.
-    private func runInner(reads: Bool) -> Bool {
-        lock.with { takeNews() }
-        endCancelled()
-        compose(innerStep, reads: reads)
-        if innerStep.isEmpty { return false }
-        run(innerStep)
-        return true
     }
 }

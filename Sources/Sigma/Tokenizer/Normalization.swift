@@ -17,6 +17,10 @@ extension TokenizerDefinition.Normalizer {
     /// Scalars below U+0300 (0xcc 0x80) never change, and combine only with later ones.
     private static var firstLeadToCompose: UInt8 { 0xcc }
 
+    /// Marks behind each other that are put in order together: the time grows with the square of their number, and no language has more than a
+    /// few (Unicode's Stream-Safe Text Format: 30).
+    private static let markLimit = 1024
+
     /// What is not text, or younger than the normalization that vocabularies were made with, stands for itself and combines with
     /// nothing; the runs between are composed.
     private func composed(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
@@ -25,6 +29,7 @@ extension TokenizerDefinition.Normalizer {
         var output: [UInt8] = []
         output.reserveCapacity(text.count)
         var run: [UInt8] = []
+        var marks = 0
         var position = 0
         while position < text.count {
             let sequence = UTF8Sequence(base + position, before: base + text.count)
@@ -32,6 +37,11 @@ extension TokenizerDefinition.Normalizer {
             position += sequence.length
             if case .scalar(let value, _) = sequence, classes[value].has(.normalized) {
                 run.append(contentsOf: Self.decomposedVowel(value) ?? bytes)
+                marks = classes[value].isMark ? marks + 1 : 0
+                if marks == Self.markLimit {
+                    Self.compose(&run, into: &output)
+                    marks = 0
+                }
             } else {
                 Self.compose(&run, into: &output)
                 output.append(contentsOf: bytes)

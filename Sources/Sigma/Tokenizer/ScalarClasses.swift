@@ -21,6 +21,9 @@ struct ScalarClass: OptionSet {
     /// Not a class: in `ScalarClasses.leads`, bytes that begin (or wrongly continue) more than one byte.
     static let beyondASCII = ScalarClass(rawValue: 128)
 
+    /// \p{M}
+    var isMark: Bool { has(.beginning) && has(.ending) && !has(.letter) }
+
     @inline(__always)
     func has(_ other: ScalarClass) -> Bool { rawValue & other.rawValue != 0 }
 
