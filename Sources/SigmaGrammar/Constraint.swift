@@ -96,6 +96,8 @@ package struct ConstraintLimits: Sendable {
     package var alternatives = 1_000
     /// Expressions that compiling may make.
     package var expressions = 400_000
+    /// Derivatives that finding out how one text may begin may combine.
+    package var beginnings = 100_000
     /// The automaton's states, each a little over 1 KiB. Past it the automaton starts afresh.
     package var states = 24_000
     /// States that one mask may visit.

@@ -52,15 +52,22 @@ struct Grammar {
     var arrays: [ArrayRule] = []
     var objects: [ObjectRule] = []
 
-    /// Computes how each text may begin. An expression for which that takes long would make masks as slow, in the middle of an answer.
+    /// Computes how each text may begin. An expression for which that is much would make masks slow, in the middle of an answer: every state
+    /// that a mask visits costs about as much.
     ///
-    /// - Throws: `ConstraintError` where it takes longer than compiling may.
+    /// - Throws: `ConstraintError` (`.limit`).
     mutating func deriveBeginnings(_ limits: ConstraintLimits) throws(ConstraintError) {
         arena.deadline = ContinuousClock.now + .seconds(limits.compileSeconds)
         defer { arena.deadline = nil }
         var texts = values.map(\.text)
         if case .text(let text) = answer { texts.append(text) }
-        for text in texts where !arena.isOutOfTime { _ = arena.partition(of: text) }
+        for text in texts where !arena.isOutOfTime {
+            let before = arena.combinations
+            _ = arena.partition(of: text)
+            guard arena.combinations - before <= limits.beginnings else {
+                throw ConstraintError(.limit, "an expression can begin in too many ways")
+            }
+        }
         guard !arena.isOutOfTime else { throw ConstraintError(time: limits.compileSeconds) }
     }
 }

@@ -79,6 +79,8 @@ package struct RegexArena {
     var deadline: ContinuousClock.Instant?
     private(set) var isOutOfTime = false
     private var clockTicks = 0
+    /// Derivatives that were combined so far: what computing partitions costs.
+    var combinations = 0
 
     package init() {
         for node in [

@@ -132,6 +132,7 @@ extension RegexArena {
                 targets[index] = entry.target
             }
             let target = combine(&self, targets)
+            combinations += targets.count
             if result.count & 255 == 255 { watchClock() }
             if let last = result.last?.target, last == target {
                 result[result.count - 1].high = high
