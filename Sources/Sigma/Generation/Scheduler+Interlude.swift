@@ -21,11 +21,14 @@ extension Scheduler: StepInterlude {
     }
 
     /// Whether the main step should rather begin again, with work that came while its first layers were computed: requests that come together
-    /// share a step then, and what is lost is these layers. Not where it has nearly all rows already.
+    /// share a step then, and what is lost is these layers. Not where it has nearly all rows already, nor where answers wait: they would wait for
+    /// these layers twice.
     private var canTakeMore: Bool {
         layersDone <= max(1, forwardPass.layerCount / Self.earlyShare) && restarts < Self.mostRestarts
-            && 4 * mainStep.batch.tokens.count <= 3 * memory.rowLimit
+            && 4 * mainStep.batch.tokens.count <= 3 * memory.rowLimit && !answersWait
     }
+
+    private var answersWait: Bool { live.contains { isBesideMainStep($0) && !$0.isReading } }
 
     func isBesideMainStep(_ job: Job) -> Bool { job.isReady && !mainStep.contains(job) }
 
@@ -33,8 +36,7 @@ extension Scheduler: StepInterlude {
     func noteLayer() {
         let now = monotonicTime()
         layersDone += 1
-        pacing.recordLayer(
-            seconds: now - layerStart, isAwaited: live.contains { isBesideMainStep($0) && !$0.isReading })
+        pacing.recordLayer(seconds: now - layerStart, isAwaited: answersWait)
         layerStart = now
     }
 
