@@ -97,14 +97,16 @@ public final class TokenSequence: Sendable {
             work.cancel()
             engine.wake()
         }
-        do { try ended.result?.get() } catch {
+        do {
+            try ended.result?.get()
+            if work.isInterrupted { throw CancellationError() }
+        } catch {
             // What earlier steps have appended, too.
             timeline.beginUse()
             timeline.truncate(to: count)
             timeline.endUse()
             throw error
         }
-        if work.isInterrupted { throw CancellationError() }
     }
 }
 
@@ -172,10 +174,7 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
         return !pending.isEmpty
     }
 
-    func endInterrupted() {
-        timeline.truncate(to: firstPosition)
-        isInterrupted = true
-    }
+    func endInterrupted() { isInterrupted = true }
 
     func endForWantOfMemory() throws {
         throw engine.noRoom(for: firstPosition + pending.count, timeline.sequence.kvType)
