@@ -151,6 +151,18 @@ class DenseFeedForward(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
+def highest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` highest scores of each row, from the highest on, and their indices; of equal ones the lowest index comes first, which
+    `topk` does not promise. Much faster than a sort where few are wanted."""
+    left, values, indices = scores.clone(), [], []
+    for _ in range(count):
+        value, index = left.max(dim=-1, keepdim=True)
+        left.scatter_(-1, index, float("-inf"))
+        values.append(value)
+        indices.append(index)
+    return torch.cat(values, -1), torch.cat(indices, -1)
+
+
 class Router(nn.Module):
     def __init__(self, c: Config, k: int):
         super().__init__()
@@ -166,9 +178,8 @@ class Router(nn.Module):
         with torch.autocast("cpu", enabled=False):
             logits = F.linear(x.float(), self.weight.float())
         scores = torch.softmax(logits, -1) if c.scoring == "softmax" else torch.sigmoid(logits)
-        # A stable sort keeps equal scores in the experts' order: ties go to the lowest index.
-        ranked, order = (scores.detach() + self.e_score_correction_bias).sort(dim=-1, descending=True, stable=True)
-        chosen = order[:, :k]
+        ranked, chosen = highest(scores.detach() + self.e_score_correction_bias, min(k + 1, c.expert_count))
+        chosen = chosen[:, :k]
         margin = ranked[:, k - 1] - ranked[:, k] if k < c.expert_count else torch.full_like(ranked[:, 0], float("inf"))
         if self.observe:
             self.observe(self, logits, scores, chosen)
