@@ -164,7 +164,7 @@ struct ChatImport {
             throw SigmaError(
                 .damaged,
                 "the token \(name) of the chat format is to be a word of its own, so text beside it would undo it",
-                item: "single_word", remedy: "Set single_word of this token to false in tokenizer.json.")
+                item: "single_word", remedy: "Set single_word of this token to false.")
         }
     }
 

@@ -54,7 +54,7 @@ package struct CheckpointConfiguration: Sendable {
             throw reader.failure("num_hidden_layers", "expected at most 1024, found \(layerCount)")
         }
         let rules = try family.rules(of: &reader, layerCount: layerCount)
-        let (rope, contextLength) = try Self.rope(&reader, rules, headDim: headDim, overrides)
+        let (rope, contextLength) = try Self.rope(&reader, checkpoint, rules, headDim: headDim, overrides)
         let tied = try Self.isTied(&reader, checkpoint, embedding: embedding)
         if !reader.has("rms_norm_eps") { reader.warnings.append("rms_norm_eps is missing: 1e-6 is used") }
         model = ModelConfiguration(
@@ -93,15 +93,18 @@ package struct CheckpointConfiguration: Sendable {
     }
 
     private static func rope(
-        _ reader: inout ConfigReader, _ rules: FamilyRules, headDim: Int, _ overrides: Overrides
+        _ reader: inout ConfigReader, _ checkpoint: Checkpoint, _ rules: FamilyRules, headDim: Int,
+        _ overrides: Overrides
     ) throws -> (RopeSettings, contextLength: Int) {
         let key = "max_position_embeddings"
         let stated = try reader.integer(key)
         if stated == nil { reader.warnings.append("\(key) is missing: 4096 is used (--override \(key)=N)") }
+        // An override sets a limit; what scaling stretches is the length that the model was trained with.
+        let trained = try ConfigReader(config: checkpoint.config, path: checkpoint.configPath).integer(key)
         let chosen = overrides.scalesRope
         let rope = try RopeSettings(
             &reader, applies: chosen ?? rules.scalesRope, isChosen: chosen != nil, headDim: headDim,
-            contextLength: stated ?? 4096)
+            contextLength: trained ?? stated ?? 4096)
         guard let scaled = rope.contextLength, overrides.text(key) == nil else { return (rope, stated ?? 4096) }
         if let stated, stated != scaled {
             reader.warnings.append(

@@ -24,21 +24,23 @@ package struct ConversionInput: Sendable {
     /// - Throws: `SigmaError`: `.noInput` for what is missing, `.damaged` for what is not what it should be or asks for something that we
     ///   don't compute, `.usage` for overrides that mean nothing here.
     package init(_ path: String, overrides: Overrides) throws {
-        guard let file = try Self.gguf(path) else {
-            try self.init(checkpoint: Checkpoint(folder: path), overrides)
-            return
-        }
-        try file.checkIsModel()
-        let keys = KeyReader(file: file)
-        let isNative =
-            try keys.string("general.architecture") == ModelFileFormat.architecture
-            && keys.has(ModelFileFormat.Key.version)
-        try overrides.checkForFile(isNative: isNative)
-        if isNative {
-            try self.init(native: ModelFile(path: path), overrides)
-        } else {
-            try self.init(plain: GGUFParts(file), overrides)
-        }
+        do {
+            guard let file = try Self.gguf(path) else {
+                try self.init(checkpoint: Checkpoint(folder: path), overrides)
+                return
+            }
+            try file.checkIsModel()
+            let keys = KeyReader(file: file)
+            let isNative =
+                try keys.string("general.architecture") == ModelFileFormat.architecture
+                && keys.has(ModelFileFormat.Key.version)
+            try overrides.checkForFile(isNative: isNative)
+            if isNative {
+                try self.init(native: ModelFile(path: path), overrides)
+            } else {
+                try self.init(plain: GGUFParts(file), overrides)
+            }
+        } catch let error as SigmaError where error.kind == .damaged { throw error.inFile(path) }
     }
 
     private init(checkpoint: Checkpoint, _ overrides: Overrides) throws {

@@ -108,12 +108,20 @@ package struct Converter {
             // What could not be loaded must not be written.
             do { _ = try Tokenizer(definition) } catch { throw error.inFile(options.input) }
         }
-        try OutputFile.refuse(
-            options.output, as: input.files + [options.importance, options.mix?.sensitivity].compactMap { $0 })
+        try OutputFile.check(
+            options.output, inputs: input.files + [options.importance, options.mix?.sensitivity].compactMap { $0 })
         for warning in input.warnings + plan.warnings + moreWarnings { warn(warning) }
+        if let path = options.importance,
+            !plan.parts.contains(where: { $0.type.isQuantized && $0.matrices[0].type != $0.type })
+        {
+            warn("\(path) changes nothing: no weights are quantized")
+        }
 
         // What is damaged must not get a fresh checksum.
-        try input.verify { _ in !isCancelled() }
+        try input.verify { share in
+            progress(share)
+            return !isCancelled()
+        }
         let pieceWriter = PieceWriter(
             threads: options.threads > 0 ? options.threads : Workers.processorCount, progress: progress,
             isCancelled: isCancelled, checkIntact: input.checkIntact)
@@ -203,7 +211,10 @@ package struct Converter {
                 if excess <= 0 { return result }
                 budget = min(budget, result.mix.byteCount) - excess
             }
-            let smallest = try mixed(least).map { try fileSize($0.plan) } ?? least
+            // What fills records up differs between mixes, so the smallest may fit all the same.
+            let result = try mixed(least)
+            let smallest = try result.map { try fileSize($0.plan) } ?? least
+            if let result, smallest <= limit { return result }
             throw SigmaError(
                 .usage, "the smallest types make a file of \(smallest) bytes, and \(limit) are allowed",
                 remedy: "Use --size \(smallest) or more.")

@@ -64,7 +64,7 @@ struct TiktokenFile {
             }
         }
         return try collection.definition(
-            settings, configuration, mergeRule: .byRank, pattern: .o200k, normalizer: .none,
+            settings, configuration, path: path, mergeRule: .byRank, pattern: .o200k, normalizer: .none,
             addsBos: try settings.bool("add_bos_token") ?? false, bos: nil)
     }
 

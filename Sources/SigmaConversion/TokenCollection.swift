@@ -53,8 +53,9 @@ struct TokenCollection {
         return nil
     }
 
+    /// - Parameter path: of the tokenizer, for errors.
     func definition(
-        _ settings: TokenizerSettings, _ configuration: CheckpointConfiguration,
+        _ settings: TokenizerSettings, _ configuration: CheckpointConfiguration, path: String,
         mergeRule: TokenizerDefinition.MergeRule, pattern: TokenizerDefinition.SplitPattern,
         normalizer: TokenizerDefinition.Normalizer, addsBos: Bool, bos templateBos: Int?
     ) throws -> TokenizerDefinition {
@@ -68,6 +69,11 @@ struct TokenCollection {
         }
         let standard = configuration.family.endOfText.flatMap { id(of: $0) }
         func known(_ id: Int?) -> Int? { id.flatMap { tokens.indices.contains($0) && kinds[$0] != .unused ? $0 : nil } }
+        if let templateBos, known(templateBos) == nil {
+            throw SigmaError(
+                .damaged, "the token \(templateBos), which is put before every text, is not in the vocabulary",
+                path: path, item: "post_processor")
+        }
         let bos = try templateBos ?? named("bos_token") ?? known(configuration.bosToken) ?? standard
         let eos = try named("eos_token") ?? known(configuration.endTokens.first) ?? standard
         var table = TokenTable()

@@ -23,7 +23,7 @@ struct TokenizerJSON {
         try addVocabulary(vocabulary, to: &collection)
         let template = try templateBos(json["post_processor"])
         return try collection.definition(
-            settings, configuration,
+            settings, configuration, path: path,
             mergeRule: .listed(try merges(model, vocabulary), ignoringMerges: model["ignore_merges"]?.bool ?? false),
             pattern: try pattern(), normalizer: try normalizer(json["normalizer"]),
             addsBos: try settings.bool("add_bos_token") ?? (template != nil), bos: template)

@@ -112,13 +112,18 @@ struct Convert: ParsableCommand {
             throw usageError("--layers, --seed, --predictability and --tokenizer go with --synthetic")
         }
         if let inspect {
-            guard input == nil, output == nil else { throw usageError("--inspect takes one file and nothing else") }
+            guard input == nil, output == nil, !plainGGUF, type == nil, outputType == nil, tensorTypes.isEmpty,
+                imatrix == nil, sensitivity == nil, size == nil, bits == nil, overrides.isEmpty, headScreen == .auto
+            else { throw usageError("--inspect takes one file, --verify and nothing else") }
             return try Inspection(path: inspect, verifies: verify).run()
         }
         guard !verify else { throw usageError("--verify goes with --inspect FILE") }
         guard let input, let output else {
             throw usageError(
                 "expected INPUT and OUTPUT", remedy: "For example: sigma-convert ./Sigma-MoE-Tiny sigma.gguf")
+        }
+        guard !plainGGUF || headScreen != .on else {
+            throw usageError("--head-screen on goes with native files: planes are no part of a plain GGUF file")
         }
         guard !input.isEmpty, !output.isEmpty else { throw usageError("INPUT and OUTPUT must not be empty") }
         try checkOutput(output)

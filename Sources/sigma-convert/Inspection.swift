@@ -7,13 +7,12 @@ struct Inspection {
     let verifies: Bool
 
     func run() throws {
-        let gguf: GGUFFile
-        if let native = try nativeFile() {
-            gguf = native.gguf
+        let gguf = try GGUFFile(path: path)
+        if Self.isNative(gguf) {
+            let native = try ModelFile(path: path)
             try describe(native)
             if verifies { try verify(native) }
         } else {
-            gguf = try GGUFFile(path: path)
             guard !verifies else { throw SigmaError(.damaged, "only native model files have checksums", path: path) }
             try line("file", "\(path) (\(ByteSize.text(gguf.file.bytes.count)))")
             try line(
@@ -23,15 +22,9 @@ struct Inspection {
         try listTensors(gguf)
     }
 
-    /// Nil for GGUF files of other architectures and for other things; damaged native files throw.
-    private func nativeFile() throws -> ModelFile? {
-        do {
-            return try ModelFile(path: path)
-        } catch let error as SigmaError
-            where ["general.architecture", "general.type", "split.no"].contains(error.item)
-        {
-            return nil
-        }
+    /// Whether it is for this engine, of whichever version: `--plain-gguf` writes files of the same architecture.
+    private static func isNative(_ file: GGUFFile) -> Bool {
+        file["general.architecture"]?.string == ModelFileFormat.architecture && file[ModelFileFormat.Key.version] != nil
     }
 
     private func verify(_ file: ModelFile) throws {

@@ -16,14 +16,14 @@ struct SyntheticCommand {
         Interrupt.install(secondEndsProcess: false)
         let begin = monotonicTime()
         let model = try SyntheticModel(options)
-        model.input.warnings.forEach { warn($0) }
         let conversion = Converter.Options(
             input: "", output: output, form: options.isQwen3MoE ? .plainGGUF : .native, type: options.type,
             outputType: options.outputType, overrides: try Overrides(), headScreening: options.headScreening,
             threads: options.threads)
         _ = try withProgressBar("writing") { progress in
             try Converter.convert(
-                model.input, conversion, progress: progress, isCancelled: { Interrupt.isRequested })
+                model.input, conversion, warn: { warn($0) }, progress: progress,
+                isCancelled: { Interrupt.isRequested })
         }
         try noteFile(output, since: begin)
         guard options.shape.layerCount > 1 else { return }

@@ -19,6 +19,8 @@ import Testing
         let other = try Subprocess.run("sigma-convert", [TestModels.bare, own, "--plain-gguf"])
         #expect(other.code == 0 && other.errors.contains("architecture sigma"))
         #expect(try GGUFFile(path: own)["general.architecture"]?.string == "sigma")
+        let inspection = try Subprocess.run("sigma-convert", ["--inspect", own])
+        #expect(inspection.code == 0 && inspection.text.contains("architecture sigma"), "\(inspection.errors)")
     }
 
     /// A model file goes where its name leads, and never to standard output.

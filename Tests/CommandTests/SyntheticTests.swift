@@ -67,8 +67,7 @@ import Testing
         }
     }
 
-    /// SIGINT may be ignored by whoever runs the tests; the command then ignores it too.
-    @Test(arguments: [SIGTERM, SIGHUP]) func interruptedInTheMiddle(_ signal: Int32) throws {
+    @Test(arguments: [SIGINT, SIGTERM, SIGHUP]) func interruptedInTheMiddle(_ signal: Int32) throws {
         let folder = Scratch.path("interrupted")
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
         let process = try Subprocess(
@@ -103,6 +102,9 @@ import Testing
         ["--seed", "2", "in", "out.gguf"],
         ["--predictability", "0.7", "in", "out.gguf"],
         ["--tokenizer", "folder", "in", "out.gguf"],
+        ["--inspect", "in", "--type", "q4_k"],
+        ["--inspect", "in", "--plain-gguf"],
+        ["--plain-gguf", "--head-screen", "on", "in", "out.gguf"],
     ])
     func wrongUsage(_ arguments: [String]) throws {
         let result = try Subprocess.run("sigma-convert", arguments)

@@ -148,6 +148,13 @@ import Testing
                 + "[4/4 USER ye e \(json) x Bye1 \(rest) end    kept\n1TrueFalseb,c")
     }
 
+    /// Where a beginning of what is looked for comes before it, or it overlaps itself. The expected text is jinja2's.
+    @Test func partsOfTexts() throws {
+        let template =
+            "{{ 'aaabaaab'|replace('aab', 'x') }} {{ 'ababac'.split('abac')|length }} {{ 'aaa' in 'aabaaa' }} {{ 'aba' in 'abb' }} {{ 'aaaaa'|replace('aa', 'b') }} {{ 'é1é2é'.split('é', 1)|join('|') }}"
+        #expect(try ChatTemplate.render(template, Self.turns) == "axax 2 True False bba |1é2é")
+    }
+
     private static func chatml(_ opening: String) -> String {
         "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{%- endfor %}"
             + "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n\(opening)' }}{%- endif %}"
@@ -240,7 +247,8 @@ import Testing
         "{% if %}", "{% if a %}", "{% endif %}", "{{ a", "{% for x in %}{% endfor %}", "{{ 'a }}", "{# a", "{{ a.b( }}",
         "{% unknown %}", "{{ a|unknown }}", "{{ a is unknown }}", "{{ f() }}", "{{ 'a' + 1 }}", "{{ 1 // 0 }}",
         "{{ raise_exception('no') }}", "{{ [1][::0] }}", "{% set a.b = 1 %}", "{{ a ! b }}", "{{ \u{1} }}",
-        "{% for a, b in messages %}{% endfor %}", "{% include 'x' %}",
+        "{% for a, b in messages %}{% endfor %}", "{% include 'x' %}", "{{ -('-9223372036854775808'|int) }}",
+        "{{ ('-9223372036854775808'|int) is divisibleby(-1) }}",
     ]) func whatCannotBeEvaluated(_ text: String) {
         #expect(Self.see("<|im_start|>" + text).obstacle != nil)
         #expect(Self.see("<|im_start|>" + text).mentionedStyle == .chatml)
@@ -262,6 +270,7 @@ import Testing
             "{{ a" + String(repeating: ".b", count: 5000) + " }}",
             "{{ 1" + String(repeating: "+1", count: 5000) + " }}",
             String(repeating: "a", count: 1 << 19),
+            "{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for a in range(15) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{% for a in range(99) %}{{ (ns.x[:250000] ~ 'b') in ns.x }}{% endfor %}",
         ]) func costsAreBounded(_ text: String)
     {
         #expect(Self.see(text).obstacle != nil)

@@ -182,6 +182,15 @@ import Testing
         let bare = try read("qwen3moe", ["rope_scaling": #"{"rope_type":"yarn","factor":1.5}"#])
         #expect(bare.model.contextLength == 6144)
         #expect(bare.warnings.contains { $0.contains("original_max_position_embeddings is missing") })
+        // An override is a limit, and leaves what is computed as it is.
+        for scaling in [
+            #"{"rope_type":"yarn","factor":1.5}"#,
+            #"{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4}"#,
+        ] {
+            let limited = try read("qwen3moe", ["rope_scaling": scaling], ["max_position_embeddings=8192"]).model
+            #expect(limited.contextLength == 8192)
+            #expect(limited.ropeScaling == (try read("qwen3moe", ["rope_scaling": scaling]).model.ropeScaling))
+        }
         // A Sigma model whose scaling is ignored keeps what it states.
         #expect(try read("sigma-top1", ["rope_scaling": yarn]).model.contextLength == 4096)
         expectRefused(

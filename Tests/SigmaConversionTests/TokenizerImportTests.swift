@@ -217,6 +217,10 @@ import Testing
                 #"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"x"}}]}"#
         }
         expectRefused("post_processor")
+        for id in ["299", "4000000"] {
+            try write { $0.postProcessor = template.replacing("[7]", with: "[\(id)]") }
+            expectRefused("post_processor")
+        }
         try scratch.write("tokenizer_config.json", #"{"bos_token":"<nothing>"}"#)
         try write()
         expectRefused("bos_token")

@@ -156,6 +156,10 @@ import Testing
             try convert(scratch, "small.gguf", mix: .init(sensitivity: file, limit: .bytes(1 << 20)), form: form)
         }
         #expect(small?.kind == .usage && small?.message.contains("1048576") == true)
+        // What is said to be enough is.
+        let enough = try #require(small?.remedy?.description.firstMatch(of: /[0-9]+/).flatMap { Int($0.0) })
+        try convert(scratch, "smallest.gguf", mix: .init(sensitivity: file, limit: .bytes(enough)), form: form)
+        #expect(try scratch.read("smallest.gguf").count <= enough)
     }
 
     @Test func bitsAreCountedOverTheWeights() throws {

@@ -1,5 +1,8 @@
 /// Operators, filters, tests and methods of chat templates.
 enum TemplateFunctions {
+    /// Numbers are smaller, so that no two of them overflow.
+    private static let numberLimit: UInt = 1 << 31
+
     static func items(of value: TemplateValue) throws -> [TemplateValue] {
         switch value {
         case .list(let values): values
@@ -72,7 +75,7 @@ enum TemplateFunctions {
         case ("+", .string(let a), .string(let b)): return .string(a + b)
         case ("+", .list(let a), .list(let b)): return .list(a + b)
         case (_, .integer(let a), .integer(let b)):
-            guard max(a.magnitude, b.magnitude) < 1 << 31 else { throw TemplateError("a number too large") }
+            guard max(a.magnitude, b.magnitude) < numberLimit else { throw TemplateError("a number too large") }
             switch symbol {
             case "+": return .integer(a + b)
             case "-": return .integer(a - b)
@@ -120,7 +123,10 @@ enum TemplateFunctions {
             if case .undefined = value { return arguments.first ?? .string("") }
             return takesFalse && !value.isTrue ? arguments.first ?? .string("") : value
         case ("int", .integer): return value
-        case ("int", .string(let text)): return .integer(Int(text) ?? 0)
+        case ("int", .string(let text)):
+            let number = Int(text) ?? 0
+            guard number.magnitude < numberLimit else { throw TemplateError("a number too large") }
+            return .integer(number)
         case ("replace", .string): return try method("replace", of: value, arguments)
         case ("map", _):
             guard let attribute = named["attribute"]?.text else { throw TemplateError("the filter 'map' by a name") }
@@ -156,7 +162,11 @@ enum TemplateFunctions {
         case ("equalto", _), ("eq", _), ("sameas", _): arguments.first.map { value.isEqual(to: $0) } ?? false
         case ("in", _): arguments.first?.contains(value) ?? false
         case ("divisibleby", .integer(let number)):
-            if case .integer(let divisor)? = arguments.first, divisor != 0 { number % divisor == 0 } else { false }
+            if case .integer(let divisor)? = arguments.first, divisor != 0 {
+                number.isMultiple(of: divisor)
+            } else {
+                false
+            }
         case ("none", _), ("string", _), ("mapping", _), ("integer", _), ("number", _), ("boolean", _), ("iterable", _),
             ("sequence", _), ("callable", _), ("true", _), ("false", _), ("odd", _), ("even", _), ("float", _):
             false

@@ -2,6 +2,8 @@
 struct TemplateRenderer {
     /// Of nodes, values, and pieces of 64 bytes of text.
     private static let costLimit = 500_000
+    /// Bytes of a text.
+    private static let textLimit = 1 << 20
     private static let depthLimit = 100
 
     private enum Flow { case normal, breaks, continues }
@@ -141,6 +143,9 @@ struct TemplateRenderer {
         defer { depth -= 1 }
         guard depth <= Self.depthLimit else { throw TemplateError("it calls itself too deeply") }
         let value = try compute(expression)
+        if case .string(let text) = value, text.utf8.count > Self.textLimit {
+            throw TemplateError("a text that is too long")
+        }
         // Values share their parts, so a few lines can make one that is far larger than the memory.
         try step(value.cost(limit: Self.costLimit))
         return value
@@ -169,10 +174,7 @@ struct TemplateRenderer {
             return .bool(try TemplateFunctions.test(name, evaluate(base), values(arguments)))
         case .not(let base): return .bool(!(try evaluate(base).isTrue))
         case .negative(let base):
-            guard case .integer(let value) = try evaluate(base) else {
-                throw TemplateError("the negative of no number")
-            }
-            return .integer(-value)
+            return try TemplateFunctions.combine("-", .integer(0), evaluate(base))
         case .binary("and", let left, let right):
             let first = try evaluate(left)
             return first.isTrue ? try evaluate(right) : first

@@ -126,31 +126,45 @@ indirect enum TemplateValue {
 
 extension String {
     /// The first place of `part`, which must not be empty, compared by scalars.
-    func range(of part: String) -> Range<String.Index>? {
-        let (text, wanted) = (unicodeScalars, Array(part.unicodeScalars))
-        var start = text.startIndex
-        while start < text.endIndex {
-            var place = start
-            var matched = 0
-            while matched < wanted.count, place < text.endIndex, text[place] == wanted[matched] {
-                place = text.index(after: place)
-                matched += 1
-            }
-            if matched == wanted.count { return start..<place }
-            start = text.index(after: start)
+    func range(of part: String) -> Range<String.Index>? { ranges(of: part, limit: 1).first }
+
+    /// The places of `part`, which must not be empty, from left to right and none within another. Takes time for each scalar of either text, and
+    /// not for each pair (Knuth, Morris and Pratt's search).
+    private func ranges(of part: String, limit: Int) -> [Range<String.Index>] {
+        let wanted = Array(part.unicodeScalars)
+        guard !wanted.isEmpty else { return [] }
+        // How much of its begin a beginning of `part` ends with.
+        var borders = [0]
+        var border = 0
+        for scalar in wanted.dropFirst() {
+            while border > 0, wanted[border] != scalar { border = borders[border - 1] }
+            if wanted[border] == scalar { border += 1 }
+            borders.append(border)
         }
-        return nil
+        var ranges: [Range<String.Index>] = []
+        let text = unicodeScalars
+        var matched = 0
+        for place in text.indices where ranges.count < limit {
+            while matched > 0, wanted[matched] != text[place] { matched = borders[matched - 1] }
+            if wanted[matched] == text[place] { matched += 1 }
+            if matched == wanted.count {
+                let end = text.index(after: place)
+                ranges.append(text.index(end, offsetBy: -matched)..<end)
+                matched = 0
+            }
+        }
+        return ranges
     }
 
     /// The parts between occurrences of `separator`, which must not be empty.
     func parts(separatedBy separator: String, limit: Int = .max) -> [String] {
         var parts: [String] = []
-        var rest = self
-        while parts.count < limit, let place = rest.range(of: separator) {
-            parts.append(String(rest[..<place.lowerBound]))
-            rest = String(rest[place.upperBound...])
+        var start = startIndex
+        for place in ranges(of: separator, limit: limit) {
+            parts.append(String(self[start..<place.lowerBound]))
+            start = place.upperBound
         }
-        return parts + [rest]
+        return parts + [String(self[start...])]
     }
 }
 
