@@ -67,7 +67,7 @@ import SystemLibrary
         print("\(instances.count) schemas, \(count) tokens, \(depth) tokens before each")
         let timeline = try engine.makeTimeline(kvType: .f16)
         var random = SplitMix64(state: 1)
-        let prompt = (0..<depth).map { _ in Int32(random.next() % 1000) }
+        let prompt = (0..<depth).map { _ in Int32(random.next() % UInt64(model.configuration.vocabularySize)) }
         var speeds = [[Double]](repeating: [], count: Mode.allCases.count)
         var last = [(statistics: Statistics, head: HeadStatistics)](
             repeating: (Statistics(), HeadStatistics()), count: Mode.allCases.count)

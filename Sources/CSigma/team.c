@@ -283,10 +283,6 @@ void sigma_wait_for_count(const int32_t *count, int32_t value) {
             sched_yield();
             continue;
         }
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#endif
+        pause_briefly();
     }
 }

@@ -160,7 +160,9 @@ struct BenchCommand: ParsableCommand {
             measured.device = device
             return Subject(backend, machine: Machine(device), busBandwidth: device.busBandwidth)
         }
-        return Subject(backend, machine: measured.processors[backend.report.threads ?? 1]!, disk: measured.disk)
+        return Subject(
+            backend, machine: measured.processors[configuration.threads ?? ThreadTeam.availableProcessors]!,
+            disk: measured.disk)
     }
 
     private func planText(_ subject: Subject, _ file: ModelFile) throws -> String {

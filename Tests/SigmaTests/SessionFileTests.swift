@@ -246,6 +246,38 @@ import Testing
         #expect(try Self.refusal(bytes, small)?.kind == .usage)
     }
 
+    @Test func tooManyValues() async throws {
+        let (bytes, session, _) = try await Self.sample()
+        let many = Self.repacked(bytes) { _ in "[" + String(repeating: "0,", count: 1 << 22) + "0]" }
+        let error = try Self.refusal(many, session)
+        #expect(error?.kind == .damaged && error?.message.contains("values") == true)
+    }
+
+    /// Nothing proves what a file says of keys and values: its own conversation uses them, and no other.
+    @Test func restoredKeysAndValuesAreNotShared() async throws {
+        let (bytes, _, _) = try await Self.sample()
+        let path = Self.path()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try Self.write(bytes, to: path)
+        func reused(restoring: Bool) async throws -> (own: Int, others: Int) {
+            let engine = try DemoModel.engine()
+            let sessions = (0..<2).map { _ in Self.session(engine, kvType: .f16, thinks: false) }
+            if restoring {
+                try sessions[0].restore(from: path)
+                try sessions[0].rewind(to: 0)
+            }
+            var counts: [Int] = []
+            for session in sessions {
+                counts.append(try #require(try await Answer(session, "What is 12 + 9?").statistics).reusedPromptTokens)
+            }
+            return (counts[0], counts[1])
+        }
+        let restored = try await reused(restoring: true)
+        #expect(restored.own > 0 && restored.others == 0)
+        let computed = try await reused(restoring: false)
+        #expect(computed.own == 0 && computed.others > 0)
+    }
+
     @Test func anotherModelsSession() async throws {
         let (bytes, _, _) = try await Self.sample()
         let model = try DemoModel.convert(.f16)

@@ -121,15 +121,13 @@ extension CPUBackend: Backend {
     package func suspend() {
         precondition(suspended == nil)
         suspended = (context.batch, context.stepBytes)
-        memory.keepStep(context.batch)
-        context.activations.layAside()
+        memory.layAside(context.batch)
     }
 
     package func resume() {
         guard let step = suspended else { preconditionFailure("no step is suspended") }
         suspended = nil
-        memory.keepStep(nil)
-        context.activations.layAside()
+        memory.layAside(nil)
         context.use(step.batch)
         context.stepBytes = step.stepBytes
         planStep()
@@ -152,6 +150,8 @@ extension CPUBackend: Backend {
         } else {
             feedForward.compute(layer: layer)
         }
+        // Whatever the last layer is.
+        if layer == configuration.layerCount - 1 { try expertWaves?.cache.confirm() }
     }
 
     package func layerRouting() -> LayerRouting? { feedForward.routing }

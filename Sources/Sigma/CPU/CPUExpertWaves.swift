@@ -38,14 +38,13 @@ final class CPUExpertWaves: TeamOperation, @unchecked Sendable {
         if context.batch.hasDrafts { cache.endDrafts(kept: context.batch.keptRows) }
     }
 
-    /// - Throws: `SigmaError` as `ExpertCache.take` and `confirm`.
+    /// - Throws: `SigmaError` as `ExpertCache.take`.
     func compute(layer index: Int) throws {
         feedForward.use(layer: index)
         wave.failure = nil
         context.team.run(self)
         if let failure = wave.failure { throw failure }
         cache.release(wave.experts)
-        if index == context.configuration.layerCount - 1 { try cache.confirm() }
     }
 
     override func perform(_ member: Int32) {

@@ -1,4 +1,7 @@
-/// Memory of the CPU back end: the plan, what a step needs, and whether the budget grants it.
+import Synchronization
+
+/// Memory of the CPU back end: the plan, what a step needs, and whether the budget grants it. Any thread may ask whether there is room; the rest
+/// is for the thread that computes.
 final class CPUMemory: @unchecked Sendable {
     let plan: MemoryPlan
     let budget: MemoryBudget?
@@ -6,7 +9,7 @@ final class CPUMemory: @unchecked Sendable {
     private let parts: CPUParts
     private let residentRowLimit: Int
     /// Of the step that is suspended.
-    private var suspended: StepShape?
+    private let suspended = Mutex<StepShape?>(nil)
 
     /// Rows of the largest step under a budget: what a prompt's sweep over the experts is good for.
     private static let rowCapacity = 16384
@@ -42,12 +45,18 @@ final class CPUMemory: @unchecked Sendable {
         }
     }
 
-    /// Keeps the room of a suspended step's activations; nil: no step is suspended any more.
-    func keepStep(_ batch: Batch?) { suspended = batch.map { need($0.segments).shape } }
+    /// Lays a step's residual stream aside and keeps the room of its activations; nil: takes it up again.
+    func layAside(_ batch: Batch?) {
+        let shape = batch.map { need($0.segments).shape }
+        suspended.withLock { $0 = shape }
+        parts.layAside()
+    }
 
-    private func byteCount(_ shape: StepShape) -> BufferCounter { parts.byteCount(shape.keeping(suspended)) }
+    private func beside(_ shape: StepShape) -> StepShape { shape.keeping(suspended.withLock { $0 }) }
 
-    private func reserve(_ shape: StepShape) throws { try parts.reserve(shape.keeping(suspended)) }
+    private func byteCount(_ shape: StepShape) -> BufferCounter { parts.byteCount(beside(shape)) }
+
+    private func reserve(_ shape: StepShape) throws { try parts.reserve(beside(shape)) }
 
     private func need(_ segments: [Batch.Segment]) -> Need {
         var need = Need()
@@ -121,7 +130,7 @@ final class CPUMemory: @unchecked Sendable {
         let isIdle = bytes.held > 2 * bytes.needed + Self.idleActivationBytes
         let isInTheWay =
             budget.map { !$0.grants(kvGrowth: need.growth, activations: bytes.kept, slots: plan.sweepSlots) } ?? false
-        if suspended == nil, isIdle || isInTheWay {
+        if suspended.withLock({ $0 == nil }), isIdle || isInTheWay {
             parts.release()
             bytes = byteCount(need.shape)
         }
@@ -147,6 +156,8 @@ final class CPUParts: @unchecked Sendable {
     let attention: CPUAttention
     let feedForward: CPUFeedForward
     let head: CPUHead
+    /// Held while buffers change or are counted: other threads count.
+    private let lock = Mutex<Void>(())
 
     init(_ context: CPUContext, _ paging: WeightPaging) {
         self.context = context
@@ -156,11 +167,15 @@ final class CPUParts: @unchecked Sendable {
     }
 
     private func visit(_ shape: StepShape, _ visitor: inout some BufferVisitor) throws {
-        try context.activations.visit(shape, &visitor)
-        try attention.buffers.visit(shape, &visitor)
-        try feedForward.buffers.visit(shape, &visitor)
-        try head.buffers.visit(shape, &visitor)
+        try lock.withLock { _ in
+            try context.activations.visit(shape, &visitor)
+            try attention.buffers.visit(shape, &visitor)
+            try feedForward.buffers.visit(shape, &visitor)
+            try head.buffers.visit(shape, &visitor)
+        }
     }
+
+    func layAside() { lock.withLock { _ in context.activations.layAside() } }
 
     /// - Throws: `SigmaError(.unavailable)` if memory ends.
     func reserve(_ shape: StepShape) throws {

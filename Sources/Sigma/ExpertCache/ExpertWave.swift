@@ -9,8 +9,6 @@ package struct ExpertWave {
 
     package init() {}
 
-    package var isEmpty: Bool { experts.isEmpty }
-
     mutating func removeAll() {
         experts.removeAll(keepingCapacity: true)
         records.removeAll(keepingCapacity: true)

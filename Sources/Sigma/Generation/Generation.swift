@@ -337,7 +337,9 @@ package final class Generation: StepWork, @unchecked Sendable {
 
     /// Keeps what the timeline has for other requests: when the prompt was read, and at the end.
     private func keepPrefix() {
-        guard let sharing = request.sharing, timeline.sequence.length == timeline.tokens.count else { return }
+        guard let sharing = request.sharing, timeline.sequence.length == timeline.tokens.count,
+            timeline.restoredLength == 0
+        else { return }
         var scores: PrefixCache.Scores?
         if wantsPromptPositions, let topCount = request.logProbabilityCount {
             scores = PrefixCache.Scores(positions: promptPositions.compactMap { $0 }, topCount: topCount)

@@ -29,7 +29,7 @@ extension Session {
     ///   - type: what the answer becomes.
     ///   - options: for this answer; nil: the session's.
     /// - Throws: as `respond(to:options:constraint:)`; `SigmaError(.usage)` if a limit or a stop string cut the answer before it was complete;
-    ///   `DecodingError` for a schema with instances that the type does not take.
+    ///   `CancellationError` if `stop()` did; `DecodingError` for a schema with instances that the type does not take.
     public func respond<Value: AnswerValue>(
         to message: String, as type: Value.Type, options: GenerationOptions? = nil
     ) async throws -> Value {
@@ -40,6 +40,7 @@ extension Session {
                 .usage, "the answer was cut by its limit of tokens before its value was complete",
                 remedy: "Raise GenerationOptions.maximumTokens, or bound the schema's texts and lists.")
         }
+        if statistics?.reason == .interrupted { throw CancellationError() }
         if let stopString = statistics?.stopString {
             throw SigmaError(.usage, "the answer was cut by the stop string '\(SigmaError.printable(stopString))'")
         }

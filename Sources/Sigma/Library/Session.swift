@@ -82,7 +82,7 @@ public final class Session: Sendable {
             switch update {
             case .text(let text): answer += text
             case .finished(let statistics) where statistics.reason == .context:
-                let room = engine.positionLimit(kvType: kvType)
+                let room = engine.positionLimit(kvType: cachedKVType)
                 throw SigmaError(
                     .usage,
                     room < engine.contextLength

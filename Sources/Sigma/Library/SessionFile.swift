@@ -6,7 +6,12 @@ enum SessionFile {
     static let version: UInt32 = 1
     /// Up to the JSON text.
     static let fixedBytes = 28
-    static let jsonLimit = 1 << 28
+    static let jsonLimit = 1 << 26
+    /// Values of the JSON text, most of them token ids: each takes some 50 bytes of memory while it is read.
+    private static let valueLimit = 1 << 22
+
+    /// Whether a text has so few values; commas in texts count, too.
+    static func isModest(_ json: [UInt8]) -> Bool { json.count { $0 == UInt8(ascii: ",") } < valueLimit }
 
     /// What stands beside the keys and values.
     struct Contents {
@@ -24,8 +29,11 @@ enum SessionFile {
         _ contents: Contents, sequence: (SequenceState)?, kvType: KVType, engine: Engine, to path: String
     ) throws {
         let json = Array(header(contents, layout: sequence?.layout.tile.name ?? "", kvType: kvType, engine).utf8)
-        guard json.count <= jsonLimit else {
-            throw SigmaError(.unavailable, "the conversation's text is too long to be saved", path: path)
+        guard json.count <= jsonLimit, isModest(json) else {
+            throw SigmaError(
+                .unavailable,
+                "the conversation's text of \(json.count) bytes is too long to be saved: at most \(jsonLimit) bytes and \(valueLimit) tokens are",
+                path: path, remedy: "Take back turns with rewind(to:).")
         }
         let blocks = sequence?.storedBlockSizes(length: contents.tokens.count) ?? []
         let size = blocks.reduce(fixedBytes + json.count) { $0 + $1 + 4 }

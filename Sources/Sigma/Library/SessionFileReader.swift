@@ -28,7 +28,9 @@ final class SessionFileReader {
         let json = try readFrame()
         do {
             try parse(json, engine)
-        } catch let error as SigmaError where error.path == nil {
+        } catch var error as SigmaError where error.path == nil {
+            // Of the JSON text.
+            error.offset = error.offset.map { $0 + UInt64(SessionFile.fixedBytes) }
             throw error.inFile(path)
         }
     }
@@ -62,6 +64,9 @@ final class SessionFileReader {
             throw damaged("the header's text of \(jsonBytes) bytes does not fit the file", at: 12)
         }
         let json = try read(jsonBytes)
+        guard SessionFile.isModest(json) else {
+            throw damaged("the header has more values than a conversation", at: SessionFile.fixedBytes)
+        }
         var crc = fixed[..<24].withUnsafeBytes { CRC32C.checksum($0) }
         crc = json.withUnsafeBytes { CRC32C.checksum($0, continuing: crc) }
         try compare(crc, integer(at: 24, UInt32.self), "the header", at: 24)
@@ -69,7 +74,7 @@ final class SessionFileReader {
     }
 
     private func parse(_ bytes: [UInt8], _ engine: Engine) throws {
-        let json = try bytes.withUnsafeBytes { try JSONValue.parse($0, path: path) }
+        let json = try bytes.withUnsafeBytes { try JSONValue.parse($0) }
         let model = try member(json, "model")
         let name = try string(model, "name")
         guard try integer(model, "checksum") == Int(engine.model.headerChecksum),
@@ -132,13 +137,12 @@ final class SessionFileReader {
         }
         // Where memory has no room beside what others use now, they are computed again, too: a prompt makes room in its own way.
         guard try engine.reserve(count, of: sequence) else { return timeline }
-        try sequence.restore(length: count) { block in
+        try timeline.restore(contents.tokens) { block in
             let start = offset
             try read(into: block)
             let stored = try read(4).withUnsafeBytes { UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)) }
             try compare(CRC32C.checksum(UnsafeRawBufferPointer(block)), stored, "a key-value block", at: start)
         }
-        timeline.tokens = contents.tokens
         return timeline
     }
 

@@ -45,12 +45,13 @@ public final class TokenSequence: Sendable {
     public func append<Result: Sendable>(
         _ tokens: [Int32], _ body: @escaping @Sendable (_ position: Int, _ logits: Span<Float>) throws -> Result
     ) async throws -> [Result] {
-        let results = Mutex<[Result]>([])
+        // By position: a step that failed late is computed again.
+        let results = Mutex<[Int: Result]>([:])
         try await run(tokens, everyRow: true) { position, row in
             let result = try body(position, row.span)
-            results.withLock { $0.append(result) }
+            results.withLock { $0[position] = result }
         }
-        return results.withLock { $0 }
+        return results.withLock { $0.sorted { $0.key < $1.key }.map(\.value) }
     }
 
     /// Forgets the tokens from position `count` on.
@@ -87,7 +88,7 @@ public final class TokenSequence: Sendable {
         }
         defer { isBusy.withLock { $0 = false } }
         let count = timeline.tokens.count
-        try engine.check(tokens, after: count)
+        try engine.check(tokens, after: count, timeline.sequence.kvType)
         let work = SequenceWork(engine, timeline, tokens, everyRow: everyRow, body)
         let ended = Signal()
         await withTaskCancellationHandler {
@@ -115,7 +116,6 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     let timeline: Timeline
     private let engine: Engine
     private var mask: TokenMask { engine.choosable }
-    private let firstPosition: Int
     private let everyRow: Bool
     private let body: @Sendable (Int, UnsafeBufferPointer<Float>) throws -> Void
     private let cancelled = Atomic<Bool>(false)
@@ -132,7 +132,6 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     ) {
         self.engine = engine
         self.timeline = timeline
-        firstPosition = timeline.tokens.count
         pending = tokens[...]
         isGenerating = tokens.count == 1
         self.everyRow = everyRow
@@ -151,6 +150,7 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
 
     func takePiece(_ count: Int) -> ArraySlice<Int32> {
         piece = pending.prefix(count)
+        failure = nil
         return piece
     }
 
@@ -177,14 +177,14 @@ private final class SequenceWork: StepWork, @unchecked Sendable {
     func endInterrupted() { isInterrupted = true }
 
     func endForWantOfMemory() throws {
-        throw engine.noRoom(for: firstPosition + pending.count, timeline.sequence.kvType)
+        throw engine.noRoom(for: timeline.tokens.count + pending.count, timeline.sequence.kvType)
     }
 }
 
 extension Engine {
     /// - Parameter count: tokens that are in the sequence already.
-    /// - Throws: `SigmaError(.usage)` for tokens that cannot be computed.
-    fileprivate func check(_ tokens: [Int32], after count: Int) throws {
+    /// - Throws: `SigmaError`: `.usage` for tokens that cannot be computed, `.unavailable` if the memory budget has no room for them.
+    fileprivate func check(_ tokens: [Int32], after count: Int, _ kvType: KVType) throws {
         guard !tokens.isEmpty else { throw SigmaError(.usage, "there are no tokens to append") }
         try checkVocabulary(tokens)
         guard tokens.count <= contextLength - count else {
@@ -192,6 +192,9 @@ extension Engine {
                 .usage,
                 "the sequence has \(count) tokens, and \(tokens.count) more do not fit the context of \(contextLength)",
                 remedy: .anyOf(["Forget some with truncate(to:).", .raise(.contextLength, least: nil)]))
+        }
+        guard tokens.count <= positionLimit(kvType: kvType) - count else {
+            throw noRoom(for: count + tokens.count, kvType)
         }
     }
 }

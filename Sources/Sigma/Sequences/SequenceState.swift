@@ -162,12 +162,12 @@ package final class SequenceState: @unchecked Sendable {
         }
     }
 
-    /// Takes the place of whatever is held: `newLength` positions in blocks that `fill` writes, in the order of `storedBlockSizes`.
+    /// Takes the place of whatever is held: `newLength` positions in blocks that `fill` writes, in the order of `storedBlockSizes`. Memory that was
+    /// reserved is used.
     /// - Throws: `SigmaError(.unavailable)` if memory ends; what `fill` throws. The sequence is then empty.
     package func restore(length newLength: Int, _ fill: (_ block: UnsafeMutableRawBufferPointer) throws -> Void) throws
     {
         truncate(to: 0)
-        releaseSpare()
         try reserve(newLength)
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: layout.byteCount, alignment: 64)
         defer { buffer.deallocate() }
@@ -179,5 +179,6 @@ package final class SequenceState: @unchecked Sendable {
             try store.write(UnsafeRawBufferPointer(buffer), to: blocks[index].address)
         }
         advance(by: newLength)
+        releaseSpare()
     }
 }

@@ -12,6 +12,8 @@ package final class Timeline: @unchecked Sendable {
     private static let count = Atomic<Int>(0)
     /// The tokens, of which the first `sequence.length` have keys and values.
     package var tokens: [Int32] = []
+    /// Positions whose keys and values came from a file. Nothing proves what a file says, so no other sequence gets them.
+    package private(set) var restoredLength = 0
     /// Whether a piece of work, or a caller that saves or changes it, has it now.
     private let inUse = Atomic<Bool>(false)
     /// When it was used last: of idle timelines the oldest is given up first.
@@ -26,19 +28,33 @@ package final class Timeline: @unchecked Sendable {
     /// Forgets the tokens from position `count` on.
     package func truncate(to count: Int) {
         sequence.truncate(to: count)
+        restoredLength = min(restoredLength, count)
         tokens.removeLast(max(0, tokens.count - count))
     }
 
     /// Becomes the beginning of another sequence: its first `prefix.length` tokens with their keys and values.
     package func begin(with prefix: SequenceState.Prefix, of tokens: [Int32]) {
         sequence.begin(with: prefix)
+        restoredLength = 0
         self.tokens = Array(tokens[..<prefix.length])
     }
 
     /// Gives up keys and values; the tokens stay.
     package func giveUpBlocks() {
+        restoredLength = 0
         sequence.truncate(to: 0)
         sequence.releaseSpare()
+    }
+
+    /// Becomes a stored sequence.
+    /// - Throws: as `SequenceState.restore`.
+    package func restore(
+        _ stored: [Int32], _ fill: (_ block: UnsafeMutableRawBufferPointer) throws -> Void
+    ) throws {
+        tokens = []
+        try sequence.restore(length: stored.count, fill)
+        tokens = stored
+        restoredLength = stored.count
     }
 
     // MARK: - Use
