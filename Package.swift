@@ -134,12 +134,14 @@ let package = Package(
         .testTarget(
             name: "SigmaServerTests",
             dependencies: [
-                "SigmaServer", "SigmaRequests", "Sigma", "SigmaConversion", "SystemLibrary",
+                "SigmaServer", "SigmaRequests", "Sigma", "SigmaConversion", "SampleFiles", "SystemLibrary",
                 .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Server"])),
             ]),
         .testTarget(name: "SigmaGrammarTests", dependencies: ["SigmaGrammar", "SigmaBase", "SystemLibrary"]),
-        // Small model files made on the spot, and damaged ones; the long run of the latter.
-        .target(name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion"], path: "Tests/SampleFiles"),
+        // What several test targets share: small model files made on the spot, and damaged ones; back ends that fail; connections. And the long
+        // run of damaged files.
+        .target(
+            name: "SampleFiles", dependencies: ["Sigma", "SigmaConversion", "SystemLibrary"], path: "Tests/SampleFiles"),
         .executableTarget(
             name: "fuzz-headers", dependencies: ["SampleFiles", "Sigma", "CBenchmarkSupport"],
             path: "Tests/FuzzHeaders"),
@@ -159,10 +161,7 @@ let package = Package(
             name: "CommandTests",
             dependencies: [
                 "SigmaCommand", "SigmaConversion", "SigmaStudies", "SigmaTerminal", "SampleFiles", "SystemLibrary",
-                "EmulatedDevice", "sigma-run",
-                "sigma-convert",
-                "sigma-eval",
-                "sigma-bench",
+                "EmulatedDevice", "sigma-run", "sigma-convert", "sigma-eval", "sigma-bench", "sigma-serve",
             ]),
     ],
     swiftLanguageModes: [.v6],

@@ -23,9 +23,8 @@ import Testing
         }
     }
 
-    private static func size(_ path: String) -> Int {
-        var status = stat()
-        return stat(path, &status) == 0 ? Int(status.st_size) : 0
+    private static func wholeLines(_ path: String) -> Int {
+        (try? String(contentsOfFile: path, encoding: .utf8))?.count { $0 == "\n" } ?? 0
     }
 
     @Test func resultsGoToStandardOutput() throws {
@@ -37,16 +36,23 @@ import Testing
 
     /// Killed at any moment and begun again, until it is done.
     @Test func killedRunsGoOn() throws {
-        let (input, output) = (try Self.file(Self.lines(60)), Scratch.path("results.jsonl"))
-        let arguments = ["--model", TestModels.demo, "--batch", input, "--output", output]
+        // Answers of all lengths, so that they end one after the other.
+        let lines = (0..<60).map {
+            #"{"custom_id":"q\#($0)","method":"POST","url":"/v1/completions","body":{"prompt":"What is \#($0)?","max_tokens":\#(10 * ($0 + 1)),"temperature":0}}"#
+                + "\n"
+        }
+        let (input, output) = (try Self.file(lines.joined()), Scratch.path("results.jsonl"))
+        let arguments = ["--model", TestModels.endless, "--batch", input, "--output", output]
         for round in 1...5 {
             let process = try Subprocess("sigma-run", arguments)
             // Until it has written some more, and a moment that differs.
-            for _ in 0..<3000 where Self.size(output) < 3000 * round { usleep(1000) }
+            for _ in 0..<600_000 where Self.wholeLines(output) < 8 * round { usleep(1000) }
+            #expect(Self.wholeLines(output) >= 8 * round)
             usleep(UInt32(round * 1700))
             kill(process.pid, round % 2 == 0 ? SIGKILL : SIGTERM)
             _ = process.readToEnd()
             _ = process.wait()
+            #expect(Self.wholeLines(output) < 60, "it was done before it was killed")
         }
         // A line that was not written whole.
         let handle = try #require(FileHandle(forWritingAtPath: output))

@@ -129,7 +129,8 @@ import Testing
     ])
     func refused(_ arguments: [String], _ code: Int) throws {
         let model = arguments.contains("--model") ? [] : ["--model", TestModels.bare]
-        let result = try Subprocess.run("sigma-bench", model + arguments)
+        let result = try Subprocess.run(
+            "sigma-bench", model + arguments, environment: ["SIGMA_CUDA_DRIVER": "/nonexistent/libcuda.so"])
         #expect(Int(result.code) == code, "\(arguments): \(result.errors)")
         #expect(result.output.isEmpty && !result.errors.isEmpty)
     }

@@ -16,7 +16,7 @@ import Testing
 
     /// The command with its time limited: a wait would have no end.
     private func run(_ command: String, _ arguments: [String]) throws -> Subprocess.Result {
-        try Subprocess.run("/usr/bin/env", ["timeout", "-s", "KILL", "60", Subprocess.path(of: command)] + arguments)
+        try Subprocess.run("/usr/bin/env", ["timeout", "-s", "KILL", "600", Subprocess.path(of: command)] + arguments)
     }
 
     /// Every place of a file that is read.
@@ -68,14 +68,14 @@ import Testing
         func shell(_ script: String) throws -> Subprocess.Result {
             try Subprocess.run(
                 "/usr/bin/env",
-                ["timeout", "-s", "KILL", "60", "bash", "-c", script, "bash", command, TestModels.demo, trace, text])
+                ["timeout", "-s", "KILL", "600", "bash", "-c", script, "bash", command, TestModels.demo, trace, text])
         }
         let late = try shell(
             "\"$1\" routing --json --model \"$2\" --replay <(sleep 0.3; head -c 100 \"$3\"; sleep 0.3; tail -c +101 \"$3\")"
         )
         #expect(late.code == 0 && late.output == plain.output, "\(late.errors)")
         let copied = try shell(
-            "\"$1\" routing --model \"$2\" \"$4\" --expert-trace >(cat > \"$3.copy\") > /dev/null && for i in 1 2 3 4 5 6 7 8 9; do cmp \"$3\" \"$3.copy\" && exit 0; sleep 0.2; done; exit 1"
+            "\"$1\" routing --model \"$2\" \"$4\" --expert-trace >(cat > \"$3.copy\") > /dev/null && for i in {1..600}; do cmp -s \"$3\" \"$3.copy\" && exit 0; sleep 0.1; done; exit 1"
         )
         #expect(copied.code == 0, "\(copied.errors)")
         let figure = try shell("\"$1\" routing --model \"$2\" \"$4\" --plot /dev/stdout | tail -c 400000")

@@ -92,7 +92,11 @@ struct Subprocess {
         sigemptyset(&noSignals)
         posix_spawnattr_init(&attributes)
         posix_spawnattr_setsigmask(&attributes, &noSignals)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | flags)
+        // Whoever runs the tests may ignore what ends a command.
+        var ends = noSignals
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { sigaddset(&ends, signal) }
+        posix_spawnattr_setsigdefault(&attributes, &ends)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF) | flags)
         defer { posix_spawnattr_destroy(&attributes) }
         let path = try Self.path(of: command)
         var argv = ([path] + arguments).map { strdup($0) } + [nil]

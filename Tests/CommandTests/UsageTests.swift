@@ -147,8 +147,12 @@ import Testing
     }
 
     @Test func whatIsNotAvailable() throws {
-        for arguments in [["--backend", "cuda"], ["--expert-cache", "1KiB"], ["--memory", "1KiB"]] {
-            let result = try Subprocess.run("sigma-run", ["--tokens", "1", "--model", TestModels.bare] + arguments)
+        for (arguments, environment) in [
+            (["--backend", "cuda"], ["SIGMA_CUDA_DRIVER": "/nonexistent/libcuda.so"]),
+            (["--expert-cache", "1KiB", "--backend", "cpu"], [:]), (["--memory", "1KiB", "--backend", "cpu"], [:]),
+        ] {
+            let result = try Subprocess.run(
+                "sigma-run", ["--tokens", "1", "--model", TestModels.bare] + arguments, environment: environment)
             #expect(result.code == 69)
             expectShort(result.errors, "")
         }
@@ -195,7 +199,8 @@ import Testing
         #expect(both.code == 0)
     }
 
-    @Test(arguments: ["sigma-run", "sigma-eval", "sigma-convert"]) func helpAndVersion(command: String) throws {
+    @Test(arguments: ["sigma-run", "sigma-eval", "sigma-convert", "sigma-bench", "sigma-serve"])
+    func helpAndVersion(command: String) throws {
         for option in ["--help", "--version"] {
             let result = try Subprocess.run(command, [option])
             #expect(result.code == 0)

@@ -147,6 +147,7 @@ def check_aborts(model, scale):
             return before, server.resident(), seconds
 
         before, after, seconds = asyncio.run(run())
+        assert after - before < 64 << 20, (before, after)
         return (f"{count} aborted streams, {count // 80 * 4} others unchanged; no work {seconds * 1000:.0f} ms later; "
                 f"memory {before >> 20} -> {after >> 20} MiB")
 
@@ -173,6 +174,7 @@ def check_overload(model, scale):
         results = asyncio.run(run())
         refused = [seconds for status, seconds in results if status == 429]
         served = sum(status == 200 for status, _ in results)
+        assert refused and served >= 12, (served, len(refused))
 
         async def beyond():
             """The request beyond the limit, alone in its moment."""
@@ -301,6 +303,7 @@ def check_growth(model, scale):
 
         sizes = asyncio.run(run())
         growth = sizes[-1] / sizes[2] - 1
+        assert growth < 0.05, sizes
         return f"{count} distinct requests: memory {[size >> 20 for size in sizes]} MiB, {growth:+.1%} since the third tenth"
 
 

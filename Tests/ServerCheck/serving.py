@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,18 +19,24 @@ class Server:
 
     def __init__(self, model, *options, binary=None, environment=None):
         binary = binary or ROOT / ".build/release/sigma-serve"
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [str(binary), "--model", str(model), "--port", "0", "--log-level", "error", *map(str, options)],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(environment or {})})
+            stdout=subprocess.PIPE, stderr=self.errors, text=True, env={**os.environ, **(environment or {})})
         line = self.process.stdout.readline()
         match = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", line)
         if not match:
-            raise RuntimeError(f"sigma-serve says {line!r}, exit code {self.process.wait()}")
+            raise RuntimeError(f"sigma-serve says {line!r}, exit code {self.process.wait()}: {self.said()}")
         self.port = int(match[1])
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.port}"
+
+    def said(self):
+        """What it wrote to standard error."""
+        self.errors.seek(0)
+        return self.errors.read()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -43,12 +50,17 @@ class Server:
 
 @contextlib.contextmanager
 def serving(model, *options, **more):
+    """A server beside the body, which it outlives: it ends when it is asked to, with 0."""
     server = Server(model, *options, **more)
     try:
         yield server
+        assert server.process.poll() is None, f"sigma-serve ended with {server.process.returncode}: {server.said()}"
+        code = server.stop()
+        assert code == 0, f"asked to end, sigma-serve ended with {code}: {server.said()}"
     finally:
         if server.process.poll() is None:
-            server.stop()
+            server.process.kill()
+            server.process.wait()
 
 
 def request_bytes(method, path, body=None, headers=()):

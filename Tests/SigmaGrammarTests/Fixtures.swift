@@ -30,7 +30,14 @@ let testTokens: [[UInt8]?] = {
 
 let testVocabulary = Vocabulary(tokens: testTokens)
 
-func compiled(_ constraint: Constraint, limits: ConstraintLimits = ConstraintLimits()) throws -> CompiledConstraint {
+/// The usual limits of the work, and time enough for a slow machine.
+let unhurried: ConstraintLimits = {
+    var limits = ConstraintLimits()
+    limits.compileSeconds = 30
+    return limits
+}()
+
+func compiled(_ constraint: Constraint, limits: ConstraintLimits = unhurried) throws -> CompiledConstraint {
     try CompiledConstraint(constraint, vocabulary: testVocabulary, limits: limits)
 }
 
@@ -47,7 +54,7 @@ func accepts(_ constraint: Constraint, _ text: String) throws -> Bool {
 func accepts(_ schema: String, _ text: String) throws -> Bool { try accepts(.jsonSchema(schema), text) }
 
 /// Why the constraint isn't taken; nil if it is.
-func refusal(_ constraint: Constraint, limits: ConstraintLimits = ConstraintLimits()) -> ConstraintError? {
+func refusal(_ constraint: Constraint, limits: ConstraintLimits = unhurried) -> ConstraintError? {
     do {
         _ = try CompiledConstraint(constraint, vocabulary: testVocabulary, limits: limits)
         return nil

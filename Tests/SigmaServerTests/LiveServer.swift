@@ -1,4 +1,5 @@
 import Foundation
+import SampleFiles
 import Sigma
 import SigmaConversion
 import SigmaRequests
@@ -7,7 +8,7 @@ import Testing
 
 /// A server on a free port of this machine, with the trained checkpoint of Models/demo.
 final class LiveServer: Sendable {
-    private static let model = Result { () -> ModelFile in
+    static let model = Result { () -> ModelFile in
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
         let output = FileManager.default.temporaryDirectory.path + "/sigma-server-\(UUID().uuidString).gguf"

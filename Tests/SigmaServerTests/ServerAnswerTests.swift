@@ -1,3 +1,4 @@
+import SampleFiles
 import Sigma
 import SigmaRequests
 import Testing

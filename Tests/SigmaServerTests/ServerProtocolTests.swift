@@ -1,3 +1,4 @@
+import SampleFiles
 import Sigma
 import SigmaRequests
 import Testing
@@ -156,11 +157,18 @@ import Testing
         }
     }
 
+    private static let endpoints: Set = [
+        "/", "/detokenize", "/health", "/metrics", "/openapi.json", "/readyz", "/tokenize", "/tokenizer_info",
+        "/v1/chat/completions", "/v1/completions", "/v1/detokenize", "/v1/messages", "/v1/messages/count_tokens",
+        "/v1/models", "/v1/models/{name}", "/v1/responses", "/v1/tokenize", "/v1/tokenizer_info",
+    ]
+
     /// The description names every endpoint and nothing else, and its references lead somewhere.
     @Test func theDescription() async throws {
         try await LiveServer.with { (server) async throws -> Void in
             let document = try await server.get("/openapi.json").json()
             let paths = try #require(document["paths"]?.object)
+            #expect(Set(paths.keys) == Self.endpoints)
             for (path, methods) in zip(paths.keys, paths.values) {
                 let path = path.replacing("{name}", with: "default")
                 for method in try #require(methods.object).keys {

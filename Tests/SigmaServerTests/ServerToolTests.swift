@@ -1,4 +1,5 @@
 import Foundation
+import SampleFiles
 import Sigma
 import SigmaRequests
 import Testing
@@ -146,42 +147,54 @@ import Testing
         }
     }
 
-    /// Tokens of the tag are made likely, so that the model begins calls of its own will, in the middle of text.
+    /// A model that calls in the middle of its text: the text, and each of the calls, in one piece and streamed.
     @Test func callsOfTheModelsOwnWill() async throws {
-        try await LiveServer.with { (server) async throws -> Void in
-            let tag = server.engine.tokenizer!.encode("<tool_call>", recognizingSpecials: false)
-            let bias = Set(tag).map { #""\#($0)":\#($0 == tag[0] ? 9 : 12)"# }.joined(separator: ",")
-            var calls = 0
-            for seed in 0..<12 {
-                let members =
-                    #""temperature":1.5,"top_k":0,"top_p":1,"seed":\#(seed),"max_tokens":150,"enable_thinking":false,"logit_bias":{\#(bias)}"#
-                let answer = try await server.post("/v1/chat/completions", Self.chat(members)).json()
-                let choice = try #require(answer["choices"]?.array?[0])
-                let message = try #require(choice["message"])
-                let content = try #require(message["content"]?.string)
-                #expect(!content.contains("<tool_call>"))
-                let told = message["tool_calls"]?.array ?? []
-                calls += told.count
-                for call in told {
-                    try Call(
-                        name: call["function"]!["name"]!.string!, arguments: call["function"]!["arguments"]!.string!
-                    ).check()
-                }
-                var (text, names) = ("", [String]())
-                for chunk in try data(try await server.post("/v1/chat/completions", streamed(Self.chat(members)))) {
-                    let delta = chunk["choices"]?.array?[0]["delta"]
-                    text += delta?["content"]?.string ?? ""
-                    names += (delta?["tool_calls"]?.array ?? []).compactMap { $0["function"]?["name"]?.string }
-                }
-                #expect(
-                    text == content && Array(names.prefix(told.count)) == told.map { $0["function"]?["name"]?.string })
-                // No call begins where none may.
-                let none = try await server.post(
-                    "/v1/chat/completions", Self.chat(members + #","tool_choice":"none""#)
-                ).json()
-                #expect(none["choices"]?.array?[0]["message"]?["content"]?.string?.contains("<tool_call>") == false)
+        let model = try LiveServer.model.get()
+        let backend = DictatingBackend(try CPUBackend(model: model, threadCount: 2))
+        let engine = try Engine(model: model, backend: backend)
+        let calls = [
+            Call(name: "weather", arguments: #"{"city": "Oslo", "days": 3}"#), Call(name: "now", arguments: "{}"),
+        ]
+        let written = calls.map {
+            "<tool_call>\n{\"name\": \"\($0.name)\", \"arguments\": \($0.arguments)}\n</tool_call>"
+        }
+        try await LiveServer.with(engine: engine) { (server) async throws -> Void in
+            let tokenizer = try #require(engine.tokenizer)
+            let body = Self.chat(#""temperature":0,"enable_thinking":false,"max_tokens":200"#)
+            let usage = try await server.post("/v1/chat/completions", body).json()["usage"]
+            backend.dictate(
+                tokenizer.encode("I look.\n" + written.joined(separator: "\n"), recognizingSpecials: true)
+                    + [try #require(engine.stopTokens.min())],
+                from: try #require(usage?["prompt_tokens"]?.integer.map { Int($0) }))
+            let answer = try await server.post("/v1/chat/completions", body).json()
+            let choice = try #require(answer["choices"]?.array?[0])
+            #expect(choice["finish_reason"]?.string == "tool_calls")
+            #expect(choice["message"]?["content"]?.string?.hasPrefix("I look.") == true)
+            let told = (choice["message"]?["tool_calls"]?.array ?? []).compactMap { $0["function"] }
+            #expect(told.map { $0["name"]?.string } == calls.map(\.name))
+            for (call, told) in zip(calls, told) {
+                let arguments = try #require(told["arguments"]?.string)
+                try Call(name: call.name, arguments: arguments).check()
+                #expect(try JSONValue.parse(arguments).promptText == JSONValue.parse(call.arguments).promptText)
             }
-            #expect(calls > 0 || tag.count > 6, "the biases make no calls, so this shows nothing")
+            var (text, pieces) = ("", [Call]())
+            for chunk in try data(try await server.post("/v1/chat/completions", streamed(body))) {
+                let delta = chunk["choices"]?.array?.first?["delta"]
+                text += delta?["content"]?.string ?? ""
+                for part in delta?["tool_calls"]?.array ?? [] {
+                    if let name = part["function"]?["name"]?.string { pieces.append(Call(name: name, arguments: "")) }
+                    pieces[pieces.count - 1].arguments += part["function"]?["arguments"]?.string ?? ""
+                }
+            }
+            #expect(text == choice["message"]?["content"]?.string)
+            #expect(
+                pieces == told.map { Call(name: $0["name"]!.string!, arguments: $0["arguments"]!.string!) })
+            // No call begins where none may.
+            let none = try await server.post(
+                "/v1/chat/completions", String(body.dropLast()) + #","tool_choice":"none"}"#
+            ).json()
+            let message = none["choices"]?.array?[0]["message"]
+            #expect(message?["content"]?.string?.contains("<tool_call>") == false && message?["tool_calls"] == nil)
         }
     }
 

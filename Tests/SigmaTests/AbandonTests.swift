@@ -50,7 +50,7 @@ import Testing
             }
         }
         // The engine's thread lets go of the last step's work after its end is heard.
-        for _ in 0..<2000 where lastEngine != nil { try await Task.sleep(for: .milliseconds(1)) }
+        for _ in 0..<60_000 where lastEngine != nil { try await Task.sleep(for: .milliseconds(2)) }
         #expect(lastEngine == nil)
         #expect(sessions.count == sessionCount && sessions.living == 0)
     }

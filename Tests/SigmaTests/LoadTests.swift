@@ -72,7 +72,7 @@ import Testing
     @Test func whatCannotBeHadIsRefused() async throws {
         try await Self.withFile { path in
             for (configuration, kind) in [
-                (.init(threads: 0), .usage), (.init(contextLength: 0), .usage), (.init(backend: .cuda), .unavailable),
+                (.init(threads: 0), .usage), (.init(contextLength: 0), .usage),
                 (.init(memory: .mebibytes(1)), .unavailable),
             ] as [(SigmaModel.Configuration, SigmaError.Kind)] {
                 let error = await #expect(throws: SigmaError.self) {

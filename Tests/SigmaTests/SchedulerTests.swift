@@ -123,29 +123,36 @@ import Testing
     @Test func aLongPromptDelaysNobodyByMoreThanAStep() async throws {
         let (engine, backend) = try Self.engine()
         let long = (0..<200).map { "\($0)" }.joined(separator: " ")
-        let prompt = try engine.prompt(turns: [Turn(.user, long)], system: "", thinks: true)
-        try #require(prompt.tokens.count > 10 * backend.rowLimit)
-        let timelines = try (0..<3).map { _ in try engine.makeTimeline(kvType: .f16) }
+        let prompt = try Started(long, engine)
+        try #require(prompt.tokenCount > 10 * backend.rowLimit)
+        let answers = try (0..<2).map { _ in try Started("What is 347 + 586?", engine) }
         // The rows that each had in a step.
         let steps = Mutex<[[ObjectIdentifier: Int]]>([])
+        let isWaiting = Mutex(true)
         backend.onStep.withLock { hook in
             hook = { batch in
                 let rows = batch.segments.map { (ObjectIdentifier($0.sequence), $0.count) }
                 steps.withLock { $0.append(Dictionary(uniqueKeysWithValues: rows)) }
+                // When both have begun to answer.
+                guard batch.segments.count == 2, batch.segments.allSatisfy({ $0.count == 1 }) else { return }
+                if isWaiting.withLock({ (isWaiting) -> Bool in
+                    defer { isWaiting = false }
+                    return isWaiting
+                }) {
+                    prompt.start(engine)
+                }
             }
         }
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for timeline in timelines.dropLast() {
-                group.addTask { _ = try await Self.text(engine, timeline, "What is 347 + 586?") }
-            }
-            group.addTask { _ = try await Self.text(engine, timelines[2], long) }
-            try await group.waitForAll()
-        }
-        for timeline in timelines.dropLast() {
-            let rows = steps.withLock { $0 }.map { $0[ObjectIdentifier(timeline.sequence)] ?? 0 }
+        for answer in answers { answer.start(engine) }
+        for work in answers + [prompt] { _ = try await work.text() }
+        let recorded = steps.withLock { $0 }
+        let prompts = recorded.map { $0[ObjectIdentifier(prompt.timeline.sequence)] ?? 0 }
+        for answer in answers {
+            let rows = recorded.map { $0[ObjectIdentifier(answer.timeline.sequence)] ?? 0 }
             let first = try #require(rows.firstIndex(of: 1))
             let last = try #require(rows.lastIndex(of: 1))
             for index in first..<last { #expect(rows[index] > 0 || rows[index + 1] > 0) }
+            #expect(prompts[first...last].count { $0 > 1 } > 5, "the prompt was not read between answers' tokens")
         }
     }
 
@@ -251,11 +258,14 @@ import Testing
     private final class Started: Sendable {
         let timeline: Timeline
         let generation: Generation
+        /// Of the prompt.
+        let tokenCount: Int
         private let tokens: AsyncThrowingStream<String, any Error>
         private let continuation: AsyncThrowingStream<String, any Error>.Continuation
 
         init(_ question: String, _ engine: Engine) throws {
             let prompt = try engine.prompt(turns: [Turn(.user, question)], system: "", thinks: true)
+            tokenCount = prompt.tokens.count
             let request = GenerationRequest(
                 tokens: prompt.tokens, start: prompt.start,
                 options: GenerationOptions(temperature: 0, thinkingBudget: 40, maximumTokens: 20))

@@ -1,18 +1,18 @@
 import Sigma
 import SystemLibrary
 
-/// A connection to this machine whose every byte the test decides.
-final class RawConnection {
-    struct Failure: Error, CustomStringConvertible {
-        var call: String
-        var code: Int32
-        var description: String { "\(call): \(String(cString: strerror(code)))" }
+/// A connection to this machine whose every byte the test decides. One thread at a time uses it.
+package final class RawConnection: @unchecked Sendable {
+    package struct Failure: Error, CustomStringConvertible {
+        package var call: String
+        package var code: Int32
+        package var description: String { "\(call): \(String(cString: strerror(code)))" }
     }
 
     private var descriptor: Int32
 
     /// - Parameter receiveBuffer: bytes that the system takes before they are read; nil: as usual.
-    init(port: Int, receiveBuffer: Int? = nil) throws {
+    package init(port: Int, receiveBuffer: Int? = nil) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard descriptor >= 0 else { throw Failure(call: "socket", code: errno) }
         if var size = receiveBuffer.map({ Int32($0) }) {
@@ -28,13 +28,15 @@ final class RawConnection {
             }
         }
         guard result == 0 else { throw Failure(call: "connect", code: errno) }
-        var time = timeval(tv_sec: 60, tv_usec: 0)
+        var time = timeval(tv_sec: 600, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
     }
 
     deinit { close() }
 
-    static func request(_ method: String, _ path: String, headers: [String: String] = [:], body: String?) -> [UInt8] {
+    package static func request(_ method: String, _ path: String, headers: [String: String] = [:], body: String?)
+        -> [UInt8]
+    {
         var text = "\(method) \(path) HTTP/1.1\r\nconnection: close\r\n"
         if headers["host"] == nil { text += "host: 127.0.0.1\r\n" }
         for (name, value) in headers { text += "\(name): \(value)\r\n" }
@@ -42,7 +44,7 @@ final class RawConnection {
         return Array(text.utf8)
     }
 
-    func write(_ bytes: [UInt8]) throws {
+    package func write(_ bytes: [UInt8]) throws {
         var sent = 0
         while sent < bytes.count {
             let count = bytes.withUnsafeBytes {
@@ -54,14 +56,14 @@ final class RawConnection {
     }
 
     /// - Returns: nothing at the end.
-    func read(atMost count: Int = 1 << 16) throws -> [UInt8] {
+    package func read(atMost count: Int = 1 << 16) throws -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
         let received = recv(descriptor, &bytes, count, 0)
         guard received >= 0 else { throw Failure(call: "recv", code: errno) }
         return Array(bytes[..<received])
     }
 
-    func readToEnd() throws -> [UInt8] {
+    package func readToEnd() throws -> [UInt8] {
         var all: [UInt8] = []
         while true {
             let bytes = try read()
@@ -70,31 +72,31 @@ final class RawConnection {
         }
     }
 
-    func close() {
+    package func close() {
         if descriptor >= 0 { _ = SystemLibrary.close(descriptor) }
         descriptor = -1
     }
 
     /// Closes so that the other side gets an error.
-    func reset() {
+    package func reset() {
         var option = linger(l_onoff: 1, l_linger: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
         close()
     }
 
     /// Sends no more.
-    func closeSending() { shutdown(descriptor, Int32(SHUT_WR)) }
+    package func closeSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 }
 
 /// A reply, with its chunks put together.
-struct HTTPReply: Sendable {
-    struct Malformed: Error {}
+package struct HTTPReply: Sendable {
+    package struct Malformed: Error {}
 
-    var status: Int
-    var headers: [String: String] = [:]
-    var text: String
+    package var status: Int
+    package var headers: [String: String] = [:]
+    package var text: String
 
-    init(_ bytes: [UInt8]) throws {
+    package init(_ bytes: [UInt8]) throws {
         let end: [UInt8] = [13, 10, 13, 10]
         guard let headEnd = bytes.indices.dropLast(3).first(where: { Array(bytes[$0..<$0 + 4]) == end }) else {
             throw Malformed()
@@ -128,14 +130,14 @@ struct HTTPReply: Sendable {
         throw Malformed()
     }
 
-    func json() throws -> JSONValue { try JSONValue.parse(text) }
+    package func json() throws -> JSONValue { try JSONValue.parse(text) }
 
     /// The data of a stream's events.
-    var events: [String] {
+    package var events: [String] {
         text.components(separatedBy: "\n\n").filter { $0.hasPrefix("data: ") }.map { String($0.dropFirst(6)) }
     }
 
-    var error: JSONValue? { (try? json())?["error"] }
+    package var error: JSONValue? { (try? json())?["error"] }
 }
 
 extension String {
