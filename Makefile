@@ -73,6 +73,7 @@ test-deployment: build $(DEMO) .venv-deployment/ready ## nginx, haproxy, Ray and
 test-evaluations: build $(DEMO) .venv-evaluations/ready ## recipes, judges and the jail of the report's evaluations, and a few questions to the demo model
 	.venv-evaluations/bin/python -m unittest discover -s Benchmarks/evaluations/tests
 	.venv-evaluations/bin/python Benchmarks/evaluations/compare_scores.py --model $(DEMO) --bin $(BIN)
+	rm -rf .build/evaluations-demo
 	.venv-evaluations/bin/python Benchmarks/evaluations/run.py --tasks reasoning_gym,humaneval --run-code --limit 8 --answer-tokens 64 --thinking-budget 64 \
 	    --model $(DEMO) --binary $(BIN)/sigma-serve --output .build/evaluations-demo
 
@@ -110,8 +111,8 @@ load-balance: build $(DEMO) .venv/ready ## measure the demo model's routing agai
 	.venv/bin/python Models/demo/load_balance.py
 
 study: .venv/ready ## train what is missing of the load-balance study (hours, can be stopped) and draw its figures
-	.venv/bin/python Models/study/run.py --scale $(STUDY_SCALE) --jobs $(STUDY_JOBS)
-	.venv/bin/python Models/study/figures.py --scale $(STUDY_SCALE)
+	.venv/bin/python Models/study/run.py --scale $(STUDY_SCALE) --jobs $(STUDY_JOBS) $(if $(STUDY_RESULTS),--results $(STUDY_RESULTS))
+	$(if $(STUDY_RESULTS),,.venv/bin/python Models/study/figures.py --scale $(STUDY_SCALE))
 
 study-quick: .venv/ready ## test the study's machinery, and a short run of its strategies into .study/quick (minutes)
 	.venv/bin/python Models/study/test_study.py

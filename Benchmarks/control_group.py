@@ -9,10 +9,18 @@ from pathlib import Path
 class Group:
     """A control group for memory, of whichever version is mounted."""
 
-    def __init__(self, name, limit=None):
+    @staticmethod
+    def root():
         first = Path("/sys/fs/cgroup/memory")
-        self.is_version1 = first.is_dir()
-        root = first if self.is_version1 else Path("/sys/fs/cgroup")
+        return first if first.is_dir() else Path("/sys/fs/cgroup")
+
+    @classmethod
+    def can_be_made(cls):
+        return os.access(cls.root(), os.W_OK)
+
+    def __init__(self, name, limit=None):
+        root = self.root()
+        self.is_version1 = root.name == "memory"
         self.path = root / f"{name}-{os.getpid()}"
         self.path.mkdir()
         if limit is not None:

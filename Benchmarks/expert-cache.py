@@ -19,14 +19,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from control_group import Group
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(1, str(ROOT / "Benchmarks/peers"))
+
+import report as report_pages  # noqa: E402
+from control_group import Group  # noqa: E402
+
 GIB = 1 << 30
 
 
 def drop_pages(path):
     descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
 
@@ -35,7 +39,7 @@ def bench(arguments, group, memory, *options):
     drop_pages(arguments.model)
     result = group.run([
         arguments.bin / "sigma-bench", "--model", arguments.model, "--memory", f"{memory >> 20}MiB", "--format", "json",
-        "--repetitions", str(arguments.repetitions), *options])
+        "--repetitions", str(arguments.repetitions), "--threads", str(arguments.threads), *options])
     if result.returncode != 0:
         return {"error": result.stderr.strip()}
     return json.loads(result.stdout)[0]
@@ -116,7 +120,7 @@ def main():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--predictions", type=lambda text: text.split(","), default=["off", "on"], help="off, on or auto")
     parser.add_argument("--without-usage", action="store_true", help="leave step 2 out")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of both engines")
     parser.add_argument("--llama-warm-up", type=int, default=16)
     parser.add_argument("--llama-tokens", type=int, default=8)
     parser.add_argument("--llama-timeout", type=int, default=600)
@@ -130,8 +134,9 @@ def main():
             row["llama"] = theirs(arguments, size, 512 if fits else arguments.llama_warm_up)
         rows.append(row)
         print(table_line(row), flush=True)
-    if arguments.output:  # for peers/report.py
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+        if arguments.output:  # for peers/report.py; after each row, so that nothing is lost with a later one
+            report = {"date": report_pages.today(), "machine": report_pages.machine(), "rows": rows}
+            arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def table_line(row):

@@ -308,7 +308,7 @@ def main():
     parser.add_argument("--longest", type=int, default=4096, help="a stated length up to which it is tried")
     parser.add_argument("--threads", type=int, default=1, help="one loses least to other work beside it")
     parser.add_argument("--bin", type=Path, default=ROOT / ".build/release")
-    parser.add_argument("--groups", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--groups", action=argparse.BooleanOptionalAction, default=Group.can_be_made())
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     report = options.output.open("w") if options.output else None

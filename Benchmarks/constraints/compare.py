@@ -202,7 +202,7 @@ def main():
     tokens = read_vocabulary(options.vocabulary)
     cases = list(read_cases(options.cases, encoding(tokens)))
     if options.limit:
-        cases = cases[:: max(1, len(cases) // options.limit)]
+        cases = cases[:: max(1, len(cases) // options.limit)][: options.limit]
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.report or temporary
         os.makedirs(folder, exist_ok=True)

@@ -30,10 +30,6 @@ class Recipe:
     #: what is known of it
     remark: str = ""
 
-    @property
-    def table_name(self):
-        return f"Table {self.table}" if self.table else "no row"
-
 
 ACCURACY, NORMED = ("acc", "none"), ("acc_norm", "none")
 UNTRIED = "not tried: its data could not be had"

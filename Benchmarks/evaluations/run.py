@@ -89,7 +89,7 @@ class Run:
         from server import fingerprint
 
         self.options, self.recipes, self.server = options, chosen, server
-        self.fingerprint = {**fingerprint(server, options.model), "harness": version("lm-eval")}
+        self.fingerprint = {**fingerprint(server, options.model, options.server_option), "harness": version("lm-eval")}
         self.folder = options.output
         self.check_folder()
 

@@ -84,13 +84,19 @@ def serving(model, binary=None, options=()):
         process.stdout.close()
 
 
-def fingerprint(server, model=None):
-    """What answers depend on, so that a run is not resumed with another model: its name and context, and the file's size and first mebibyte."""
+def fingerprint(server, model=None, options=()):
+    """What answers depend on, so that a run is not resumed with others: the model's name and context, its file's size and 64 mebibytes from all over
+    it, the server's options and the instruction set."""
     import hashlib
 
-    print_ = {"model": server.model, "context": server.context}
+    found = {"model": server.model, "context": server.context, "options": list(options)}
+    if "SIGMA_INSTRUCTION_SET" in os.environ:
+        found["instruction_set"] = os.environ["SIGMA_INSTRUCTION_SET"]
     if model:
+        found["bytes"], digest = os.path.getsize(model), hashlib.sha256()
         with open(model, "rb") as file:
-            print_["file"] = hashlib.sha256(file.read(1 << 20)).hexdigest()
-        print_["bytes"] = os.path.getsize(model)
-    return json.loads(json.dumps(print_))
+            for part in range(64):
+                file.seek(part * found["bytes"] // 64)
+                digest.update(file.read(1 << 20))
+        found["file"] = digest.hexdigest()
+    return found

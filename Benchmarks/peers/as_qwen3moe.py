@@ -30,7 +30,8 @@ def write(source, target):
         sys.exit(f"{source}: qwen3moe has the same number of experts in every layer; here: {sorted(used)}")
     if value("expert_shared_count", 0) or not value("attention.qk_norm", False) or value("rope.scaling.type", "none") != "none":
         sys.exit(f"{source}: qwen3moe has q and k norms, neither shared experts nor scaled positions")
-    writer = gguf.GGUFWriter(target, "qwen3moe")
+    partial = Path(f"{target}.partial")
+    writer = gguf.GGUFWriter(partial, "qwen3moe")
     writer.add_name(reader.fields["general.name"].contents())
     writer.add_block_count(value("block_count"))
     writer.add_context_length(value("context_length"))
@@ -62,6 +63,7 @@ def write(source, target):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    partial.replace(target)
 
 
 def make(source, target, convert):

@@ -1,8 +1,7 @@
 """Generated tokens per second and time to first token of sigma-serve and llama-server on the same weights, for streams side by side.
 
 A stream has random prompt tokens, others in every round, and generates without a stop. Rounds of both servers are in turn; each server has a first
-round that is not counted. Before a server starts, its model is read once, so that neither waits for the disk. Sigma's own speed without a server
-(sigma-bench, same prompt and answer) is measured beside one stream.
+round that is not counted. Before a server starts, its model is read once, so that neither waits for the disk.
 
     cmake --build build --target llama-server          # in llama.cpp's sources, for example those of llama-cpp-python
     python add_tokenizer.py qwen3moe.gguf qwen3moe-tokens.gguf
@@ -59,7 +58,7 @@ class Llama:
         self.port, self.path = arguments.llama_port, "/completion"
         self.process = subprocess.Popen(
             [arguments.llama_server, "-m", str(model), "-t", str(arguments.threads), "-np", str(max(arguments.streams)), "-c",
-             str(512 * max(arguments.streams)), "-fa", "on", "--port", str(self.port), "--no-warmup"],
+             str((arguments.prompt + arguments.generate + 64) * max(arguments.streams)), "-fa", "on", "--port", str(self.port), "--no-warmup"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(1200):
             try:

@@ -26,9 +26,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-if any(importlib.util.find_spec(name) is None for name in ["llama_cpp", "gguf", "matplotlib", "numpy"]):
-    subprocess.run([sys.executable, "-m", "pip", "install", "-r", str(HERE / "requirements.txt")], check=True)
-    os.execv(sys.executable, [sys.executable, *sys.argv])
+if missing := [name for name in ["llama_cpp", "gguf", "matplotlib", "numpy"] if importlib.util.find_spec(name) is None]:
+    sys.exit(f"not installed: {', '.join(missing)}; pip install -r {HERE / 'requirements.txt'}")
 
 import gguf  # noqa: E402
 import llama_cpp  # noqa: E402
@@ -202,7 +201,7 @@ if __name__ == "__main__":
     arguments.folder.mkdir(parents=True, exist_ok=True)
     convert = arguments.sigma_bin / "sigma-convert"
     architecture = gguf.GGUFReader(arguments.model).fields["general.architecture"].contents()
-    theirs, ours = arguments.folder / "qwen3moe.gguf", arguments.folder / "native.gguf"
+    theirs, ours = arguments.folder / f"{arguments.model.stem}-qwen3moe.gguf", arguments.folder / f"{arguments.model.stem}-native.gguf"
     if architecture == "qwen3moe":
         theirs = arguments.model
     elif not theirs.exists():

@@ -326,5 +326,7 @@ if __name__ == "__main__":
     if expected + (1 << 30) > free:
         sys.exit(f"{arguments.output}: about {expected / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     # Of vocabularies as large as a real model's a tokenizer of made-up tokens would be no help.
-    write(arguments.output, shape, kind_of, arguments.seed, with_tokenizer=shape.vocabulary < 1000, streams=arguments.shape != "small")
+    partial = Path(f"{arguments.output}.partial")
+    write(partial, shape, kind_of, arguments.seed, with_tokenizer=shape.vocabulary < 1000, streams=arguments.shape != "small")
+    partial.replace(arguments.output)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e9:.2f} GB")

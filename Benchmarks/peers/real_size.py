@@ -5,7 +5,7 @@
 
 FOLDER gets a GGUF file (Q4_K_M: 18.6 GB), which is kept and used again, and a model file of it (18.7 GB), which is deleted before it is made: that is the
 peak of the disk. Control groups (memory) need a superuser; without one, leave `memory` out. Wants a machine that does nothing else, for about
-20 minutes. Writes FOLDER/real-size.json and real-size.md.
+20 minutes. Writes FOLDER/real-size-MIX.json and real-size-MIX.md.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import qwen3moe_gguf
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SHAPE = qwen3moe_gguf.SHAPES["qwen3-30b-a3b"]
 
 
 def run(*command):
@@ -85,11 +84,11 @@ def main():
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    source, native = folder / f"qwen3-30b-a3b-{arguments.mix}.gguf", folder / "native.gguf"
+    source, native = folder / f"qwen3-30b-a3b-{arguments.mix}.gguf", folder / f"native-{arguments.mix}.gguf"
     if not source.exists():
         native.unlink(missing_ok=True)
         run(sys.executable, HERE / "qwen3moe_gguf.py", source, "--type", arguments.mix, "--shape", "qwen3-30b-a3b")
-    path = folder / "real-size.json"
+    path = folder / f"real-size-{arguments.mix}.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     if "convert" in arguments.only or not native.exists():
         report["convert"] = convert(arguments.sigma_bin, source, native)
@@ -101,10 +100,10 @@ def main():
         run(sys.executable, ROOT / "Benchmarks/expert-cache.py", native, "--llama", source, "--bin", arguments.sigma_bin, "--sizes", arguments.sizes,
             "--predictions", "auto", "--without-usage", "--prompt", 512, "--generate", 32, "--repetitions", 1, "--llama-warm-up", 8, "--llama-tokens", 8,
             "--llama-timeout", 240, "--output", folder / "memory.json")
-        report["memory"] = json.loads((folder / "memory.json").read_text())
+        report["memory"] = json.loads((folder / "memory.json").read_text())["rows"]
     path.write_text(json.dumps(report, indent=1) + "\n")
     text = markdown(report | {"folder": folder})
-    (folder / "real-size.md").write_text(text)
+    (folder / f"real-size-{arguments.mix}.md").write_text(text)
     print(text, end="")
 
 

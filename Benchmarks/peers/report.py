@@ -208,8 +208,6 @@ def take(name, path, words):
     """The report in docs, after the one in `path` has become it."""
     target = DOCS / f"{name}.json"
     report = json.loads((path or target).read_text())
-    if isinstance(report, list):
-        report = {"date": today(), "machine": machine(), "rows": report}
     if words:
         report["machine"] = words
     if path or words:

@@ -92,9 +92,10 @@ def draw(results: dict, path: Path) -> None:
 
 def replace(text: str, marker: str, content: str) -> str:
     begin, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise SystemExit(f"docs/quantization.md must have {begin} and {end} once each")
     before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    assert rest and after is not None, f"docs/quantization.md lacks the markers of {marker}"
+    after = rest.partition(end)[2]
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
@@ -102,7 +103,8 @@ def write(results: dict, docs: Path) -> None:
     (docs / "quantization.json").write_text(json.dumps(results, indent=1) + "\n")
     page = docs / "quantization.md"
     text = replace(page.read_text(), "types", types_table(results))
-    text = replace(text, "tensors", tensors_table(results))
+    if any("llama_mse" in row for rows in results["tensors"].values() for row in rows):
+        text = replace(text, "tensors", tensors_table(results))
     counts = (
         f"Measured over {results['text_tokens']:,} tokens of replies in held-out conversations, and {results['rows'][0]['answers']} questions with "
         f"thinking. The importance matrix comes from {results['calibration_tokens']:,} tokens of training conversations."

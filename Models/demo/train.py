@@ -218,6 +218,8 @@ def main():
     for text in arguments.set:
         name, _, value = text.partition("=")
         changes[name] = type(getattr(Settings, name))(json.loads(value))
+    if arguments.export and not arguments.start and not (arguments.state / "state.pt").exists():
+        parser.error(f"{arguments.state} has no training to export; name it with --state")
     use_one_core()
     trainer = Trainer(Settings(**changes), arguments.state, arguments.start)
     trainer.export(arguments.export) if arguments.export else trainer.run()

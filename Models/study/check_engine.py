@@ -75,15 +75,21 @@ def main():
     parser.add_argument("--limit", type=float, default=1e-5, help="largest difference allowed (1e-5)")
     arguments = parser.parse_args()
 
-    equal, results = True, arguments.results or HERE / "results" / arguments.scale
+    equal, compared = True, 0
+    results, corpus = arguments.results or HERE / "results" / arguments.scale, arguments.state / "corpus"
+    if arguments.scale == "quick":  # as run.py has it
+        results, corpus = arguments.results or arguments.state / "quick" / "results", arguments.state / "quick" / "corpus"
     for finished in sorted(results.glob("*/seed-*/frozen.csv")):
         run = finished.parent.relative_to(results)
         checkpoint = arguments.state / arguments.scale / "runs" / run / "checkpoint"
         if run.parts[0] not in arguments.only or not checkpoint.exists():
             continue
-        report = engine_report(arguments.commands, checkpoint, arguments.state / "corpus" / "held-out.txt")
+        report = engine_report(arguments.commands, checkpoint, corpus / "held-out.txt")
         print(f"{run}: ", end="")
         equal &= compare(report, finished.parent, arguments.limit)
+        compared += 1
+    if compared == 0:
+        sys.exit(f"{arguments.state} has no checkpoint of a run in {results}: nothing was compared")
     sys.exit(not equal)
 
 

@@ -141,6 +141,8 @@ def main():
         return study.show()
     if not (corpus / "corpus.json").exists():
         data.make(corpus, text)
+    elif arguments.text:
+        sys.exit(f"{corpus} has a corpus already; for that of {arguments.text} name another folder with --state, and one with --results")
     study.run()
 
 
