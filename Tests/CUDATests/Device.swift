@@ -38,7 +38,6 @@ struct Device: @unchecked Sendable {
     }
     func recover() { call("emulated_recover", (@convention(c) () -> Void).self)() }
     /// Kernels that ran, in graphs too; graphs that were launched; bytes of the device that are allocated.
-    var launches: UInt64 { call("emulated_launches", (@convention(c) () -> UInt64).self)() }
     var graphLaunches: UInt64 { call("emulated_graph_launches", (@convention(c) () -> UInt64).self)() }
     var allocated: UInt64 { call("emulated_allocated", (@convention(c) () -> UInt64).self)() }
 
@@ -71,8 +70,11 @@ enum Scratch {
 /// The models of the tests, converted once for all tests of a run.
 enum Models {
     static let fixtures = packageRoot + "/Tests/Fixtures/reference"
-    static let fixtureNames = ((try? FileManager.default.contentsOfDirectory(atPath: fixtures)) ?? [])
-        .filter { !$0.hasPrefix(".") }.sorted()
+    static let fixtureNames = {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: fixtures)) ?? []
+        precondition(!names.isEmpty, "the reference fixtures are missing: \(fixtures)")
+        return names.filter { !$0.hasPrefix(".") }.sorted()
+    }()
 
     private static let demoFile = Result { try convert(packageRoot + "/Models/demo/checkpoint", .q8_0) }
     static func demo() throws -> ModelFile { try demoFile.get() }

@@ -8,6 +8,7 @@ Every check prints a line and raises where something is wrong.
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import time
@@ -31,6 +32,9 @@ def main():
     # So that what was started ends, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for name in arguments.checks or CHECKS:
+        if name == "container" and not arguments.checks and os.geteuid() != 0:
+            print("container: left out, as it takes a superuser", flush=True)
+            continue
         begin = time.monotonic()
         result = getattr(importlib.import_module(CHECKS[name]), f"check_{name}")(arguments)
         print(f"{name}: {result} ({time.monotonic() - begin:.0f} s)", flush=True)

@@ -310,6 +310,7 @@ def check_lm_eval(server):
                 env={**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")})
             report = json.loads(next(output.rglob("results_*.json")).read_text())
             results[f"{kind} {task}"] = {key: value for key, value in report["results"][task].items() if "stderr" not in key and "," in key}
+        assert all(results.values()), results
         return f"{version('lm-eval')}: {results}"
 
 

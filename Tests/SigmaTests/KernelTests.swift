@@ -24,7 +24,6 @@ import Testing
 
     static func bf16(_ value: Float) -> UInt16 { UInt16(truncatingIfNeeded: value.bitPattern >> 16) }
 
-    static let SIGMA_Q8_0_TYPE = Int32(SIGMA_Q8_0)
 
     /// Activation rows in all forms that kernels read.
     struct Rows {
