@@ -10,9 +10,7 @@ Writes the tables in docs/quantization.md between their markers, docs/quantizati
 """
 
 import argparse
-import json
 import random
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +20,7 @@ sys.path.insert(0, str(ROOT / "Models" / "demo"))
 
 import errors
 import report
+from commands import Commands
 from kinds import KINDS
 from tasks import conversation, sample
 
@@ -38,21 +37,6 @@ def conversations(seed: str, count: int, held_out: bool) -> str:
         problem = sample(rng, names, 6, held_out)
         texts.append("".join(text for text, _ in conversation([problem], i % 4 != 0)))
     return "".join(texts)
-
-
-class Commands:
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def run(self, name: str, *arguments) -> str:
-        command = [str(self.folder / name), *map(str, arguments)]
-        result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if result.returncode != 0:
-            sys.exit(f"{' '.join(command)}: exit code {result.returncode}")
-        return result.stdout
-
-    def json(self, *arguments) -> dict:
-        return json.loads(self.run("sigma-eval", *arguments, "--json"))
 
 
 def measure(commands: Commands, folder: Path, questions: int, uses_llama: bool) -> dict:

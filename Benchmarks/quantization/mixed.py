@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Models" / "demo"))
 
+from commands import Commands  # noqa: E402
+
 UNIFORM = ["q3_k", "q4_0", "q4_k", "q5_k", "q6_k", "q8_0"]
 BITS = [3.6, 3.8, 4.0, 4.25, 4.5, 5.0, 5.5, 6.0, 7.0]
 KEYS = ("kl_mean", "kl_se", "kl_p99", "top1_agreement", "nll_difference", "nll_difference_se", "tokens")
@@ -144,9 +146,7 @@ def main():
         return draw(arguments.draw, arguments.plot)
     if not arguments.source:
         parser.error("a source is missing")
-    import smollm as helpers
-
-    commands = helpers.Commands(arguments.commands)
+    commands = Commands(arguments.commands)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.source == "demo":

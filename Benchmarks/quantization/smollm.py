@@ -15,7 +15,6 @@ Prints the tables, and writes all numbers to --output. Takes about half an hour 
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,29 +25,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "Models" / "reference"), str(ROOT / "Benchmarks" / "peers")]
 
+from commands import Commands  # noqa: E402
 from errors import bits_per_weight  # noqa: E402
 from gguf_reference import DenseModel  # noqa: E402
 
 WINDOW = 512
 TYPES = ["bf16", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "q3_k"]
-
-
-class Commands:
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def run(self, name: str, *arguments) -> str:
-        command = [str(self.folder / name), *map(str, arguments)]
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if result.returncode != 0:
-            sys.exit(f"{' '.join(command)}: {result.stderr}")
-        return result.stdout
-
-    def json(self, *arguments) -> dict:
-        return json.loads(self.run("sigma-eval", *arguments, "--json"))
-
-    def tokens(self, model: Path, text: Path) -> list[int]:
-        return json.loads(self.run("sigma-eval", "tokenize", "--model", model, text))
 
 
 def nll(log_probs_of, tokens: list[int]) -> float:

@@ -14,6 +14,15 @@ public func textTable(_ rows: [TextTableRow]) -> String {
     }.joined()
 }
 
+/// Lines of as many cells, each column as wide as its widest cell and flush right.
+public func columnTable(_ lines: [[String]]) -> String {
+    let widths = (lines.first ?? []).indices.map { column in lines.map { $0[column].count }.max()! }
+    return lines.map { line in
+        zip(line, widths).map { cell, width in String(repeating: " ", count: width - cell.count) + cell }
+            .joined(separator: "  ") + "\n"
+    }.joined()
+}
+
 /// The rows of a device's plan.
 package func deviceMemoryRows(_ plan: DeviceMemoryPlan, kvType: KVType, kvBlockBytes: Int) -> [TextTableRow] {
     var rows: [TextTableRow] = [

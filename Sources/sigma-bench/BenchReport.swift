@@ -165,7 +165,6 @@ struct BenchReport {
                     : "-",
             ])
         }
-        let widths = Self.columns.indices.map { column in lines.map { $0[column].count }.max()! }
         var text = ""
         // What was measured with other numbers of threads is in the other formats.
         for (index, row) in rows.enumerated() {
@@ -180,12 +179,7 @@ struct BenchReport {
             }
             text += "\n"
         }
-        for line in lines {
-            text +=
-                zip(line, widths).map { cell, width in String(repeating: " ", count: width - cell.count) + cell }
-                .joined(separator: "  ") + "\n"
-        }
-        return text
+        return text + columnTable(lines)
     }
 
     private func fixed(_ value: Double, _ decimals: Int = 1) -> String { JSONWriter.fixed(value, decimals: decimals) }

@@ -154,15 +154,8 @@ struct SimulateCommand: ParsableCommand {
                 fixed(row.speed, 1),
             ])
         }
-        let widths = lines[0].indices.map { column in lines.map { $0[column].count }.max()! }
-        var text =
-            "\(tokens) tokens counted, \(fixed(computeTime * 1e3, 2)) ms a token without waits for experts\n"
-        for line in lines {
-            text +=
-                zip(line, widths).map { cell, width in String(repeating: " ", count: width - cell.count) + cell }
-                .joined(separator: "  ") + "\n"
-        }
-        return text
+        return "\(tokens) tokens counted, \(fixed(computeTime * 1e3, 2)) ms a token without waits for experts\n"
+            + columnTable(lines)
     }
 
     private func text(json rows: [Row], _ computeTime: Double) -> String {

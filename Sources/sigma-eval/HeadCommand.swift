@@ -182,10 +182,6 @@ struct HeadCommand: ParsableCommand {
                     JSONWriter.fixed(Double(tally.neededDeviations.max() ?? 0), decimals: 2),
                 ] + widths.map { "\(tally.misses(at: $0))" })
         }
-        let columnWidths = lines[0].indices.map { column in lines.map { $0[column].count }.max()! }
-        return lines.map { line in
-            zip(line, columnWidths).map { String(repeating: " ", count: $1 - $0.count) + $0 }.joined(separator: "  ")
-                + "\n"
-        }.joined()
+        return columnTable(lines)
     }
 }

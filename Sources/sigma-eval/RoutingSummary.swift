@@ -89,7 +89,7 @@ struct RoutingSummary {
             }
             rows.append(row)
         }
-        return aligned(rows)
+        return columnTable(rows)
     }
 
     private var cacheTable: String {
@@ -109,15 +109,7 @@ struct RoutingSummary {
                 percent(cache.leastRecentlyUsed[size - 1]), percent(cache.optimal[size - 1]),
             ])
         }
-        return text + "\n\n" + aligned(rows)
-    }
-
-    /// Columns to the right, two blanks between.
-    private func aligned(_ rows: [[String]]) -> String {
-        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        return rows.map { row in
-            zip(row, widths).map { String(repeating: " ", count: $1 - $0.count) + $0 }.joined(separator: "  ")
-        }.joined(separator: "\n") + "\n"
+        return text + "\n\n" + columnTable(rows)
     }
 
     private func number(_ value: Double?) -> String {

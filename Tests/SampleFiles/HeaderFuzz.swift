@@ -89,7 +89,7 @@ package final class HeaderFuzz {
 
     /// Damages one file, opens it, and restores it.
     package func round(seed: UInt64, number: Int) -> (kind: Kind, fileSize: Int, outcome: Outcome) {
-        var random = Random(state: seed &+ UInt64(number) &* 0x2545_f491_4f6c_dd1d)
+        var random = SplitMix64(state: seed &+ UInt64(number) &* 0x2545_f491_4f6c_dd1d)
         let kind = Kind.allCases[number % Kind.allCases.count]
         let sample = samples[kind]!
         var header = sample.header
@@ -154,7 +154,7 @@ package final class HeaderFuzz {
         UInt64(UInt32.max),
     ]
 
-    private static func damage(_ header: inout [UInt8], _ random: inout Random) {
+    private static func damage(_ header: inout [UInt8], _ random: inout SplitMix64) {
         // Most of the header is tokens; the counts, the keys' and the tensors' descriptions deserve as much.
         let place =
             switch Int.random(in: 0..<4, using: &random) {

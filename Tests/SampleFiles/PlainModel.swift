@@ -52,7 +52,7 @@ package struct PlainModel {
         set(".rope.freq_base", Float(1e6))
         setTokenizer()
 
-        var random = Random(state: seed)
+        var random = SplitMix64(state: seed)
         func matrix(_ name: String, _ dimensions: [Int]) {
             let type = type(name)
             let rows = dimensions.dropFirst().reduce(1, *)
@@ -165,19 +165,7 @@ package struct PlainModel {
     }
 }
 
-/// The same numbers on every machine.
-package struct Random: RandomNumberGenerator {
-    package var state: UInt64
-    package init(state: UInt64) { self.state = state }
-
-    package mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
-    }
-
+extension SplitMix64 {
     /// Blocks of a type with random bits but finite, small scales: every such block is valid.
     package mutating func blocks(_ type: WeightType, count: Int) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count * type.blockBytes)

@@ -60,7 +60,7 @@ import Testing
     static func abandon(
         _ session: Session, rounds: Int, seed: UInt64, _ answers: [String: Answer]
     ) async throws -> Int {
-        var random = SplitMix(state: seed)
+        var random = SplitMix64(state: seed)
         var whole = 0
         for _ in 0..<rounds {
             let question = questions[Int.random(in: 0..<questions.count, using: &random)]
@@ -120,17 +120,6 @@ import Testing
                 try session.rewind(to: 0)
                 return
             } catch let error as SigmaError where error.kind == .usage { try await Task.sleep(for: .microseconds(200)) }
-        }
-    }
-
-    struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var z = state
-            z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
-            z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
-            return z ^ z >> 31
         }
     }
 }

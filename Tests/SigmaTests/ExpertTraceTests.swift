@@ -1,3 +1,4 @@
+import SampleFiles
 import Sigma
 import SigmaStudies
 import Testing
@@ -91,14 +92,8 @@ import Testing
         #expect(try Self.bytes(path) == bytes)
     }
 
-    /// CRC-32C, bit by bit.
     static func checksum(_ bytes: [UInt8]) -> [UInt8] {
-        var crc = UInt32.max
-        for byte in bytes {
-            crc ^= UInt32(byte)
-            for _ in 0..<8 { crc = crc & 1 == 1 ? crc >> 1 ^ 0x82f6_3b78 : crc >> 1 }
-        }
-        return withUnsafeBytes(of: (~crc).littleEndian) { Array($0) }
+        withUnsafeBytes(of: definedCRC32C(bytes).littleEndian) { Array($0) }
     }
 
     @Test func everyDamagedByteIsFound() throws {

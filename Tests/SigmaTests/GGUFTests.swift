@@ -339,7 +339,7 @@ struct GGUFBytes {
         ]
         let whole = good.bytes
         let headerSize = good.header.count
-        var generator = SeededGenerator(state: 2)
+        var generator = SplitMix64(state: 2)
         var accepted = 0
         for _ in 0..<4000 {
             var bytes = whole

@@ -24,7 +24,6 @@ import Testing
 
     static func bf16(_ value: Float) -> UInt16 { UInt16(truncatingIfNeeded: value.bitPattern >> 16) }
 
-
     /// Activation rows in all forms that kernels read.
     struct Rows {
         var values: [Float]

@@ -1,3 +1,4 @@
+import SampleFiles
 import Sigma
 import SigmaConversion
 import SystemLibrary
@@ -297,22 +298,17 @@ import Testing
 
     /// Against the definition, bit by bit, at every length around the steps of the fast ways.
     @Test func checksumsAreCRC32C() {
-        func expected(_ bytes: ArraySlice<UInt8>) -> UInt32 {
-            ~bytes.reduce(~UInt32(0)) { crc, byte in
-                (0..<8).reduce(crc ^ UInt32(byte)) { crc, _ in crc >> 1 ^ (crc & 1 == 0 ? 0 : 0x82f6_3b78) }
-            }
-        }
-        var generator = SeededGenerator(state: 7)
+        var generator = SplitMix64(state: 7)
         let bytes = (0..<2400).map { _ in UInt8.random(in: 0...255, using: &generator) }
         for count in [0, 1, 9, 255, 256] + Array(500...530) + [767, 768, 1023, 1024, 1040, 2399] {
             let slice = bytes[1..<1 + count]
             let found = Array(slice).withUnsafeBytes { CRC32C.checksum($0) }
-            #expect(found == expected(slice), "\(count) bytes")
+            #expect(found == definedCRC32C(slice), "\(count) bytes")
             let (first, rest) = (Array(slice.prefix(count / 3)), Array(slice.dropFirst(count / 3)))
             let begun = first.withUnsafeBytes { CRC32C.checksum($0) }
             #expect(rest.withUnsafeBytes { CRC32C.checksum($0, continuing: begun) } == found)
         }
-        #expect(expected(ArraySlice("123456789".utf8)) == 0xe306_9283)
+        #expect(definedCRC32C("123456789".utf8) == 0xe306_9283)
     }
 
     @Test func everyRecordHasAChecksum() throws {
@@ -344,7 +340,7 @@ import Testing
         let headerSize = try withTemporaryFile(Self.good) { try GGUFFile(path: $0).dataOffset }
         // The rest of the header is padding.
         let used = try #require(Self.good[..<headerSize].lastIndex { $0 != 0 }) + 1
-        var generator = SeededGenerator(state: 3)
+        var generator = SplitMix64(state: 3)
         for _ in 0..<1500 {
             var bytes = Self.good
             for _ in 0..<Int.random(in: 1...3, using: &generator) {
@@ -380,7 +376,7 @@ import Testing
         var writer = GGUFWriter(architecture: "sigma", alignment: 32)
         ModelFileTokenizer.write(definition, to: &writer)
         let good = writer.layout().header
-        var generator = SeededGenerator(state: 4)
+        var generator = SplitMix64(state: 4)
         for _ in 0..<1000 {
             var bytes = good
             bytes[Int.random(in: 0..<bytes.count, using: &generator)] ^= UInt8.random(in: 1...255, using: &generator)

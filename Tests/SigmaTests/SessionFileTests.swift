@@ -1,3 +1,4 @@
+import SampleFiles
 import Sigma
 import Testing
 
@@ -153,20 +154,10 @@ import Testing
         }
         append(json.count, bytes: 4)
         append(28 + json.count + rest.count, bytes: 8)
-        append(Int(crc(result + json)), bytes: 4)
+        append(Int(definedCRC32C(result + json)), bytes: 4)
         result += json
         result += rest
         return result
-    }
-
-    /// CRC-32C, bit by bit: another implementation than the engine's.
-    static func crc(_ bytes: [UInt8]) -> UInt32 {
-        var crc = ~UInt32(0)
-        for byte in bytes {
-            crc ^= UInt32(byte)
-            for _ in 0..<8 { crc = (crc >> 1) ^ (crc & 1 == 1 ? 0x82f6_3b78 : 0) }
-        }
-        return ~crc
     }
 
     @Test func truncatedFiles() async throws {

@@ -61,7 +61,7 @@ import Testing
     }
 
     @Test func randomBytesLikeTheWhole() throws {
-        var generator = SeededGenerator(state: 4)
+        var generator = SplitMix64(state: 4)
         let interesting: [UInt8] = [
             0x61, 0x80, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe4, 0xed, 0xef, 0xf0, 0xf4, 0xf5, 0xff,
         ]
