@@ -66,8 +66,9 @@ find_commands
 # NVRTC where its installers put it: the toolkit, and the Python packages (PyTorch brings one).
 find_nvrtc() {
     [ -z "${SIGMA_NVRTC:-}" ] || return 0
-    ldconfig -p 2> /dev/null | grep -qE 'libnvrtc\.so\.(13|12|11\.2)' && return 0
-    local candidate sites
+    local candidate sites known
+    known=$(ldconfig -p 2> /dev/null || true)
+    [[ $known =~ libnvrtc\.so\.(13|12|11\.2) ]] && return 0
     sites=$(python3 -c 'import site; print("\n".join(site.getsitepackages() + [site.getusersitepackages()]))' 2> /dev/null || true)
     for candidate in /usr/local/cuda*/lib64/libnvrtc.so.1[123]* \
         $(for site in $sites; do echo "$site"/nvidia/cu13/lib/libnvrtc.so.13 "$site"/nvidia/cuda_nvrtc/lib/libnvrtc.so.1[123]*; done); do

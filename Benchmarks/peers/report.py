@@ -140,13 +140,13 @@ def generation(row):
 
 
 def expert_cache_table(report):
-    lines = ["| limit | hit rate | tokens/s | without prediction | share of the ceiling | prompt of 2,048 | llama.cpp | Sigma / llama.cpp |", "|" + "---|" * 8]
+    lines = ["| limit | hit rate | tokens/s (without prediction) | share of the ceiling | prompt of 2,048 | llama.cpp | Sigma / llama.cpp |", "|" + "---|" * 7]
     for row in report["rows"]:
         auto, off = generation(row)
         share = 100 * auto["generate_tps"] / auto["ceiling_tps"]
         disk = f" at {auto['disk_bandwidth_gbs']:.2f} GB/s" if auto.get("disk_bandwidth_gbs") else ""
         theirs = row["llama"].get("tokens_per_second")
-        cells = [f"{row['limit_bytes'] / (1 << 30):.0f} GiB", f"{auto['hit_rate']:.1%}", f"**{auto['generate_tps']:.1f}**", f"{off['generate_tps']:.1f}",
+        cells = [f"{row['limit_bytes'] / (1 << 30):.0f} GiB", f"{auto['hit_rate']:.1%}", f"**{auto['generate_tps']:.1f}** ({off['generate_tps']:.1f})",
                  f"{share:.0f} %{disk}", f"{row['prompt']['prompt_tps']:.0f}", f"{theirs:.2f}" if theirs else "no result",
                  f"**{auto['generate_tps'] / theirs:.1f}**" if theirs else ""]
         lines.append("| " + " | ".join(cells) + " |")

@@ -47,11 +47,13 @@ public enum InputFile {
 
     /// Calls `body` with the bytes, some after the others: a file of any size in little memory.
     ///
-    /// - Throws: `SigmaError`: as `bytes(of:limit:)`, without a limit; what `body` throws.
+    /// - Throws: `SigmaError`: as `bytes(of:limit:)`, without a limit; `CancellationError` if the user asks to stop while nothing comes; what
+    ///   `body` throws.
     public static func forEachPiece(of path: String, _ body: (UnsafeRawBufferPointer) throws -> Void) throws {
         let file =
             try path == "-"
             ? SequentialReader(descriptor: 0, name: name(of: path)) : SequentialReader(path: path)
+        file.isCancelled = { Interrupt.isRequested }
         let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
         defer { piece.deallocate() }
         while true {
@@ -72,7 +74,8 @@ public enum InputFile {
         return status.st_mode & S_IFMT == S_IFREG ? Int(status.st_size) : nil
     }
 
-    private static func name(of path: String) -> String { path == "-" ? "standard input" : path }
+    /// As errors name it.
+    public static func name(of path: String) -> String { path == "-" ? "standard input" : path }
 
     /// The text of a file.
     ///

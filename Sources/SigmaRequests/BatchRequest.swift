@@ -7,6 +7,8 @@ final class BatchRequest {
     private enum Writer {
         case chat(ChatCompletionWriter)
         case completion(CompletionWriter)
+        /// While it is changed: a second copy would be copied with every event.
+        case taken
     }
 
     let number: Int
@@ -41,6 +43,7 @@ final class BatchRequest {
         switch writer {
         case .chat(let writer): writer.usage
         case .completion(let writer): writer.usage
+        case .taken: AnswerUsage()
         }
     }
 
@@ -50,15 +53,16 @@ final class BatchRequest {
         unfinished -= 1
         switch answer.result {
         case .success(let events):
-            for event in events {
-                switch writer {
-                case .chat(var writer):
-                    writer.take(event, choice: answer.choice)
-                    self.writer = .chat(writer)
-                case .completion(var writer):
-                    writer.take(event, choice: answer.choice)
-                    self.writer = .completion(writer)
-                }
+            let current = writer
+            writer = .taken
+            switch consume current {
+            case .chat(var chat):
+                for event in events { chat.take(event, choice: answer.choice) }
+                writer = .chat(chat)
+            case .completion(var completion):
+                for event in events { completion.take(event, choice: answer.choice) }
+                writer = .completion(completion)
+            case .taken: break
             }
         case .failure(let error):
             failure =
@@ -70,6 +74,7 @@ final class BatchRequest {
         switch writer {
         case .chat(let writer): return .answer(writer.answer())
         case .completion(let writer): return .answer(writer.answer())
+        case .taken: return nil
         }
     }
 }

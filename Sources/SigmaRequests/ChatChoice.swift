@@ -17,6 +17,15 @@ struct ChatDelta: Equatable {
     /// Those whose log-probabilities belong to the content.
     var tokens: [AnswerToken] = []
     var finish: FinishReason?
+
+    /// The calls' pieces and the end alone.
+    var withoutText: ChatDelta {
+        var rest = self
+        rest.reasoning = ""
+        rest.content = ""
+        rest.tokens = []
+        return rest
+    }
 }
 
 /// A call in an answer.

@@ -88,7 +88,8 @@ package struct ChatCompletionWriter: Sendable {
                 })
         }
         let delta = delta(event, choice)
-        choices[choice].append(delta)
+        // What was sent is not kept.
+        choices[choice].append(delta.withoutText)
         if !delta.reasoning.isEmpty || !delta.content.isEmpty || !delta.tokens.isEmpty {
             chunks.append(
                 chunk(choice, tokens: delta.tokens) { json in

@@ -131,15 +131,19 @@ package struct RequestContext: Sendable {
     /// Log-probabilities that answers which are held until they are whole may have together: some 200 MB.
     private static let wholeLimit = 1 << 22
 
+    /// - Parameter keepsAnswers: whether answers are held; prompts' log-probabilities always are.
     /// - Throws: `RequestError` for answers that could hold more log-probabilities than that until they are whole.
-    package func checkWhole(_ requests: [GenerationRequest]) throws(RequestError) {
+    package func checkWhole(
+        _ requests: [GenerationRequest], keepsAnswers: Bool = true
+    ) throws(RequestError) {
         var count = 0
-        for request in requests {
+        for request in requests where keepsAnswers || request.scoresPrompt {
             guard let likeliest = request.logProbabilityCount else { continue }
             let (generated, isEndless) = request.options.maximumTokens.addingReportingOverflow(
                 request.start == .answer ? 0 : request.options.thinkingBudget)
             let room = max(0, positionLimit - request.tokens.count)
-            let tokens = (isEndless ? room : min(generated, room)) + (request.scoresPrompt ? request.tokens.count : 0)
+            let answer = keepsAnswers ? (isEndless ? room : min(generated, room)) : 0
+            let tokens = answer + (request.scoresPrompt ? request.tokens.count : 0)
             count += tokens * (likeliest + 1)
         }
         guard count > Self.wholeLimit else { return }

@@ -86,7 +86,7 @@ struct AnswerRoutes: Sendable {
         _ settings: AnswerSettings, _ requests: [GenerationRequest], _ host: ModelHost, _ context: ServerContext,
         writer: some AnswerWriter
     ) async throws -> Response {
-        if !settings.streams { try host.context.checkWhole(requests) }
+        try host.context.checkWhole(requests, keepsAnswers: !settings.streams || type(of: writer).keepsStreams)
         let promptTokens = stride(from: 0, to: requests.count, by: settings.choicesPerPrompt)
             .reduce(0) { $0 + requests[$1].tokens.count }
         let observer = RequestObserver(metrics)

@@ -51,7 +51,8 @@ struct AnswerRun: Sendable {
             for first in stride(from: 0, to: requests.count, by: choicesPerPrompt) {
                 group.addTask { try await answerPrompt(first, items) }
             }
-            try await group.waitForAll()
+            // The first failure ends the others.
+            while try await group.next() != nil {}
         }
     }
 
@@ -63,11 +64,15 @@ struct AnswerRun: Sendable {
             let (hasRead, reading) = AsyncStream<Void>.makeStream()
             group.addTask {
                 defer { reading.finish() }
-                try await answer(first, items) { reading.finish() }
+                try await answer(first, items) {
+                    reading.yield()
+                    reading.finish()
+                }
             }
-            for await _ in hasRead {}
-            for choice in others { group.addTask { try await answer(choice, items) } }
-            try await group.waitForAll()
+            var isRead = false
+            for await _ in hasRead { isRead = true }
+            if isRead { for choice in others { group.addTask { try await answer(choice, items) } } }
+            while try await group.next() != nil {}
         }
     }
 

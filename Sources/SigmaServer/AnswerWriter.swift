@@ -11,6 +11,8 @@ protocol AnswerWriter: Sendable {
 
     // MARK: A stream
 
+    /// Whether a stream ends with all that was in it, so that this is kept.
+    static var keepsStreams: Bool { get }
     /// What a stream begins with, before anything has happened.
     mutating func opening() -> [StreamEvent]
     mutating func events(for event: AnswerEvent, choice: Int) -> [StreamEvent]
@@ -23,6 +25,7 @@ protocol AnswerWriter: Sendable {
 }
 
 extension AnswerWriter {
+    static var keepsStreams: Bool { false }
     mutating func opening() -> [StreamEvent] { [] }
     mutating func failure(_ error: RequestError) -> [StreamEvent] { [StreamEvent(data: error.json)] }
     static var end: String { "" }
@@ -45,6 +48,7 @@ extension CompletionWriter: AnswerWriter {
 }
 
 extension ResponsesWriter: AnswerWriter {
+    static var keepsStreams: Bool { true }
     mutating func take(_ event: AnswerEvent, choice: Int) { take(event) }
     mutating func events(for event: AnswerEvent, choice: Int) -> [StreamEvent] { events(for: event) }
 }

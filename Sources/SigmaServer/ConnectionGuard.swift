@@ -36,6 +36,8 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     private let connections: OpenConnections
     private let state = Mutex(State())
     private let deadline = Mutex<Scheduled<Void>?>(nil)
+    /// Requests whose response has not ended, and whether one is being read: with pipelining the next begins before the last has its answer.
+    private let exchange = Mutex<(open: Int, isReading: Bool)>((0, false))
     /// While the socket takes no more.
     private let unreadDeadline = Mutex<Scheduled<Void>?>(nil)
 
@@ -73,6 +75,15 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     // MARK: - Time limits
 
     private func allow(_ time: TimeAmount?, _ context: ChannelHandlerContext) { close(after: time, deadline, context) }
+
+    /// A request may take its time to come, and so may the next one; an answer may take as long as it does.
+    private func follow(_ context: ChannelHandlerContext, _ change: (inout (open: Int, isReading: Bool)) -> Void) {
+        let now = exchange.withLock { exchange in
+            change(&exchange)
+            return exchange
+        }
+        allow(now.isReading ? limits.body : now.open > 0 ? nil : limits.idle, context)
+    }
 
     /// In the place of what the deadline was; nil: never.
     private func close(
@@ -116,12 +127,12 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
         case .head(let request):
-            allow(limits.body, context)
+            follow(context) { $0 = ($0.open + 1, true) }
             if request.headerFields[.expect]?.lowercased() == "100-continue" {
                 context.writeAndFlush(wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)
             }
         case .body: break
-        case .end: allow(nil, context)
+        case .end: follow(context) { $0.isReading = false }
         }
         context.fireChannelRead(data)
     }
@@ -144,7 +155,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler, Send
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        if case .end = unwrapOutboundIn(data) { allow(limits.idle, context) }
+        if case .end = unwrapOutboundIn(data) { follow(context) { $0.open -= 1 } }
         context.write(data, promise: promise)
     }
 }

@@ -22,6 +22,8 @@ struct ServerContext: RequestContext {
         defer { tasks.remove(number) }
         return try await withTaskCancellationHandler {
             guard let connection = try? await channel.pipeline.handler(type: ConnectionGuard.self).get() else {
+                // A connection that was reset has no handlers any more.
+                if !channel.isActive { work.cancel() }
                 return try await work.value
             }
             return try await connection.watching(onGone: { work.cancel() }) { try await work.value }

@@ -75,8 +75,10 @@ final class ServerMetrics: Sendable {
     private func count(_ name: String, _ help: String, _ value: Int) {
         registry.describe(name, help)
         let more = counted.withLock { counted in
-            defer { counted[name] = value }
-            return value - counted[name, default: 0]
+            // Of two that read at once the later may come first.
+            let before = counted[name, default: 0]
+            counted[name] = max(before, value)
+            return max(0, value - before)
         }
         Counter(label: name, dimensions: [], factory: registry).increment(by: more)
     }

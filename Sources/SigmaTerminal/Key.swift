@@ -111,7 +111,7 @@ public struct KeyDecoder: Sendable {
         // A control byte inside ends it.
         if let bad = bytes[2..<end].firstIndex(where: { $0 < 0x20 || $0 > 0x7e }) { return take(bad, .unknown) }
         let parameters = bytes[2..<end].split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false).map {
-            Int(String(decoding: $0, as: UTF8.self)) ?? 0
+            Int(UInt16(String(decoding: $0, as: UTF8.self)) ?? 0)
         }
         let letter = bytes[end]
         bytes.removeFirst(end + 1)

@@ -49,6 +49,13 @@ public final class LineEditor {
     /// Bytes that somebody else has read, to be taken as typed next.
     public func type(ahead bytes: [UInt8]) { waiting += decoder.append(bytes) }
 
+    /// Whether Ctrl-C was typed behind the message that was read last; it is then no longer waiting.
+    public func takeInterrupt() -> Bool {
+        guard let index = waiting.firstIndex(of: .control("c")) else { return false }
+        waiting.remove(at: index)
+        return true
+    }
+
     /// Reads one message.
     ///
     /// - Parameters:

@@ -19,10 +19,17 @@ struct CompareCommand: ParsableCommand {
 
     @OptionGroup var arguments: ScoringArguments
 
-    /// Two models share what one may have.
-    private func load(_ path: String) throws -> Engine {
+    /// What each of the two models may have: half of what was given, or of what there is where that does not hold both.
+    private func memory() throws -> ByteCount? {
+        if let given = arguments.compute.configuration.memory { return .bytes(given.bytes / 2) }
+        let sizes = try [arguments.compute.model.path, reference].map { try InputFile.size(of: $0) ?? 0 }
+        guard let budget = AvailableMemory.offer?.budget, sizes.reduce(0, +) > budget else { return nil }
+        return .bytes(budget / 2)
+    }
+
+    private func load(_ path: String, _ memory: ByteCount?) throws -> Engine {
         var configuration = arguments.compute.configuration
-        configuration.memory = configuration.memory.map { .bytes($0.bytes / 2) }
+        configuration.memory = memory
         do { return try SigmaModel.loadEngine(path: path, configuration: configuration) } catch var error as SigmaError
         {
             if case .raise(.memory, _) = error.remedy {
@@ -36,8 +43,9 @@ struct CompareCommand: ParsableCommand {
     func run() throws {
         try arguments.check()
         let bytes = try InputFile.bytes(of: arguments.file)
-        let engine = try load(arguments.compute.model.path)
-        let other = try load(reference)
+        let memory = try memory()
+        let engine = try load(arguments.compute.model.path, memory)
+        let other = try load(reference, memory)
         try checkVocabularies(engine, other)
         let windows = try arguments.windows(bytes, engines: engine, other)
         let scorer = try Scorer(engine: engine, kvType: arguments.compute.kvType)

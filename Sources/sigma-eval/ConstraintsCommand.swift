@@ -27,21 +27,16 @@ struct ConstraintsCommand: ParsableCommand {
 
     func run() throws {
         Interrupt.install(secondEndsProcess: true)
-        let name = file == "-" ? "standard input" : file
+        let name = InputFile.name(of: file)
         let bytes = try Gzip.unpackedIfPacked(InputFile.bytes(of: file), path: name)
         let walk = try ConstraintWalk(model: model.path)
         var tally = ConstraintTally()
-        for line in ByteLines(bytes) {
-            guard line.contains(where: { $0 != 0x20 && $0 != 0x0D }) else { continue }
+        try JSONLinesInput.forEach(of: bytes, path: name) { line in
             if Interrupt.isRequested { throw CancellationError() }
-            let schemaCase: SchemaCase
-            do { schemaCase = try SchemaCase(line) } catch let error as SigmaError {
-                throw SigmaError(
-                    error.kind, error.message, path: name, item: error.item, offset: UInt64(line.startIndex))
-            }
+            let schemaCase = try SchemaCase(line)
             let result = walk.run(schemaCase)
             tally.add(result, schemaCase)
-            if json { try StandardOutput.write(result.json(name: schemaCase.name) + "\n") }
+            if json { try StandardOutput.writeJSON(result.json(name: schemaCase.name) + "\n") }
         }
         guard !tally.isEmpty else {
             throw SigmaError(.damaged, "expected objects with name, schema and tests, found none", path: name)

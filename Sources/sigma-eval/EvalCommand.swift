@@ -79,7 +79,7 @@ struct ScoringArguments: ParsableArguments {
                 conversations
                     ? "expected conversations in the model's chat format, found \(tokens.count) tokens and no reply"
                     : "expected a text of several tokens, found \(tokens.count)",
-                path: file == "-" ? "standard input" : file)
+                path: InputFile.name(of: file))
         }
         return windows
     }

@@ -100,7 +100,7 @@ struct HeadCommand: ParsableCommand {
             all.append(Int32(random.next() % UInt64(engine.vocabularySize)))
         }
         guard !all.isEmpty else {
-            throw SigmaError(.damaged, "there are no tokens to read", path: file == "-" ? "standard input" : file)
+            throw SigmaError(.damaged, "there are no tokens to read", path: file.map(InputFile.name))
         }
         let length = max(1, compute.context ?? min(engine.configuration.contextLength, 2048))
         return stride(from: 0, to: all.count, by: length).map { Array(all[$0..<min($0 + length, all.count)]) }

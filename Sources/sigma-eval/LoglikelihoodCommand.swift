@@ -39,7 +39,7 @@ struct LoglikelihoodCommand: ParsableCommand {
 
     func run() throws {
         try compute.check()
-        let name = file == "-" ? "standard input" : file
+        let name = InputFile.name(of: file)
         let bytes = try Gzip.unpackedIfPacked(InputFile.bytes(of: file), path: name)
         let engine = try SigmaModel.loadEngine(path: compute.model.path, configuration: compute.configuration)
         let questions = try ChoiceQuestion.read(bytes, path: name, engine, kvType: compute.kvType)
@@ -57,7 +57,7 @@ struct LoglikelihoodCommand: ParsableCommand {
                 let result = ChoiceResult(question, Array(scores.prefix(question.requests.count)))
                 scores = scores.dropFirst(question.requests.count)
                 tally.add(result)
-                if json { try StandardOutput.write(result.json + "\n") }
+                if json { try StandardOutput.writeJSON(result.json + "\n") }
             }
             if json { try StandardOutput.flush() }
         }
@@ -82,13 +82,8 @@ struct ChoiceQuestion {
     ///   room for.
     static func read(_ bytes: [UInt8], path: String, _ engine: Engine, kvType: KVType) throws -> [ChoiceQuestion] {
         var questions: [ChoiceQuestion] = []
-        for line in ByteLines(bytes) {
-            guard line.contains(where: { $0 != 0x20 && $0 != 0x0D }) else { continue }
-            do { questions.append(try ChoiceQuestion(line, engine, kvType: kvType)) } catch let error as SigmaError {
-                throw SigmaError(
-                    error.kind, error.message, path: path, item: error.item, offset: UInt64(line.startIndex),
-                    remedy: error.remedy)
-            }
+        try JSONLinesInput.forEach(of: bytes, path: path) { line in
+            questions.append(try ChoiceQuestion(line, engine, kvType: kvType))
         }
         guard !questions.isEmpty else {
             throw SigmaError(.damaged, "expected objects with context and choices, found none", path: path)

@@ -68,7 +68,7 @@ struct RoutingCommand: ParsableCommand {
             summary = try survey(engine, sizes: sizes)
         }
         guard summary.report.tokens > 0 else {
-            throw SigmaError(.damaged, "there are no tokens to route", path: replay ?? files.first)
+            throw SigmaError(.damaged, "there are no tokens to route", path: replay ?? files.first.map(InputFile.name))
         }
         try json ? StandardOutput.writeJSON(summary.json) : StandardOutput.write(summary.table)
         if let plot { try summary.figure(layers: plotLayers?.layers).write(to: plot) }

@@ -76,20 +76,18 @@ struct Question: Sendable {
 
     /// - Throws: `SigmaError`: as `InputFile.text`; `.damaged` with the line for what is no question; `.usage` for a kind that no question has.
     static func read(_ path: String, kinds: [String]) throws -> [Question] {
-        let lines = ByteLines(Array(try InputFile.text(of: path).utf8))
+        let bytes = Array(try InputFile.text(of: path).utf8)
         var all: [Question] = []
-        for (number, line) in zip(1..., lines) where !line.isEmpty {
-            let object = try line.withUnsafeBytes { try JSONValue.parse($0, path: path) }
+        try JSONLinesInput.forEach(of: bytes, path: InputFile.name(of: path)) { line in
+            let object = try line.withUnsafeBytes { try JSONValue.parse($0) }
             guard let kind = object["kind"]?.string, let text = object["question"]?.string,
                 let answer = object["answer"]?.string
-            else {
-                throw SigmaError(
-                    .damaged, "expected an object with the strings kind, question and answer", path: path,
-                    item: "line \(number)")
-            }
+            else { throw SigmaError(.damaged, "expected an object with the strings kind, question and answer") }
             all.append(Question(kind: kind, text: text, answer: answer))
         }
-        guard !all.isEmpty else { throw SigmaError(.damaged, "there are no questions", path: path) }
+        guard !all.isEmpty else {
+            throw SigmaError(.damaged, "there are no questions", path: InputFile.name(of: path))
+        }
         let known = Set(all.map(\.kind))
         if let unknown = kinds.first(where: { !known.contains($0) }) {
             throw usageError(
@@ -150,6 +148,7 @@ struct Examiner: Sendable {
         let request = GenerationRequest(tokens: prompt.tokens, start: prompt.start, options: options)
         var text = ""
         for try await event in try engine.answer(request, on: engine.makeTimeline(kvType: kvType)) {
+            if Interrupt.isRequested { throw CancellationError() }
             switch event {
             case .token(let token) where token.phase == .answer: text += token.text
             case .finished(_, let rest?) where rest.phase == .answer: text += rest.text

@@ -28,7 +28,7 @@ struct TokenizeCommand: ParsableCommand {
         }
         let bytes = try InputFile.bytes(of: file)
         let path = try model.path
-        let name = file == "-" ? "standard input" : file
+        let name = InputFile.name(of: file)
         // Only the header is read: the engine is not needed.
         let modelFile = try ModelFile(path: path)
         guard let definition = try modelFile.tokenizerDefinition() else {

@@ -21,6 +21,8 @@ struct ConstraintArguments: ParsableArguments {
         help: ArgumentHelp("The answer is this text, or one of those given so. May be repeated.", valueName: "text"))
     var choice: [String] = []
 
+    var isGiven: Bool { jsonSchema != nil || regex != nil || !choice.isEmpty }
+
     /// - Throws: `SigmaError`: `.usage` for two constraints, or one that cannot be honoured; as `InputFile.text(of:limit:)`.
     func constraint() throws -> Constraint? {
         let given = [jsonSchema != nil, regex != nil, !choice.isEmpty].count { $0 }

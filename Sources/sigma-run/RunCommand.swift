@@ -116,13 +116,22 @@ struct RunCommand: ParsableCommand {
         if isInterrupted { throw CancellationError() }
     }
 
-    /// The lines say how they are answered: options of a single answer would be ignored.
+    /// The lines say how they are answered.
     private func answerBatch(_ file: String) throws {
         guard prompt.given.isEmpty, chat.session == nil, !output.json, output.logprobs == nil else {
             throw usageError(
                 "--batch has its prompts, and how they are answered, in the file", remedy: "Leave the others out.")
         }
+        let isPlain = try answer.options() == GenerationOptions(drafts: answer.drafts)
+        if !isPlain || prompt.raw || prompt.system != nil || prompt.systemFile != nil || constraint.isGiven
+            || output.stats || output.expertTrace != nil || output.thinking != .stderr
+        {
+            warn("options of a single answer have no effect on a batch: its lines say how they are answered")
+        }
         try engine.compute.check()
+        if let output = batch.output {
+            try OutputFile.refuse(output, as: [file].filter { $0 != "-" } + [engine.compute.model.path])
+        }
         Interrupt.install(secondEndsProcess: true)
         let engine = try engine.load()
         try BatchCommand(

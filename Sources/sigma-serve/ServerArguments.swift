@@ -81,8 +81,8 @@ struct ServerArguments: ParsableArguments {
         guard (0...1_000_000).contains(queue) else {
             throw usageError("--queue must be from 0 to 1000000, and is \(queue)")
         }
-        guard drainTimeout >= 0, drainTimeout.isFinite else {
-            throw usageError("--drain-timeout must be 0 or more, and is \(drainTimeout)")
+        guard (0...86400).contains(drainTimeout) else {
+            throw usageError("--drain-timeout must be from 0 to 86400, and is \(drainTimeout)")
         }
         guard (0...86400).contains(drainDelay) else {
             throw usageError("--drain-delay must be from 0 to 86400, and is \(drainDelay)")
@@ -113,7 +113,8 @@ struct ServerArguments: ParsableArguments {
         if let apiKeyFile {
             let bytes = try InputFile.bytes(of: apiKeyFile, limit: .init("a file of keys can have") { 1 << 16 })
             keys += String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
-                .map { $0.trimmingPrefix(while: \.isWhitespace) }.map(String.init)
+                .map { String($0.drop(while: \.isWhitespace).reversed().drop(while: \.isWhitespace).reversed()) }
+                .filter { !$0.isEmpty }
         }
         if keys.isEmpty, let key = getenv("SIGMA_API_KEY") { keys = [String(cString: key)] }
         guard keys.allSatisfy({ !$0.isEmpty }), apiKeyFile == nil || !keys.isEmpty else {

@@ -36,6 +36,77 @@ import Testing
                 == ["half\"", "my chat.x", "plain name", "single"])
     }
 
+    /// What was loaded goes on in its own file, and what was there before is in its.
+    @Test func loadingAnotherConversation() throws {
+        let (mine, other) = (Scratch.path("mine.chat"), Scratch.path("other.chat"))
+        for (path, question) in [(mine, "What is 3 + 5?"), (other, "What is 12 + 35?")] {
+            let chat = try ChatProcess(Self.arguments + ["--session", path], columns: 200)
+            try chat.waitForPrompt()
+            try ask(chat, question)
+            chat.type("\u{4}")
+            #expect(try chat.end() == 0)
+        }
+        let chat = try ChatProcess(Self.arguments + ["--session", mine], columns: 200)
+        try chat.waitForPrompt()
+        try ask(chat, "What is 4 + 5?")
+        try enter(chat, "/load \(other)", "12 + 35")
+        try ask(chat, "What is 6 + 5?")
+        chat.type("\u{4}")
+        #expect(try chat.end() == 0)
+        #expect(has(chat, "The conversation is in \(other)"))
+        for (path, questions) in [(mine, ["3 + 5", "4 + 5"]), (other, ["12 + 35", "6 + 5"])] {
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+            for question in questions {
+                #expect(bytes.range(of: Data("What is \(question)?".utf8)) != nil, "\(question)")
+            }
+            #expect(bytes.range(of: Data("What is 7 + 5?".utf8)) == nil)
+        }
+    }
+
+    /// The session's own file under another spelling.
+    @Test func anotherSpelling() throws {
+        let folder = Scratch.path("spelled")
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        let chat = try ChatProcess(Self.arguments + ["--session", folder + "/a.chat"], columns: 200)
+        try chat.waitForPrompt()
+        try ask(chat)
+        try enter(chat, "/save", "1 question")
+        try enter(chat, "/save \(folder)/./a.chat", "1 question")
+        try ask(chat, "What is 3 + 5?")
+        chat.type("\u{4}")
+        #expect(try chat.end() == 0)
+        #expect(!has(chat, "has changed"))
+    }
+
+    /// The third Ctrl-C of an answer leaves at once; what was before the question is kept.
+    @Test func leavingInTheMiddleOfAnAnswer() throws {
+        let path = Scratch.path("left.chat")
+        let endless = [
+            "--model", TestModels.endless, "--temperature", "0", "--max-tokens", "1000000", "--context", "1000000",
+        ]
+        let chat = try ChatProcess(endless + ["--no-think", "--session", path], columns: 200)
+        try chat.waitForPrompt()
+        chat.enter("one")
+        try chat.wait("an answer") { $0.text.count > 200 }
+        // Together they are one.
+        chat.type("\u{3}\u{3}\u{3}\u{3}")
+        try chat.wait("the stop") { $0.text.contains("Stopped.") && $0.cursorRow == ">" }
+        chat.type("\u{4}")
+        #expect(try chat.end() == 0)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: path)).range(of: Data("one".utf8)) != nil)
+    }
+
+    /// Ctrl-C that comes together with the question stops its answer.
+    @Test func controlCBehindTheQuestion() throws {
+        let chat = try ChatProcess(
+            ["--model", TestModels.endless, "--temperature", "0", "--max-tokens", "1000000", "--context", "1000000"])
+        try chat.waitForPrompt()
+        chat.type("one\r\u{3}")
+        try chat.wait("the stop") { $0.text.contains("Stopped") && $0.cursorRow == ">" }
+        chat.type("\u{4}")
+        #expect(try chat.end() == 0)
+    }
+
     @Test func aTerminalWithoutACursorIsNamed() throws {
         for kind in ["dumb", ""] {
             let chat = try ChatProcess(Self.arguments, columns: 200, environment: ["TERM": kind])

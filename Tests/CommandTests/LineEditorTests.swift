@@ -49,6 +49,7 @@ import Testing
             keys == [
                 .text("\u{fffd}"), .text("\u{fffd}"), .text("("), .text("\u{fffd}"), .text("a"), .text("\u{fffd}"),
             ])
+        #expect(decoder.append(Array("\u{1b}[1;-9223372036854775808A".utf8)) == [.up])
         // Any bytes at all: no crash, and what follows is understood.
         var random = SystemRandomNumberGenerator()
         for _ in 0..<500 {

@@ -107,6 +107,23 @@ import Testing
         close(end)
     }
 
+    /// A signal is obeyed while nothing comes.
+    @Test(arguments: [
+        ("sigma-run", ["--batch"]), ("sigma-eval", ["routing"]), ("sigma-eval", ["constraints"]),
+        ("sigma-eval", ["loglikelihood"]), ("sigma-eval", ["perplexity"]),
+    ])
+    func interruptsWhileInputIsAwaited(_ command: String, _ arguments: [String]) throws {
+        let fifo = Scratch.path("fifo")
+        try #require(mkfifo(fifo, 0o600) == 0)
+        let process = try Subprocess(command, arguments + [fifo, "--model", TestModels.demo])
+        // Once we can open this end, the command has the other.
+        let end = open(fifo, O_WRONLY | O_CLOEXEC)
+        kill(process.pid, SIGTERM)
+        _ = process.readToEnd()
+        #expect(process.wait().code == 130)
+        close(end)
+    }
+
     @Test(arguments: [[], ["--json"]]) func closedPipesEndQuietly(options: [String]) throws {
         let process = try Subprocess("sigma-run", Self.endless + options)
         _ = process.read()

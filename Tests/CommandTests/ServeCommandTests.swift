@@ -86,7 +86,7 @@ import Testing
     }
 
     @Test func keysAndOrigins() throws {
-        let file = try Scratch.file("keys.txt", "first\n\nsecond\n")
+        let file = try Scratch.file("keys.txt", "first \n\n \n second\n")
         for (options, environment, keys) in [
             (["--api-key", "one", "--api-key", "two"], [:], ["one", "two"]),
             (["--api-key-file", file], [:], ["first", "second"]), ([], ["SIGMA_API_KEY": "three"], ["three"]),
@@ -119,7 +119,8 @@ import Testing
     @Test(
         arguments: [
             (["--host", "0.0.0.0"], 64), (["--port", "65536"], 64), (["--parallel", "0"], 64), (["--queue", "-1"], 64),
-            (["--drain-timeout", "-1"], 64), (["--drain-timeout", "nan"], 64), (["--reasoning-field", "x"], 64),
+            (["--drain-timeout", "-1"], 64), (["--drain-timeout", "nan"], 64), (["--drain-timeout", "1e300"], 64),
+            (["--reasoning-field", "x"], 64),
             (["--api-key-file", "/nonexistent/keys"], 66), (["--model", "/nonexistent/model"], 66),
             (["--memory", "1KiB"], 69),
         ] as [([String], Int32)])

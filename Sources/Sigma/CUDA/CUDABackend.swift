@@ -91,7 +91,7 @@ package final class CUDABackend: Backend, @unchecked Sendable {
             logitsMemory = try PinnedMemory(device, byteCount: Self.headRows * c.vocabularySize * 4)
             keysMemory = try PinnedMemory(device, byteCount: Self.headRows * Int(SIGMA_CUDA_MAX_TOP) * 8)
             rotary = try DeviceRotary(device, c)
-            pool = KVBlockPool(device, limit: plan.kvLimit)
+            pool = KVBlockPool(device, stream, limit: plan.kvLimit)
             weights = CUDAWeights(model, dense, in: try DeviceMemory(device, byteCount: dense.byteCount))
             experts = try DeviceExperts(
                 device, places, slotCount: plan.slotCount, policy: limits.policy,

@@ -111,6 +111,12 @@ final class DeviceExperts {
         }
     }
 
+    deinit {
+        // What it copies from and to goes with it.
+        try? copyStream.device.use()
+        try? copyStream.synchronize()
+    }
+
     var isResident: Bool { slotMemory == nil }
     var statistics: ExpertStatistics { counts }
     /// Bytes of the experts that the device can hold.
@@ -270,11 +276,20 @@ final class DeviceExperts {
         counts.reads += missed.count
         let waiting = Set(pending.map(\.record))
         for record in missed.prefix(Self.uploadsPerStep) where !waiting.contains(record) {
-            guard let slot = freeSlots.popLast() ?? evict() else { break }
             let event: CUDAEvent
             if let idle = idleEvents.popLast() { event = idle } else { event = try CUDAEvent(device) }
-            try copy(record, to: slotAddress(slot))
-            try event.record(in: copyStream)
+            guard let slot = freeSlots.popLast() ?? evict() else {
+                idleEvents.append(event)
+                break
+            }
+            do throws(CUDAStatus) {
+                try copy(record, to: slotAddress(slot))
+                try event.record(in: copyStream)
+            } catch {
+                try? copyStream.synchronize()
+                freeSlots.append(slot)
+                throw error
+            }
             pending.append((record, slot, event))
         }
         return bytes

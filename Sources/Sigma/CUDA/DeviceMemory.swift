@@ -70,6 +70,8 @@ final class CUDAStream: @unchecked Sendable {
 
     deinit {
         try? device.use()
+        // Memory that its copies use goes behind it.
+        try? synchronize()
         _ = driver.destroyStream(handle)
     }
 

@@ -15,12 +15,15 @@ final class KVBlockPool: KVBlockStore {
     }
 
     let device: CUDADevice
+    /// What computes with the blocks.
+    private let stream: CUDAStream
     /// What all blocks together may take.
     let limit: Int
     private let state = Mutex(State())
 
-    init(_ device: CUDADevice, limit: Int) {
+    init(_ device: CUDADevice, _ stream: CUDAStream, limit: Int) {
         self.device = device
+        self.stream = stream
         self.limit = limit
     }
 
@@ -102,6 +105,8 @@ final class KVBlockPool: KVBlockStore {
     private func transfer(_ body: (CUDADevice) throws(CUDAStatus) -> Void) throws {
         do {
             try device.use()
+            // A step that was given up may still be writing into blocks that another sequence has by now.
+            try stream.synchronize()
             try body(device)
         } catch { throw device.failure(error, "the transfer of keys and values") }
     }

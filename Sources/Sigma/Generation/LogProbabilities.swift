@@ -29,11 +29,14 @@ package struct LogProbabilities {
 
     package subscript(id: Int32) -> Double { Double(logits[Int(id)]) - logSum }
 
+    /// From so many on, sorting all takes less time than inserting those that are wanted.
+    private static let sortedCount = 16_384
+
     /// The `count` likeliest tokens, likeliest first, ties by id.
     package func top(_ count: Int) -> [TokenLogProbability] {
         guard count > 0 else { return [] }
         var order: [Int32]
-        if count >= 64 {
+        if count >= Self.sortedCount {
             order = Array(0..<Int32(logits.count))
             order.sort { precedes($0, $1) }
             order.removeLast(max(0, order.count - count))
@@ -44,8 +47,11 @@ package struct LogProbabilities {
                     if !precedes(id, order[count - 1]) { continue }
                     order.removeLast()
                 }
-                var place = order.count
-                while place > 0 && precedes(id, order[place - 1]) { place -= 1 }
+                var (place, end) = (0, order.count)
+                while place < end {
+                    let middle = (place + end) / 2
+                    if precedes(id, order[middle]) { end = middle } else { place = middle + 1 }
+                }
                 order.insert(id, at: place)
             }
         }

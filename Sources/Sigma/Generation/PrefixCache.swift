@@ -3,9 +3,9 @@ import Synchronization
 /// Who may share the beginning of a sequence with whom.
 package struct PrefixSharing: Sendable, Hashable {
     /// Only requests with the same salt share; nil is a salt of its own.
-    package var salt: String?
+    package let salt: ByteKey?
 
-    package init(salt: String? = nil) { self.salt = salt }
+    package init(salt: String? = nil) { self.salt = salt.map { ByteKey(text: $0) } }
 }
 
 /// What of a sequence is kept for others.

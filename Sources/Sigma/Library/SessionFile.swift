@@ -118,6 +118,15 @@ extension Session {
         }
     }
 
+    /// Writes the conversation without its key-value state, which is computed again after it was restored; also while an answer is made.
+    /// - Throws: `SigmaError`: as `save(to:)`.
+    package func saveTurns(to path: String) throws {
+        let contents = state.withLock { state in
+            SessionFile.Contents(instructions: state.instructions, turns: state.turns, tokens: [])
+        }
+        try SessionFile.write(contents, sequence: nil, kvType: cachedKVType, engine: engine, to: path)
+    }
+
     /// Whether the file begins as saved sessions do, or is empty.
     package static func isSaved(at path: String) -> Bool {
         // Not blocking, as a pipe may have no writer.

@@ -38,15 +38,15 @@ public final class SigmaModel: Sendable {
         public var contextLength: Int?
         /// Element type of the key-value cache.
         public var kvType: KVType
-        /// Memory for beginnings of sequences that were computed, which later requests take up; nil: a part of what keys and values can have.
+        /// Memory for kept prefixes of earlier requests; nil: a part of what keys and values can have.
         public var prefixCache: ByteCount?
         /// The date that prompts name, if the model's do, instead of today's: any text, such as `26 Jul 2024`. With it a prompt is the same every day.
         /// Marks of `strftime` (`%d %b %Y`) in it stand for today's date.
         public var date: String?
         /// Whether loading reads the whole file and compares the checksums of all weights. Without it only the header's is compared.
         public var verifiesChecksums: Bool
-        /// Told in one line why another back end computes than `auto` would have liked; called while loading, on its thread. A machine without
-        /// a GPU is nothing to tell. nil: nobody wants to know.
+        /// Called while the model loads, on its thread, with one line that says why `auto` did not use a device. Not called where there is no
+        /// GPU. nil: no warnings.
         public var warn: (@Sendable (String) -> Void)?
         /// Whether all logits are computed for every token, where a file's screening planes would find the largest.
         public var usesFullHead: Bool

@@ -6,6 +6,8 @@ import SystemLibrary
 package final class SequentialReader {
     /// As errors name it.
     package let path: String
+    /// Asked ten times a second while nothing comes; true: `read` throws `CancellationError`.
+    package var isCancelled: () -> Bool = { false }
     /// Bytes read so far.
     package private(set) var offset = 0
     private let descriptor: Int32
@@ -56,10 +58,12 @@ package final class SequentialReader {
     /// Fills `buffer`, except at the end of the file.
     ///
     /// - Returns: the bytes that were read; 0: there are no more.
-    /// - Throws: `SigmaError`: `.inputOutput` if reading fails, `.noInput` for a named pipe that nobody writes to.
+    /// - Throws: `SigmaError`: `.inputOutput` if reading fails, `.noInput` for a named pipe that nobody writes to; `CancellationError`.
     package func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         var filled = 0
         while filled < buffer.count, !isAtEnd {
+            // Reading what we have not opened may hold us.
+            if !isOwner { try wait() }
             let count = SystemLibrary.read(descriptor, buffer.baseAddress! + filled, buffer.count - filled)
             if count == 0 {
                 guard offset > 0 || !isPipe else {
@@ -71,8 +75,7 @@ package final class SequentialReader {
             if count < 0 {
                 if errno == EINTR { continue }
                 if errno == EAGAIN {
-                    var descriptor = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-                    poll(&descriptor, 1, -1)
+                    try wait()
                     continue
                 }
                 throw SigmaError(
@@ -82,5 +85,11 @@ package final class SequentialReader {
             offset += count
         }
         return filled
+    }
+
+    /// Until there is something to read, or the end.
+    private func wait() throws {
+        var waited = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        while poll(&waited, 1, 100) <= 0 { if isCancelled() { throw CancellationError() } }
     }
 }

@@ -44,7 +44,7 @@ struct BatchCommand {
                     if let first = seen.updateValue(number, forKey: ByteKey(text: id)) {
                         throw SigmaError(
                             .damaged, "line \(number) has the custom_id of line \(first): \(SigmaError.printable(id))",
-                            path: path == "-" ? "standard input" : path, remedy: "Give every line an id of its own.")
+                            path: InputFile.name(of: path), remedy: "Give every line an id of its own.")
                     }
                 }
                 if results?.has(customID: id, number: number) == true { return }
@@ -83,7 +83,7 @@ struct BatchCommand {
             if let results {
                 try results.write(result.json)
             } else {
-                try StandardOutput.write(result.json + "\n")
+                try StandardOutput.writeJSON(result.json + "\n")
                 try StandardOutput.flush()
             }
         }

@@ -46,7 +46,7 @@ final class BatchResults {
         SigmaError(.inputOutput, "cannot \(action) the file: \(systemMessage(errno))", path: path)
     }
 
-    /// Removes what follows the last line end: it was not written whole.
+    /// Removes what follows the last line end, if it is the beginning of a result: it was not written whole.
     private func readLines() throws {
         var whole = 0
         var lines = LineSplitter(path: path)
@@ -56,6 +56,8 @@ final class BatchResults {
                 whole += line.count + 1
             }
         }
+        let (rest, beginning) = (lines.remainder, Array(#"{"id":"line-"#.utf8))
+        guard rest.starts(with: beginning) || beginning.starts(with: rest) else { throw foreign(offset: whole) }
         guard ftruncate(descriptor, off_t(whole)) == 0, lseek(descriptor, 0, SEEK_END) >= 0 else {
             throw Self.failure("write", path)
         }
@@ -64,17 +66,19 @@ final class BatchResults {
     private func note(_ line: ArraySlice<UInt8>, offset: Int) throws {
         guard let value = try? line.withUnsafeBytes({ try JSONValue.parse($0) }), let id = value["id"]?.string,
             value["response"] != nil
-        else {
-            throw SigmaError(
-                .damaged, "expected the results of a batch, found another line", path: path, offset: UInt64(offset),
-                remedy: "Name another file with --output.")
-        }
+        else { throw foreign(offset: offset) }
         count += 1
         if let customID = value["custom_id"]?.string {
             customIDs.insert(ByteKey(text: customID))
         } else {
             ids.insert(id)
         }
+    }
+
+    private func foreign(offset: Int) -> SigmaError {
+        SigmaError(
+            .damaged, "expected the results of a batch, found something else", path: path, offset: UInt64(offset),
+            remedy: "Name another file with --output.")
     }
 
     /// Whether a line of the input has its result.
@@ -109,7 +113,7 @@ struct LineSplitter {
     /// Bytes that a line may have: more than any model's context needs.
     private static let limit = 64 << 20
 
-    init(path: String) { self.path = path == "-" ? "standard input" : path }
+    init(path: String) { self.path = InputFile.name(of: path) }
 
     /// Calls `take` with each line that is complete now, without its end.
     /// - Throws: `SigmaError(.damaged)` for a line that is too long; what `take` throws.

@@ -17,8 +17,9 @@ final class Chat {
 
     private static let prompt = "> "
     private static let continuation = ". "
-    /// Ctrl-C so often while one answer is stopped ends the process.
+    /// Ctrl-C so often while one answer is stopped leaves the chat; presses closer to each other than so many seconds are one.
     private static let patience = 3
+    private static let pressTime = 0.5
 
     private let model: SigmaModel
     private let session: Session
@@ -171,14 +172,17 @@ final class Chat {
     /// Keys while an answer is made: Ctrl-C stops it, Ctrl-O folds and unfolds its thinking, and what else is typed waits for the prompt.
     private func watchKeyboard(_ view: AnswerView, until isOver: () -> Bool) {
         var stops = 0
+        var lastStop = -Double.infinity
         func stop() {
+            let now = monotonicTime()
+            guard now - lastStop >= Self.pressTime else { return }
+            lastStop = now
             stops += 1
-            if stops >= Self.patience {
-                device.leave()
-                endProcess(SigmaError.Kind.interrupted.exitCode)
-            }
+            if stops >= Self.patience { leaveAtOnce() }
             session.stop()
         }
+        // What came with the question.
+        if editor.takeInterrupt() { stop() }
         var typed: [UInt8] = []
         while !isOver() {
             switch device.next() {
@@ -201,6 +205,22 @@ final class Chat {
             }
         }
         editor.type(ahead: typed)
+    }
+
+    /// In the middle of an answer, whose step may take minutes: the conversation before it is saved, without its keys and values.
+    private func leaveAtOnce() -> Never {
+        if let file {
+            let place = file.hasChanged ? file.otherPath : file.path
+            let outcome = Result { try session.saveTurns(to: place) }
+            device.leave()
+            switch outcome {
+            case .success: note("The conversation is in \(place), without this question.")
+            case .failure(let error): note("The conversation could not be saved: \(error)")
+            }
+        } else {
+            device.leave()
+        }
+        endProcess(SigmaError.Kind.interrupted.exitCode)
     }
 
     private func noteEnd(_ statistics: Statistics) {
@@ -291,9 +311,15 @@ final class Chat {
         return "\(count) \(count == 1 ? "question" : "questions")"
     }
 
+    /// The file of that name: the conversation's own under whatever spelling.
+    private func place(_ name: String?) -> String? {
+        guard let name else { return file?.path }
+        let path = Self.expanded(name)
+        return file.map { $0.isAt(path) ? $0.path : path } ?? path
+    }
+
     private func save(_ name: String?) throws {
-        let path = name.map(Self.expanded)
-        guard let path = path ?? file?.path else { return say("There is no file yet: /save FILE") }
+        guard let path = place(name) else { return say("There is no file yet: /save FILE") }
         if path != file?.path { try ConversationFile(path: path).checkReplacing() }
         if let file, path != file.path, !file.hasChanged, !hasStayed {
             // A copy: the conversation goes on where it was.
@@ -305,11 +331,11 @@ final class Chat {
     }
 
     private func load(_ name: String?) throws {
-        guard let path = name.map(Self.expanded) ?? file?.path else {
-            return say("There is no file yet: /load FILE")
-        }
+        guard let path = place(name) else { return say("There is no file yet: /load FILE") }
+        // What is left is kept where it was; the chat goes on in the file that it loads.
+        if let file, path != file.path, !session.turns.isEmpty { try write(to: file) }
         try session.restore(from: path)
-        if path == file?.path { file?.remember() }
+        file = ConversationFile(path: path)
         lastAnswer = nil
         noteKVType()
         showResumed()

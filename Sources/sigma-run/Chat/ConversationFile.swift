@@ -38,6 +38,13 @@ struct ConversationFile {
         known = Version(path)
     }
 
+    /// Whether a path leads to this file.
+    func isAt(_ other: String) -> Bool {
+        if other == path { return true }
+        guard let here = Version(path), let there = Version(other) else { return false }
+        return here.device == there.device && here.number == there.number
+    }
+
     var exists: Bool { access(path, F_OK) == 0 }
     /// Whether somebody else has written the file since.
     var hasChanged: Bool { Version(path).map { $0 != known } ?? false }
