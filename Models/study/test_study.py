@@ -82,8 +82,9 @@ class StrategyTests(unittest.TestCase):
 
 class EffectTests(unittest.TestCase):
     def test_an_effect_is_what_three_seeds_have(self):
-        self.assertEqual(verdict([0.1, 2, 3]), "higher")
-        self.assertEqual(verdict([-0.1, -2, -3, -4]), "lower")
+        self.assertEqual(verdict([1, 2, 3]), "nothing: too much spread")
+        self.assertEqual(verdict([2, 2.5, 3]), "higher")
+        self.assertEqual(verdict([-1.5, -2, -3, -4]), "lower")
         self.assertEqual(verdict([0.1, 2, -3]), "nothing: seeds differ")
         self.assertEqual(verdict([1, 2]), "nothing: too few seeds")
 
