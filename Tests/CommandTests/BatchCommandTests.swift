@@ -52,7 +52,10 @@ import Testing
         for round in 1...5 {
             let process = try Subprocess("sigma-run", arguments)
             // Until it has written some more, and a moment that differs.
-            for _ in 0..<600_000 where Self.wholeLines(output) < 4 * round { usleep(1000) }
+            for _ in 0..<600_000 {
+                if Self.wholeLines(output) >= 4 * round { break }
+                usleep(1000)
+            }
             #expect(Self.wholeLines(output) >= 4 * round)
             usleep(UInt32(round * 1700))
             kill(process.pid, round % 2 == 0 ? SIGKILL : SIGTERM)
