@@ -33,7 +33,7 @@ let testVocabulary = Vocabulary(tokens: testTokens)
 /// The usual limits of the work, and time enough for a slow machine.
 let unhurried: ConstraintLimits = {
     var limits = ConstraintLimits()
-    limits.compileSeconds = 30
+    limits.compileSeconds = 5
     return limits
 }()
 
