@@ -58,7 +58,7 @@ class Llama:
         self.port, self.path = arguments.llama_port, "/completion"
         self.process = subprocess.Popen(
             [arguments.llama_server, "-m", str(model), "-t", str(arguments.threads), "-np", str(max(arguments.streams)), "-c",
-             str((arguments.prompt + arguments.generate + 64) * max(arguments.streams)), "-fa", "on", "--port", str(self.port), "--no-warmup"],
+             str((arguments.prompt + arguments.answer + 64) * max(arguments.streams)), "-fa", "on", "--port", str(self.port), "--no-warmup"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(1200):
             try:

@@ -78,8 +78,8 @@ import Testing
         #expect(!has(chat, "has changed"))
     }
 
-    /// The third Ctrl-C of an answer leaves at once; what was before the question is kept.
-    @Test func leavingInTheMiddleOfAnAnswer() throws {
+    /// Presses of Ctrl-C that come together are one: they stop the answer, and the chat goes on.
+    @Test func controlCHeldDown() throws {
         let path = Scratch.path("left.chat")
         let endless = [
             "--model", TestModels.endless, "--temperature", "0", "--max-tokens", "1000000", "--context", "1000000",
@@ -88,7 +88,6 @@ import Testing
         try chat.waitForPrompt()
         chat.enter("one")
         try chat.wait("an answer") { $0.text.count > 200 }
-        // Together they are one.
         chat.type("\u{3}\u{3}\u{3}\u{3}")
         try chat.wait("the stop") { $0.text.contains("Stopped.") && $0.cursorRow == ">" }
         chat.type("\u{4}")
