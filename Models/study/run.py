@@ -135,6 +135,10 @@ def main():
     if arguments.scale == "quick":  # stays out of the way of the others, and needs nothing of the machine
         groups, corpus, results, text = QUICK_GROUPS, state / "corpus", state / "results", text or data.ROOT / "Sources"
     if arguments.only:
+        known = dict.fromkeys(run.name for group in groups for run in group)
+        for name in arguments.only:
+            if name not in known:
+                parser.error(f"--only {name}: there is no such variant; there are {', '.join(known)}")
         groups = [[run for run in group if run.name in arguments.only] for group in groups]
     study = Study(groups, SCALES[arguments.scale], corpus, state, arguments.results or results, arguments.jobs)
     if arguments.list:
