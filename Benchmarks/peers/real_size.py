@@ -5,7 +5,7 @@
 
 FOLDER gets a GGUF file (Q4_K_M: 18.6 GB), which is kept and used again, and a model file of it (18.7 GB), which is deleted before it is made: that is the
 peak of the disk. Control groups (memory) need a superuser; without one, leave `memory` out. Wants a machine that does nothing else, for about
-20 minutes. Writes FOLDER/real-size-MIX.json and real-size-MIX.md.
+20 minutes. Writes FOLDER/MIX/real-size.json and real-size.md, after each part.
 """
 
 import argparse
@@ -51,13 +51,13 @@ def drop(path):
     os.close(descriptor)
 
 
-def markdown(report):
+def markdown(report, results):
     lines = []
     if "convert" in report:
         c = report["convert"]
         lines.append(f"Conversion: {c['source_bytes'] / 1e9:.1f} GB in {c['seconds']:.0f} s, to {c['bytes'] / 1e9:.1f} GB, with {c['peak_memory_bytes'] / 1e6:.0f} MB of memory.\n")
     if "speed" in report:
-        lines.append((report["folder"] / "speed.md").read_text())
+        lines.append((results / "speed.md").read_text())
     if "memory" in report:
         lines += ["| limit | hit rate | tokens/s | share of the ceiling | prompt of 512, tokens/s | llama.cpp, tokens/s | Sigma / llama.cpp |", "|---|---|---|---|---|---|---|"]
         for row in report["memory"]:
@@ -83,27 +83,34 @@ def main():
     parser.add_argument("--sigma-bin", type=Path, default=ROOT / ".build/release")
     arguments = parser.parse_args()
     folder = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    source, native = folder / f"qwen3-30b-a3b-{arguments.mix}.gguf", folder / f"native-{arguments.mix}.gguf"
+    source, results = folder / f"qwen3-30b-a3b-{arguments.mix}.gguf", folder / arguments.mix
+    native = results / f"{source.stem}-native.gguf"  # where compare_speed.py looks for it
+    results.mkdir(parents=True, exist_ok=True)
     if not source.exists():
         native.unlink(missing_ok=True)
         run(sys.executable, HERE / "qwen3moe_gguf.py", source, "--type", arguments.mix, "--shape", "qwen3-30b-a3b")
-    path = folder / f"real-size-{arguments.mix}.json"
+    path = results / "real-size.json"
     report = json.loads(path.read_text()) if path.exists() else {}
+
+    def save():
+        path.write_text(json.dumps(report, indent=1) + "\n")
+
     if "convert" in arguments.only or not native.exists():
         report["convert"] = convert(arguments.sigma_bin, source, native)
+        save()
     if "speed" in arguments.only:
-        run(sys.executable, HERE / "compare_speed.py", source, folder, "--sigma-bin", arguments.sigma_bin, "--prompts", 512, "--depths", "0,1024",
+        run(sys.executable, HERE / "compare_speed.py", source, results, "--sigma-bin", arguments.sigma_bin, "--prompts", 512, "--depths", "0,1024",
             "--generate", 32, "--kv", "f16", "--ubatch", 512, "--rounds", arguments.rounds, "--weights", *arguments.weights)
-        report["speed"] = json.loads((folder / "speed.json").read_text())
+        report["speed"] = json.loads((results / "speed.json").read_text())
+        save()
     if "memory" in arguments.only:
         run(sys.executable, ROOT / "Benchmarks/expert-cache.py", native, "--llama", source, "--bin", arguments.sigma_bin, "--sizes", arguments.sizes,
             "--predictions", "auto", "--without-usage", "--prompt", 512, "--generate", 32, "--repetitions", 1, "--llama-warm-up", 8, "--llama-tokens", 8,
-            "--llama-timeout", 240, "--output", folder / "memory.json")
-        report["memory"] = json.loads((folder / "memory.json").read_text())["rows"]
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    text = markdown(report | {"folder": folder})
-    (folder / f"real-size-{arguments.mix}.md").write_text(text)
+            "--llama-timeout", 240, "--output", results / "memory.json")
+        report["memory"] = json.loads((results / "memory.json").read_text())["rows"]
+        save()
+    text = markdown(report, results)
+    (results / "real-size.md").write_text(text)
     print(text, end="")
 
 

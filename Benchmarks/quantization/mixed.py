@@ -2,15 +2,19 @@
 `sigma-eval sensitivity`.
 
     python Benchmarks/quantization/mixed.py demo --output demo.json
-    python Benchmarks/quantization/mixed.py Models/smollm/SmolLM2-135M-Instruct.Q4_1.gguf --output smollm.json
+    python Benchmarks/quantization/mixed.py Models/smollm/SmolLM2-135M-Instruct.Q4_1.gguf --folder smollm --output smollm.json
     python Benchmarks/quantization/mixed.py --draw demo.json smollm.json --plot docs/mixed-types.svg
 
 Importance and sensitivities come from one text, divergences from another: training and held-out conversations for the demo model, two parts of
 Python's language reference for SmolLM2. Its source file is widened to f32 first, so that what its own blocks cost is left out. In Q3_K_M rows that
 256 does not divide are q4_0 where llama.cpp has IQ4_NL, and q8_0 where it has Q5_0 and more.
+
+--output is written after every row. With --folder, the reference, the importance matrix and the sensitivities stay there, and a second run goes on
+from them; the folder belongs to one source and one number of windows.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -55,7 +59,8 @@ def demo(commands, folder: Path):
     calibration.write_text(conversations("calibration", 300, held_out=False))
     text.write_text(conversations("held out", 300, held_out=True))
     reference = folder / "reference.gguf"
-    commands.run("sigma-convert", CHECKPOINT, reference, "--type", "bf16")
+    if not reference.exists():
+        commands.run("sigma-convert", CHECKPOINT, reference, "--type", "bf16")
     return CHECKPOINT, reference, calibration, text, ["--conversations"]
 
 
@@ -63,17 +68,27 @@ def smollm(commands, folder: Path, source: Path, windows: int):
     import smollm
 
     reference = folder / "reference.gguf"
-    commands.run("sigma-convert", source, reference, "--type", "f32")
+    if not reference.exists():
+        commands.run("sigma-convert", source, reference, "--type", "f32")
     text, calibration = smollm.texts(commands, reference, folder, windows)
     return reference, reference, calibration, text, ["--context", smollm.WINDOW]
 
 
-def measure(commands, folder: Path, source, reference: Path, calibration: Path, text: Path, options: list) -> dict:
+def sensitivities(commands, folder: Path, reference: Path, calibration: Path, options: list) -> dict:
+    """What `sigma-eval sensitivity` says, with the importance matrix and the sensitivities left in the folder."""
+    matrix, sensitivity, said = folder / "model.imatrix", folder / "model.sensitivity", folder / "sensitivity.json"
+    if not said.exists():
+        commands.run("sigma-eval", "imatrix", calibration, "--model", reference, "--output", matrix, *options)
+        found = commands.json("sensitivity", calibration, "--model", reference, "--output", sensitivity, "--imatrix", matrix, *options)
+        said.write_text(json.dumps(found) + "\n")
+    return json.loads(said.read_text())
+
+
+def measure(commands, folder: Path, name: str, output: Path | None, source, reference: Path, calibration: Path, text: Path, options: list) -> dict:
     matrix, sensitivity = folder / "model.imatrix", folder / "model.sensitivity"
-    commands.run("sigma-eval", "imatrix", calibration, "--model", reference, "--output", matrix, *options)
-    found = commands.json("sensitivity", calibration, "--model", reference, "--output", sensitivity, "--imatrix", matrix, *options)
+    found = sensitivities(commands, folder, reference, calibration, options)
     weights = sum(part["matrices"] * part["rows"] * part["columns"] for part in found["parts"])
-    report = {"weights": weights, "calibration_tokens": found["tokens"], "rows": []}
+    report = {"model": name, "weights": weights, "calibration_tokens": found["tokens"], "rows": []}
 
     def row(kind: str, name: str, *choice):
         model = folder / "made.gguf"
@@ -81,6 +96,8 @@ def measure(commands, folder: Path, source, reference: Path, calibration: Path, 
         found = commands.json("compare", text, "--model", model, "--reference", reference, "--kv-type", "f32", *options)
         report["rows"].append({"kind": kind, "name": name, "bytes": model.stat().st_size} | {key: found[key] for key in KEYS})
         print(report["rows"][-1], flush=True)
+        if output:
+            output.write_text(json.dumps(report, indent=1) + "\n")
         return model.stat().st_size
 
     size = row("llama.cpp's mix", "Q3_K_M", *q3_k_m(found["parts"]))
@@ -138,6 +155,7 @@ def main():
     parser.add_argument("source", nargs="?", help="'demo', or SmolLM2's GGUF file")
     parser.add_argument("--commands", type=Path, default=ROOT / ".build" / "release", help="folder of sigma-convert and sigma-eval")
     parser.add_argument("--windows", type=int, default=8, help="windows of 512 tokens of each of SmolLM2's texts (8)")
+    parser.add_argument("--folder", type=Path, help="keep what takes long to measure here, and go on from what is here")
     parser.add_argument("--output", type=Path, help="where all numbers go")
     parser.add_argument("--draw", type=Path, nargs="+", help="draw what --output wrote, and measure nothing")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "mixed-types.svg")
@@ -147,16 +165,14 @@ def main():
     if not arguments.source:
         parser.error("a source is missing")
     commands = Commands(arguments.commands)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         if arguments.source == "demo":
-            report = measure(commands, folder, *demo(commands, folder))
-            report["model"] = "demo model"
+            name, parts = "demo model", demo(commands, folder)
         else:
-            report = measure(commands, folder, *smollm(commands, folder, Path(arguments.source), arguments.windows))
-            report["model"] = "SmolLM2-135M-Instruct"
-    if arguments.output:
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+            name, parts = "SmolLM2-135M-Instruct", smollm(commands, folder, Path(arguments.source), arguments.windows)
+        report = measure(commands, folder, name, arguments.output, *parts)
     print("\n" + table(report), end="")
 
 
