@@ -72,9 +72,9 @@ INLINE float quantize_query_of_f16(const float *q, int width, int16_t *out) {
     return unit;
 }
 
-// Prefetches `count` bytes of the next block, from `offset` on.
+// Prefetches `count` bytes of the next block, from `offset` on: to the second cache, as two blocks of keys and values are more than a first one holds.
 INLINE void ask_for_next(const kv_block *block, size_t offset, size_t count) {
-    UNROLLED for (size_t line = 0; line < count; line += 64) __builtin_prefetch(block->next + offset + line);
+    UNROLLED for (size_t line = 0; line < count; line += 64) __builtin_prefetch(block->next + offset + line, 0, 2);
 }
 
 // scores[i][x] of some queries with `vectors` times LANES positions from `first` on: keys of f32.
@@ -417,9 +417,7 @@ static void attend(const sigma_kv_rows *keys, const sigma_kv_rows *values, int h
         const int is_last = start + BLOCK >= most;
         const char *k_now = (const char *)keys->tiles + offset, *v_now = (const char *)values->tiles + offset;
         const char *k_next = is_last ? next_keys : k_now + block_bytes, *v_next = is_last ? next_values : v_now + block_bytes;
-        // Two blocks of keys and values of f16 are more than a first cache holds: values come while their keys are multiplied.
-        const int is_near = type == SIGMA_F16;
-        const kv_block k = {k_now, tile_bytes, is_near ? v_now : k_next}, v = {v_now, tile_bytes, is_near ? k_next : v_next};
+        const kv_block k = {k_now, tile_bytes, k_next}, v = {v_now, tile_bytes, v_next};
         for (int i = 0; i < queries; i++) left[i] = visible[i] - start < BLOCK ? visible[i] - start : BLOCK;
         if (type == SIGMA_F16)
             attend_block(&k, &v, SIGMA_F16, 1, head_dim, &rows, queries, scores);

@@ -84,7 +84,7 @@ import Testing
             let result = try Subprocess.run(
                 "/usr/bin/env",
                 ["unshare", "-rm", "sh", "-c", script, "sh", command, "--model", TestModels.demo] + Self.question)
-            guard result.code != 99, !result.errors.contains("unshare") else { return }
+            if result.code == 99 || result.errors.contains("unshare") { try Test.cancel("no namespaces here") }
             #expect(result.code == 0 && result.text.contains("933"), "\(result.errors)")
         #endif
     }

@@ -130,7 +130,7 @@ import Testing
                 text,
                 TestModels.demo,
             ])
-        guard !result.errors.contains("unshare") && !result.errors.contains("mount") else { return }
+        if result.errors.contains("unshare") || result.errors.contains("mount") { try Test.cancel("no namespaces here") }
         #expect(result.code == 74 && result.text == "old\n", "\(result.code) \(result.errors)")
     }
 }
