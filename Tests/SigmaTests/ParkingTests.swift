@@ -1,6 +1,5 @@
 import SampleFiles
 import Sigma
-import Synchronization
 import Testing
 
 /// Answers that have to share too little memory: each ends as if it were alone.
@@ -155,48 +154,5 @@ import Testing
                 #expect(outcome == expected[index])
             }
         }
-    }
-
-    private final class Flag: Sendable {
-        let isRaised = Mutex(false)
-    }
-
-    /// Two clients whose next small answer is there before the other's last one ends: there is never room for the one that waits, unless it is made.
-    @Test func smallAnswersThatKeepComingDoNotHoldUpOneThatWaitsForMemory() async throws {
-        let plenty = try SmallModel.engine()
-        let requests = Self.requests(2, on: plenty, promptTokens: 250, 290)
-        let expected = try requests.map { try AnswerOutcome($0, on: plenty) }
-        let engine = try Self.engine(blocks: 3, kvType: .f16)
-        let gate = try EngineGate(engine)
-        let first = try engine.answer(requests[0], on: engine.makeTimeline(kvType: .f16))
-        let second = try engine.answer(requests[1], on: engine.makeTimeline(kvType: .f16))
-        gate.open()
-        var outcome = AnswerOutcome()
-        // The second has given up its memory by then.
-        while outcome.ids.count < 20, let event = try first.next() { outcome.take(event) }
-        let ended = Flag()
-        let most = 60
-        let counts = try await withThrowingTaskGroup(of: Int.self) { group in
-            for client in 0..<2 {
-                group.addTask {
-                    var count = 0
-                    while count < most, !ended.isRaised.withLock({ $0 }) {
-                        let request = engine.request(
-                            SmallModel.tokens(20, seed: UInt64(count)), engine.endless(60 + 37 * client, seed: 1))
-                        for try await _ in try engine.answer(request, on: engine.makeTimeline(kvType: .f16)) {}
-                        count += 1
-                    }
-                    return count
-                }
-            }
-            while let event = try first.next() { outcome.take(event) }
-            #expect(outcome == expected[0])
-            outcome = AnswerOutcome()
-            while let event = try second.next() { outcome.take(event) }
-            #expect(outcome == expected[1])
-            ended.isRaised.withLock { $0 = true }
-            return try await group.reduce(into: []) { $0.append($1) }
-        }
-        #expect(counts.allSatisfy { $0 < most })
     }
 }

@@ -30,7 +30,7 @@ extension Scheduler: StepInterlude {
 
     private var answersWait: Bool { live.contains { isBesideMainStep($0) && !$0.isReading } }
 
-    func isBesideMainStep(_ job: Job) -> Bool { mayRun(job) && !mainStep.contains(job) }
+    func isBesideMainStep(_ job: Job) -> Bool { job.isReady && !mainStep.contains(job) }
 
     /// A layer of the main step is done.
     func noteLayer() {

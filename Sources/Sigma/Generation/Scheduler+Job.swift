@@ -7,8 +7,6 @@ extension Scheduler {
         var arrival = 0
         /// Whether it gave up its keys and values, and waits until there is room for them.
         var isParked = false
-        /// Whether it has had a place in a step.
-        var hasBegun = false
 
         init(work: any StepWork, onEnd: @escaping @Sendable (Result<Void, any Error>) -> Void) {
             self.work = work
@@ -18,7 +16,7 @@ extension Scheduler {
         var sequence: SequenceState { work.timeline.sequence }
         /// Whether it reads a prompt, or computes again what it gave up.
         var isReading: Bool { !work.timeline.missing.isEmpty || !work.isGenerating }
-        /// Whether it has work for a step, and its memory.
+        /// Whether it could have a place in a step now.
         var isReady: Bool { !isParked && !work.isPaused }
     }
 }

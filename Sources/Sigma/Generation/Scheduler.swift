@@ -8,8 +8,7 @@ import Synchronization
 /// the answers have steps of their own, as have prompts that one piece can read.
 ///
 /// When memory ends, kept prefixes and what idle timelines hold are given up first, then work is parked, the youngest first: it gives up its keys
-/// and values, waits until there is room for them, and computes them again. Nobody younger begins meanwhile. So work that fits alone ends as if it
-/// were alone, whatever comes.
+/// and values, waits until there is room for them, and computes them again. So work that fits alone ends as if it were alone.
 final class Scheduler: @unchecked Sendable {
     let lock = ConditionLock()
     private let hasNews: Condition
@@ -174,16 +173,10 @@ final class Scheduler: @unchecked Sendable {
 
     // MARK: - Memory
 
-    /// Whether a job could have a place in a step now: those that have not begun wait for older parked work, which small new work would else keep
-    /// from its memory for ever.
-    func mayRun(_ job: Job) -> Bool {
-        job.isReady && (job.hasBegun || !live.contains { $0.isParked && !$0.work.isPaused && $0.arrival < job.arrival })
-    }
-
     /// Parked work goes on, the oldest first, where there is room for all its keys and values and one block more; or where nobody else runs.
     private func unpark() {
         for job in live.filter({ $0.isParked && !$0.work.isPaused }).sorted(by: { $0.arrival < $1.arrival }) {
-            let isAlone = !live.contains(where: mayRun)
+            let isAlone = !live.contains(where: \.isReady)
             let positions = job.work.timeline.tokens.count + 1 + KVBlockLayout.length
             while !isAlone, !memory.hasRoom(for: job.sequence, positions: positions) {
                 guard prefixes.evictOne() else { return }
@@ -221,7 +214,7 @@ final class Scheduler: @unchecked Sendable {
     func compose(_ step: ComposedStep, reads: Bool = true) {
         step.removeAll()
         let isInner = step === innerStep
-        func isCandidate(_ job: Job) -> Bool { isInner ? isBesideMainStep(job) : mayRun(job) }
+        func isCandidate(_ job: Job) -> Bool { isInner ? isBesideMainStep(job) : job.isReady }
         let waiting = live.count(where: isCandidate)
         let reading = live.count { isCandidate($0) && $0.isReading }
         step.isShared = isInner || (reading > 0 && reading < waiting && !favorsThroughput)
@@ -268,7 +261,6 @@ final class Scheduler: @unchecked Sendable {
                 return compose(step)
             }
             step.append(job, count: count)
-            job.hasBegun = true
             if isReading { promptRows -= count }
         }
         // Who had a place goes behind those that found none.
