@@ -130,7 +130,9 @@ import Testing
                 text,
                 TestModels.demo,
             ])
-        if result.errors.contains("unshare") || result.errors.contains("mount") { try Test.cancel("no namespaces here") }
+        if result.errors.contains("unshare") || result.errors.contains("mount") {
+            try Test.cancel("no namespaces here")
+        }
         #expect(result.code == 74 && result.text == "old\n", "\(result.code) \(result.errors)")
     }
 }
