@@ -30,6 +30,15 @@ def engine_report(commands: Path, checkpoint: Path, text: Path) -> dict:
         return json.loads(subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE).stdout)
 
 
+def beginning(corpus: data.Corpus, windows: int) -> str:
+    """The held-out text's first windows."""
+    ids = [token for window in corpus.held_out()[:windows] for token in window]
+    text = corpus.tokenizer.decode(ids, skip_special_tokens=False)
+    if corpus.tokenizer.encode(text).ids != ids:
+        sys.exit(f"{corpus.folder}: the held-out text's first {windows} windows have other tokens when they stand alone")
+    return text
+
+
 def compare(report: dict, results: Path, limit: float) -> bool:
     """Prints how far apart the numbers are, and whether that is within the limit.
 
@@ -79,12 +88,16 @@ def main():
     results, corpus = arguments.results or HERE / "results" / arguments.scale, arguments.state / "corpus"
     if arguments.scale == "quick":  # as run.py has it
         results, corpus = arguments.results or arguments.state / "quick" / "results", arguments.state / "quick" / "corpus"
+    text = corpus / "held-out.txt"
+    if SCALES[arguments.scale].held_out:
+        text = arguments.state / arguments.scale / "held-out.txt"
+        text.write_text(beginning(data.Corpus(corpus), SCALES[arguments.scale].held_out))
     for finished in sorted(results.glob("*/seed-*/frozen.csv")):
         run = finished.parent.relative_to(results)
         checkpoint = arguments.state / arguments.scale / "runs" / run / "checkpoint"
         if run.parts[0] not in arguments.only or not checkpoint.exists():
             continue
-        report = engine_report(arguments.commands, checkpoint, corpus / "held-out.txt")
+        report = engine_report(arguments.commands, checkpoint, text)
         print(f"{run}: ", end="")
         equal &= compare(report, finished.parent, arguments.limit)
         compared += 1

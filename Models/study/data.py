@@ -8,6 +8,7 @@ files give the same bytes. Documents appear once, in an order that comes from th
 
 import argparse
 import ast
+import functools
 import gzip
 import hashlib
 import html
@@ -166,10 +167,13 @@ class Corpus:
         order = np.random.default_rng((seed, epoch)).permutation(self.window_count)[first : first + windows]
         return np.stack([self.tokens[i * CONTEXT : i * CONTEXT + CONTEXT + 1] for i in order]).astype(np.int64)
 
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+
     def held_out(self) -> list[list[int]]:
         """The held-out text in windows of `CONTEXT` tokens, the last one shorter: as `sigma-eval routing` reads it."""
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        ids = tokenizer.encode((self.folder / "held-out.txt").read_text()).ids
+        ids = self.tokenizer.encode((self.folder / "held-out.txt").read_text()).ids
         return [ids[first : first + CONTEXT] for first in range(0, len(ids), CONTEXT)]
 
 
