@@ -5,7 +5,7 @@
 
 FOLDER gets a GGUF file (Q4_K_M: 18.6 GB), which is kept and used again, and a model file of it (18.7 GB), which is deleted before it is made: that is the
 peak of the disk. Control groups (memory) need a superuser; without one, leave `memory` out. Wants a machine that does nothing else, for about
-20 minutes. Writes FOLDER/MIX/real-size.json and real-size.md, after each part.
+25 minutes. Writes FOLDER/MIX/real-size.json and real-size.md, after each part.
 """
 
 import argparse
