@@ -84,7 +84,13 @@ final class BatchAnswer: @unchecked Sendable {
     let request: BatchRequest
     let choice: Int
     let generationRequest: GenerationRequest
-    private let state = Mutex<(events: [AnswerEvent], hasReadPrompt: Bool)>(([], false))
+    private struct State {
+        var events: [AnswerEvent] = []
+        var hasReadPrompt = false
+        var growth: AnswerGrowth
+    }
+
+    private let state: Mutex<State>
     private let outcome = Mutex<Result<Void, any Error>>(.success(()))
     private var generation: Generation?
 
@@ -95,9 +101,12 @@ final class BatchAnswer: @unchecked Sendable {
         // No line goes on with another's answer.
         generationRequest.keeping = .prompt
         self.generationRequest = generationRequest
+        state = Mutex(State(growth: AnswerGrowth(promptTokens: generationRequest.tokens.count)))
     }
 
     var hasReadPrompt: Bool { state.withLock { $0.hasReadPrompt } }
+    /// Positions that it will take.
+    var missingPositions: Int { state.withLock { $0.growth.missing } }
     var result: Result<[AnswerEvent], any Error> { outcome.withLock { $0 }.map { state.withLock { $0.events } } }
 
     func commonTokens(with other: BatchAnswer) -> Int {
@@ -113,7 +122,7 @@ final class BatchAnswer: @unchecked Sendable {
         do {
             let timeline = try engine.makeTimeline(kvType: kvType)
             let generation = try Generation(generationRequest, on: timeline, engine: engine) { [weak self] event in
-                self?.take(event, inbox)
+                self?.take(event)
             }
             self.generation = generation
             engine.run(generation) { [self] result in
@@ -128,13 +137,10 @@ final class BatchAnswer: @unchecked Sendable {
 
     func cancel() { generation?.cancel() }
 
-    private func take(_ event: AnswerEvent, _ inbox: BatchInbox) {
-        switch event {
-        case .prefill: return
-        case .token: inbox.countToken()
-        case .promptLogProbabilities, .closing, .finished: break
-        }
+    private func take(_ event: AnswerEvent) {
         state.withLock { state in
+            state.growth.take(event)
+            if case .prefill = event { return }
             state.events.append(event)
             if case .promptLogProbabilities = event { return }
             state.hasReadPrompt = true
@@ -147,12 +153,8 @@ final class BatchInbox: Sendable {
     private let lock = ConditionLock()
     private let arrival: Condition
     private let ended = Mutex<[BatchAnswer]>([])
-    private let tokens = Atomic<Int>(0)
 
     init() { arrival = Condition(lock) }
-
-    var generatedTokens: Int { tokens.load(ordering: .relaxed) }
-    func countToken() { tokens.add(1, ordering: .relaxed) }
 
     func end(_ answer: BatchAnswer) {
         lock.with {

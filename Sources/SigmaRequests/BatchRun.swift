@@ -49,7 +49,7 @@ package final class BatchRun {
     ///   - model: the name that answers have.
     ///   - mostAnswers: side by side.
     package init(
-        _ engine: Engine, kvType: KVType, model: String, mostAnswers: Int = 64, drafts: DraftMode = .auto
+        _ engine: Engine, kvType: KVType, model: String, mostAnswers: Int = ConcurrencyTuner.most, drafts: DraftMode = .auto
     ) {
         self.engine = engine
         self.kvType = kvType
@@ -83,16 +83,15 @@ package final class BatchRun {
             }
             if isStopped() { return }
             begin()
+            let reading = engine.gauge.reading
+            tuner.record(
+                tokens: reading.generatedTokens, seconds: reading.generationSeconds, running: running.count)
             progress.running = running.count
             show(progress)
             // Answers can have ended that never began, as another of their line had failed.
             let ended = inbox.wait(milliseconds: running.isEmpty ? 0 : 100)
             for answer in ended { try take(answer, write) }
-            if running.isEmpty {
-                if ended.isEmpty, !hasMore, waiting.isEmpty { return }
-                continue
-            }
-            tuner.record(tokens: inbox.generatedTokens, running: running.count, at: monotonicTime())
+            if running.isEmpty, ended.isEmpty, !hasMore, waiting.isEmpty { return }
         }
     }
 
@@ -142,8 +141,11 @@ package final class BatchRun {
                 index += 1
                 continue
             }
-            let positions = next.generationRequest.tokens.count + 256
-            guard running.isEmpty || engine.makeRoom(positions: positions, kvType: kvType) else { return }
+            let positions = running.reduce(next.missingPositions) { $0 + $1.missingPositions }
+            guard running.isEmpty || engine.makeRoom(positions: positions, kvType: kvType) else {
+                tuner.memoryEnds(running: running.count)
+                return
+            }
             waiting.remove(at: index)
             next.start(on: engine, kvType, inbox)
             running.append(next)

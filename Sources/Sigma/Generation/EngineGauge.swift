@@ -8,6 +8,9 @@ package final class EngineGauge: Sendable {
         /// Rows that were guesses, and those of them that held.
         package var draftedTokens = 0
         package var acceptedDraftTokens = 0
+        /// Of steps that read no prompt: their seconds, and tokens that they added to sequences.
+        package var generationSeconds = 0.0
+        package var generatedTokens = 0
         /// Pieces of work that have not ended.
         package var work = 0
         package var experts = ExpertStatistics()
@@ -46,12 +49,19 @@ package final class EngineGauge: Sendable {
         state.withLock { $0.work = work }
     }
 
-    func stepEnded(_ batch: Batch) {
+    /// - Parameters:
+    ///   - seconds: without those of steps between its layers.
+    ///   - readsPrompt: whether any of its rows was a prompt's.
+    func stepEnded(_ batch: Batch, seconds: Double, readsPrompt: Bool) {
         makesProgress()
         let (experts, head) = (reporter.expertStatistics, reporter.headStatistics)
         state.withLock { state in
             state.steps += 1
             state.rows += batch.tokens.count
+            if !readsPrompt {
+                state.generationSeconds += seconds
+                state.generatedTokens += batch.segments.reduce(0) { $0 + $1.kept }
+            }
             for segment in batch.segments {
                 state.draftedTokens += segment.drafts
                 state.acceptedDraftTokens += segment.kept - (segment.count - segment.drafts)

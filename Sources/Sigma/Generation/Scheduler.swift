@@ -325,7 +325,7 @@ final class Scheduler: @unchecked Sendable {
             pacing.record(seconds: cost.seconds, promptRows: promptRows, isShared: step.isShared)
         }
         if promptRows == 0 { drafts.costs.note(rows: step.batch.tokens.count, seconds: cost.seconds) }
-        gauge.stepEnded(step.batch)
+        gauge.stepEnded(step.batch, seconds: cost.seconds, readsPrompt: promptRows > 0)
         step.showRouting()
         for (index, member) in step.members.enumerated() where !member.isRecomputed {
             member.work.timeline.tokens += member.piece.prefix(step.batch.segments[index].kept)

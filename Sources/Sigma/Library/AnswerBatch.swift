@@ -80,7 +80,7 @@ extension SigmaModel {
     /// - Parameters:
     ///   - questions: each is answered as `answer(to:)` answers it.
     ///   - limit: answers side by side, at most.
-    public func answers(to questions: [AnswerBatch.Question], limit: Int = 64) -> AnswerBatch {
+    public func answers(to questions: [AnswerBatch.Question], limit: Int = 128) -> AnswerBatch {
         AnswerBatch(
             engine: engine, kvType: loadConfiguration.kvType, questions: questions, mostAnswers: Swift.max(1, limit))
     }

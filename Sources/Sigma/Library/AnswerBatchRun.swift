@@ -7,6 +7,7 @@ final class AnswerBatchRun: Sendable {
         let index: Int
         let tokens: [Int32]
         let record = AnswerRecord()
+        let growth: Mutex<AnswerGrowth>
         let hasReadPrompt = Atomic(false)
         /// Set before it runs.
         let generation = Mutex<Generation?>(nil)
@@ -14,6 +15,7 @@ final class AnswerBatchRun: Sendable {
         init(_ index: Int, _ tokens: [Int32]) {
             self.index = index
             self.tokens = tokens
+            growth = Mutex(AnswerGrowth(promptTokens: tokens.count))
         }
     }
 
@@ -25,16 +27,14 @@ final class AnswerBatchRun: Sendable {
         var ended: [AnswerBatch.Element] = []
         var reader: CheckedContinuation<Void, Never>?
         var tuner: ConcurrencyTuner
-        var generatedTokens = 0
         var isCancelled = false
-        /// Grows when something happens that a question may have waited for.
+        /// Grows when something happens that a question may have waited for; and what it was when questions were last begun.
         var changes = 0
+        var settledChanges = 0
     }
 
     /// Tokens that must be in common for a question to wait until another's prompt has been read.
     private static let leastCommon = 64
-    /// Positions beyond its prompt that an answer must have room for to begin beside others.
-    private static let headroom = 256
 
     private let batch: AnswerBatch
     private let state: Mutex<State>
@@ -70,6 +70,7 @@ final class AnswerBatchRun: Sendable {
             let changes = state.withLock(\.changes)
             await begin()
             let (element, isOver) = state.withLock { state -> (AnswerBatch.Element?, Bool) in
+                state.settledChanges = changes
                 if !state.ended.isEmpty { return (state.ended.removeFirst(), false) }
                 return (nil, state.running.isEmpty && state.next == batch.questions.count)
             }
@@ -132,10 +133,14 @@ final class AnswerBatchRun: Sendable {
     }
 
     private func hasPlace(_ request: GenerationRequest) -> Bool {
-        let isAlone = state.withLock { $0.running.isEmpty }
-        return state.withLock { canBegin($0) }
-            && (isAlone
-                || batch.engine.makeRoom(positions: request.tokens.count + Self.headroom, kvType: batch.kvType))
+        let (isPossible, running, promised) = state.withLock { state in
+            (canBegin(state), state.running.count, state.running.reduce(0) { $0 + $1.growth.withLock(\.missing) })
+        }
+        guard isPossible, running > 0 else { return isPossible }
+        let positions = promised + AnswerGrowth(promptTokens: request.tokens.count).missing
+        if batch.engine.makeRoom(positions: positions, kvType: batch.kvType) { return true }
+        state.withLock { $0.tuner.memoryEnds(running: running) }
+        return false
     }
 
     /// Whether there is a place for the prepared request, and nobody reads what its prompt begins with.
@@ -152,6 +157,7 @@ final class AnswerBatchRun: Sendable {
         let timeline = try batch.engine.makeTimeline(kvType: batch.kvType)
         let generation = try Generation(request, on: timeline, engine: batch.engine) { [weak self] event in
             running.record.take(event)
+            running.growth.withLock { $0.take(event) }
             if case .token = event { self?.tokenCame(running) }
         }
         running.generation.withLock { $0 = generation }
@@ -171,9 +177,15 @@ final class AnswerBatchRun: Sendable {
 
     private func tokenCame(_ running: Running) {
         let isFirst = !running.hasReadPrompt.exchange(true, ordering: .relaxed)
+        let reading = batch.engine.gauge.reading
         let reader = state.withLock { state -> CheckedContinuation<Void, Never>? in
-            state.generatedTokens += 1
-            guard isFirst else { return nil }
+            let limit = state.tuner.limit
+            // An answer that ended may have left a place that the reader has not filled yet.
+            if state.settledChanges == state.changes {
+                state.tuner.record(
+                    tokens: reading.generatedTokens, seconds: reading.generationSeconds, running: state.running.count)
+            }
+            guard isFirst || state.tuner.limit > limit else { return nil }
             state.changes += 1
             defer { state.reader = nil }
             return state.reader
@@ -188,8 +200,6 @@ final class AnswerBatchRun: Sendable {
         let reader = state.withLock { state -> CheckedContinuation<Void, Never>? in
             state.changes += 1
             state.running.removeAll { $0 === running }
-            state.tuner.record(
-                tokens: state.generatedTokens, running: state.running.count + 1, at: monotonicTime())
             state.ended.append(AnswerBatch.Element(index: running.index, answer: answer))
             defer { state.reader = nil }
             return state.reader
