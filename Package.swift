@@ -130,7 +130,8 @@ let package = Package(
         .testTarget(
             name: "SigmaTests",
             dependencies: ["Sigma", "SigmaStudies", "SigmaConversion", "SampleFiles", "SystemLibrary", "CSigma"]),
-        .testTarget(name: "SigmaRequestsTests", dependencies: ["SigmaRequests", "Sigma", "SigmaConversion"]),
+        .testTarget(
+            name: "SigmaRequestsTests", dependencies: ["SigmaRequests", "Sigma", "SigmaConversion", "SampleFiles"]),
         .testTarget(
             name: "SigmaServerTests",
             dependencies: [

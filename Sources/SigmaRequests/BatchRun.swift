@@ -49,7 +49,8 @@ package final class BatchRun {
     ///   - model: the name that answers have.
     ///   - mostAnswers: side by side.
     package init(
-        _ engine: Engine, kvType: KVType, model: String, mostAnswers: Int = ConcurrencyTuner.most, drafts: DraftMode = .auto
+        _ engine: Engine, kvType: KVType, model: String, mostAnswers: Int = ConcurrencyTuner.most,
+        drafts: DraftMode = .auto
     ) {
         self.engine = engine
         self.kvType = kvType

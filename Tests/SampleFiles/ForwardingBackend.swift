@@ -29,6 +29,7 @@ extension ForwardingBackend {
     // MARK: - StepMemory
 
     package var rowLimit: Int { backend.rowLimit }
+    package var batchRowLimit: Int { backend.batchRowLimit }
     package var sharedRowLimit: Int { backend.sharedRowLimit }
     package func positionLimit(kvType: KVType) -> Int? { backend.positionLimit(kvType: kvType) }
     package func room(for sequence: SequenceState, limit: Int, beside batch: Batch) -> Int {

@@ -1,4 +1,5 @@
 import Foundation
+import SampleFiles
 import Sigma
 import SigmaConversion
 import SigmaRequests
@@ -68,6 +69,30 @@ extension EngineAnswerTests {
         let prompt = usages.reduce(0) { $0 + $1["prompt_tokens"]!.integer! }
         let cached = usages.reduce(0) { $0 + $1["prompt_tokens_details"]!["cached_tokens"]!.integer! }
         #expect(Double(cached) > 0.8 * Double(prompt))
+    }
+
+    /// Free memory is promised once: nobody begins who would have to be parked, and computed again.
+    @Test func noMoreLinesBeginThanMemoryHasRoomFor() throws {
+        // Two answers have seven blocks each, and a step its rows.
+        let engine = try SmallModel.engine(
+            budget: 17 * SmallModel.file().configuration.kvBlockBytes(.f16), rowLimit: 16)
+        let bias = engine.stopTokens.map { "\"\($0)\":-100" }.joined(separator: ",")
+        let lines = (0..<6).map {
+            #"{"custom_id":"\#($0)","method":"POST","url":"/v1/completions","body":{"prompt":\#(SmallModel.tokens(1400, seed: UInt64($0))),"max_tokens":100,"logit_bias":{\#(bias)}}}"#
+        }
+        let run = BatchRun(engine, kvType: .f16, model: "small", drafts: .off)
+        var rest = lines[...]
+        var most = 0
+        try run.answer(
+            lines: { rest.popFirst().map { BatchRun.Line(number: lines.count - rest.count, bytes: Array($0.utf8)) } },
+            isStopped: { false }, progress: { most = max(most, $0.running) }
+        ) { result in
+            let usage = try JSONValue.parse(result.json)["response"]?["body"]?["usage"]
+            #expect(usage?["completion_tokens"]?.integer == 100)
+        }
+        #expect(run.progress.lines == lines.count && most > 1)
+        // Each token but an answer's last one is computed once.
+        #expect(engine.gauge.reading.rows == lines.count * (1400 + 99))
     }
 
     /// After an interrupt nothing is written of what was not done.

@@ -61,6 +61,45 @@ import Testing
         #expect(!model.engine.favorsThroughput)
     }
 
+    /// Free memory is promised once: nobody begins who would have to be parked, and computed again.
+    @Test func noMoreBeginThanMemoryHasRoomFor() async throws {
+        // Two answers have seven blocks each, and a step its rows.
+        let engine = try SmallModel.engine(
+            budget: 17 * SmallModel.file().configuration.kvBlockBytes(.f16), rowLimit: 16)
+        let model = SigmaModel(engine: engine, configuration: .init())
+        let questions = (0..<6).map { index in
+            var options = engine.endless(100, seed: UInt64(index))
+            options.drafts = .off
+            let text = (0..<1400).map { String(($0 * (index + 3)) % 10) }.joined()
+            return AnswerBatch.Question(text, options: options)
+        }
+        var rows = 0
+        for try await outcome in model.answers(to: questions) {
+            let statistics = try outcome.answer.get().statistics
+            #expect(statistics.generatedTokens == 100)
+            rows += statistics.promptTokens - statistics.reusedPromptTokens + 99
+        }
+        // Each token but an answer's last one is computed once.
+        #expect(engine.gauge.reading.rows == rows)
+    }
+
+    /// What an answer of a batch will take falls as it grows.
+    @Test func anAnswersGrowthIsWhatItWasBegunFor() {
+        var growth = AnswerGrowth(promptTokens: 300)
+        #expect(growth.missing == 768)
+        growth.take(.prefill(done: 0, total: 300))
+        #expect(growth.missing == 768)
+        growth.take(.prefill(done: 257, total: 300))
+        #expect(growth.missing == 256)
+        growth.take(.prefill(done: 300, total: 300))
+        for _ in 0..<212 { growth.take(.token(AnswerToken(id: 1, phase: .answer, text: ""))) }
+        #expect(growth.missing == 256)
+        growth.take(.closing(ids: [1], text: ""))
+        #expect(growth.missing == 0)
+        for _ in 0..<1000 { growth.take(.token(AnswerToken(id: 1, phase: .answer, text: ""))) }
+        #expect(growth.missing == 0)
+    }
+
     @Test func aBatchOfNothingEnds() async throws {
         let model = SigmaModel(engine: try DemoModel.engine(), configuration: .init())
         for try await outcome in model.answers(to: []) { Issue.record("there is an answer: \(outcome)") }

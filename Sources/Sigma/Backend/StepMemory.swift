@@ -1,7 +1,8 @@
 /// What a back end's memory has room for. `begin` grants what these promise: one function of the back end decides.
 package protocol StepMemory: AnyObject, Sendable {
-    /// Rows of the largest step, and of one where other sequences wait for its end.
+    /// Rows of the largest step: of any, of one where nobody waits for a single prompt, and of one where other sequences wait for its end.
     var rowLimit: Int { get }
+    var batchRowLimit: Int { get }
     var sharedRowLimit: Int { get }
     /// Positions that a sequence of this type, alone, can have; nil: as many as the model states.
     func positionLimit(kvType: KVType) -> Int?

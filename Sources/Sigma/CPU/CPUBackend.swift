@@ -171,6 +171,7 @@ extension CPUBackend: Backend {
 
 extension CPUBackend: StepMemory {
     package var rowLimit: Int { memory.rowLimit }
+    package var batchRowLimit: Int { memory.batchRowLimit }
     package var sharedRowLimit: Int { memory.sharedRowLimit }
 
     package func positionLimit(kvType: KVType) -> Int? {

@@ -29,6 +29,9 @@ final class CPUMemory: @unchecked Sendable {
         return budget == nil ? StepPath.sweepRows : Self.rowCapacity
     }
 
+    /// Prompts of several requests together gain from longer steps, which read the weights less often; a single one does not.
+    var batchRowLimit: Int { plan.isResident ? StepPath.batchSteps * residentRowLimit : rowLimit }
+
     /// Experts that are in memory can be met again soon. Where they are read from the disk, more steps would mean more reads.
     var sharedRowLimit: Int { plan.isResident ? min(rowLimit, StepPath.sharedRows) : rowLimit }
 
@@ -71,7 +74,7 @@ final class CPUMemory: @unchecked Sendable {
     /// Rows, at most `limit`, by which the sequence can grow beside the batch: so many that a sweep's reads find slots, else so many that a
     /// token's remain.
     func room(for sequence: SequenceState, limit: Int, beside batch: Batch) -> Int {
-        let limit = min(limit, rowLimit - batch.tokens.count)
+        let limit = min(limit, batchRowLimit - batch.tokens.count)
         guard limit > 0, let budget else { return max(0, limit) }
         let before = need(batch.segments)
         func fits(_ count: Int, slots: Int) -> Bool {

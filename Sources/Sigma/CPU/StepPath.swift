@@ -2,6 +2,8 @@
 enum StepPath {
     /// Rows of a step at most where all experts are in memory: activations of more would leave the caches.
     static let residentRows = 1024
+    /// Such steps that are one where a batch's prompts are read together.
+    static let batchSteps = 2
     /// Where experts are read from the disk a sweep over many rows reads each once: rows of such a step at most.
     static let sweepRows = 4096
     /// Rows of a step where other sequences wait for its end, and experts that are in memory can be met again soon.

@@ -51,6 +51,7 @@ extension CUDABackend {
 
 extension CUDABackend: StepMemory {
     package var rowLimit: Int { workspace.rowLimit }
+    package var batchRowLimit: Int { rowLimit }
     package var sharedRowLimit: Int { rowLimit }
 
     package func positionLimit(kvType: KVType) -> Int? {

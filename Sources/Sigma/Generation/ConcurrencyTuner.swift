@@ -13,7 +13,7 @@ package struct ConcurrencyTuner: Sendable {
     /// Windows until another number is tried.
     private var rest = 0
 
-    /// Answers that a caller who has no opinion allows: twice as many would read an expert for more rows, but their keys and values outweigh that.
+    /// Answers that a caller without an opinion allows. Few machines have memory for the keys and values of more.
     package static let most = 128
     static let first = 16
     /// Seconds of generation that a measurement takes.

@@ -222,7 +222,8 @@ final class Scheduler: @unchecked Sendable {
         let makesWay = step.isShared && canMakeWay
         // Whoever waits for a step that makes way does not wait for its end: several prompts share one, which reads each expert once for all.
         let isAwaited = waiting > 1 && !canMakeWay && !favorsThroughput
-        let rowLimit = isAwaited || isInner ? memory.sharedRowLimit : memory.rowLimit
+        let longest = favorsThroughput && waiting > 1 ? memory.batchRowLimit : memory.rowLimit
+        let rowLimit = isAwaited || isInner ? memory.sharedRowLimit : longest
         var promptRows = rowLimit
         if step.isShared {
             promptRows = makesWay ? pacing.longStepRows(layerCount: forwardPass.layerCount) : pacing.promptRows
