@@ -1,7 +1,7 @@
 /// Positions of keys and values that an answer of a batch has, and those that it was begun for: memory that is free may be promised already.
 package struct AnswerGrowth: Sendable {
     /// Positions behind its prompt that an answer must have room for to begin beside others.
-    package static let headroom = 256
+    private static let headroom = 256
 
     private let expected: Int
     private var held = 0
